@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that a user can cause and mend; the scripts print them without a traceback and exit with status 2."""
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used; the message says what was found, what was expected and what to do."""
+
+
+class ConfigError(UserError):
+    """An option, a preset or an environment variable is wrong or contradicts another one."""
