@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """TensorFlow with the legacy Keras 2 API behind `tf.keras`, whatever the TensorFlow release.
 
-This is the one place that imports TensorFlow: `from ipu_utils.keras2 import tf`. From 2.16 on, `tf.keras` is Keras 3 unless
-`TF_USE_LEGACY_KERAS` is set before `tf.keras` is first touched, and Keras 3 neither names variables as the published
-checkpoints do nor calls layers as this network does. Releases before 2.16, the IPU wheel's 2.6 among them, ignore it.
+This is the one place that imports TensorFlow: `from ipu_utils.keras2 import tf`. From 2.16 on, `tf.keras` is Keras 3
+unless `TF_USE_LEGACY_KERAS` is set before `tf.keras` is first touched, and Keras 3 neither names variables as the
+published checkpoints do nor calls layers as this network does. Releases before 2.16, the IPU wheel's 2.6 among them,
+ignore it.
 """
 
 import os
 import sys
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Start-up notices are not the benchmark's output; errors still show.
+# Start-up notices are not the benchmark's output; errors still show.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 try:
     import tensorflow as tf
@@ -33,8 +35,8 @@ def _legacy_keras():
     version = sys.modules[package].__version__
     if not version.startswith("2."):
         raise ImportError(
-            f"tf.keras is Keras {version} here, but the network needs Keras 2. Set TF_USE_LEGACY_KERAS=1 before anything "
-            "imports TensorFlow or Keras, or import this project before them."
+            f"tf.keras is Keras {version} here, but the network needs Keras 2. Set TF_USE_LEGACY_KERAS=1 before "
+            "anything imports TensorFlow or Keras, or import this project before them."
         )
     return tf.keras
 

@@ -1,1 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The benchmark's one contract with hardware, and the door to the devices that fulfil it."""
+
+import importlib
+from typing import Any, Callable, ContextManager, List, Optional, Protocol, Sequence
+
+
+class Device(Protocol):
+    """What the benchmark needs from hardware: `ipu_utils.devices.host` and `ipu_utils.devices.ipu` provide it."""
+
+    kind: str  # "ipu", "gpu" or "cpu"
+    name: str  # printed with every result
+
+    def default_precision(self) -> str:
+        """Type name ("float32", "float16", "bfloat16") that suits the device."""
+
+    def dtype_policy(self, precision: str) -> str:
+        """Name of the Keras policy under which the network computes in `precision` here."""
+
+    def swish(self, features: Any) -> Any:
+        """The same function everywhere, fused where it can be."""
+
+    def scope(self) -> ContextManager:
+        """Build variables and run inside it."""
+
+    def span(self, label: str) -> ContextManager:
+        """A mark for the profiler; does nothing where there is none."""
+
+    def gather(self, values: Sequence[float]) -> List[List[float]]:
+        """The values of every replica, one list each."""
+
+    def compile(self, step: Callable, dataset: Any, batches: int) -> Callable[[], List]:
+        """Return a call that runs `step` on `batches` batches and returns when all outputs are in host memory.
+
+        `dataset` yields tuples of tensors with static shapes: the arguments of `step`, which returns a tuple of
+        tensors. The call returns one tuple of NumPy arrays a batch.
+        """
+
+
+def get_device(kind: str, config: Optional[Any] = None) -> Device:
+    """Open a device. The module is imported on demand: no SDK is needed for the devices one does not use.
+
+    Args:
+      kind: "ipu", "gpu" or "cpu", as `detect.choose_device` resolves it.
+      config: the run's `RunConfig`; hosts read `device.num_threads`, the IPU its own part too.
+    """
+    if kind == "ipu":
+        return importlib.import_module("ipu_utils.devices.ipu").create(config)
+    host = importlib.import_module("ipu_utils.devices.host")
+    return host.HostDevice(kind, config.device.num_threads if config is not None else None)
