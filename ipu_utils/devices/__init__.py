@@ -14,6 +14,9 @@ class Device(Protocol):
     def default_precision(self) -> str:
         """Type name ("float32", "float16", "bfloat16") that suits the device."""
 
+    def check_precision(self, precision: str) -> None:
+        """Raise UserError when the device cannot compute in that precision."""
+
     def dtype_policy(self, precision: str) -> str:
         """Name of the Keras policy under which the network computes in `precision` here."""
 

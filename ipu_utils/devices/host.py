@@ -33,6 +33,23 @@ class HostDevice:
         """Type name of the precision that suits the device: bfloat16 pays only where matrix units compute it."""
         return "bfloat16" if self.kind == "cpu" and "amx_bf16" in detect.cpu_flags() else "float32"
 
+    def check_precision(self, precision: str) -> None:
+        """Raise UserError where this TensorFlow has no convolutions of that type for the device (bfloat16 in 2.6)."""
+
+        @tf.function
+        def convolution():
+            image = tf.ones((1, 4, 4, 2), precision)
+            return tf.nn.depthwise_conv2d(image, tf.ones((3, 3, 2, 1), precision), [1, 1, 1, 1], "SAME")
+
+        try:
+            with self._placement():
+                convolution()
+        except (tf.errors.InternalError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
+            raise UserError(
+                f"TensorFlow {tf.__version__} cannot compute {precision} convolutions on {self.name}: "
+                "use --model-precision float."
+            ) from error
+
     def dtype_policy(self, precision: str) -> str:
         """Keras policy for `precision`: weights stay float32 until they are frozen, so that folding rounds once."""
         return precision if precision == "float32" else f"mixed_{precision}"

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` builds the NMS libraries this machine can build. `make benchmark` and `make test` set everything up first.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The interpreter whose TensorFlow the native parts are built for: the environment's if there is one, else PYTHON.
+BUILD_PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(abspath $(VENV)/bin/python),$(PYTHON))
+PYTEST_ARGS ?= -n 2
+PIP_ARGS ?= --quiet --disable-pip-version-check
+
+.PHONY: all nms setup benchmark test test-slow test-tf26 lint sanitize clean help
+.DEFAULT_GOAL := all
+
+all: nms  ## build the NMS libraries (default)
+
+nms:
+	@$(MAKE) --no-print-directory -C NMS PYTHON="$(BUILD_PYTHON)"
+
+setup: $(VENV)/.installed  ## create .venv, install requirements, build the NMS libraries
+	@$(MAKE) --no-print-directory nms BUILD_PYTHON="$(abspath $(VENV)/bin/python)"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.9 or later is needed, this is " + sys.version.split()[0] + \
+	  ". Name another with PYTHON=; on an IPU machine see docs/IPU.md.") if sys.version_info < (3, 9) else None'
+	# Debian's python3 lacks the module that puts pip into an environment: the pip outside does it then.
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || { $(PYTHON) -m venv --without-pip --clear $(VENV) && \
+	  $(PYTHON) -m pip --python $(VENV)/bin/python install $(PIP_ARGS) pip; }
+
+$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install $(PIP_ARGS) -r requirements.txt
+	@touch $@
+
+$(VENV)/.tested: tests/requirements.txt $(VENV)/.installed
+	$(VENV)/bin/python -m pip install $(PIP_ARGS) -r tests/requirements.txt
+	@touch $@
+
+benchmark: setup  ## set up, then run EfficientDet-D0 with default options
+	$(VENV)/bin/python ipu_inference.py --model-name efficientdet-d0
+
+test: setup $(VENV)/.tested  ## the plain test suite: a few minutes, no network
+	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: setup $(VENV)/.tested  ## the tests that take longer
+	$(VENV)/bin/python -m pytest -m slow $(PYTEST_ARGS)
+
+# The IPU software's Python and TensorFlow, in an environment of its own. PYTHON38 names the interpreter.
+VENV38 ?= .venv38
+PYTHON38 ?= python3.8
+
+$(VENV38)/.installed: tests/requirements-tf26.txt tests/requirements.txt requirements.txt
+	$(PYTHON38) -m venv $(VENV38)
+	$(VENV38)/bin/python -m pip install $(PIP_ARGS) -r tests/requirements-tf26.txt -r requirements.txt
+	@touch $@
+
+test-tf26: $(VENV38)/.installed  ## the plain suite on Python 3.8 and TensorFlow 2.6.5
+	@$(MAKE) --no-print-directory nms BUILD_PYTHON="$(abspath $(VENV38)/bin/python)"
+	$(VENV38)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+lint: $(VENV)/.tested  ## style
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+sanitize:  ## C++ tests of the NMS under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory -C NMS sanitize
+
+clean:  ## remove what was built, not the environments
+	@$(MAKE) --no-print-directory -C NMS clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14

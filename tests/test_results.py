@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timing loop and the report, with time under the test's control."""
+
+import re
+
+import pytest
+
+from ipu_utils.results import Samples, format_report, measure
+
+# As benchmarks.yml of the original reads the report.
+THROUGHPUT = re.compile(r"throughput: *(.*?) samples\/sec,")
+LATENCY = re.compile(r"Per-batch latency avg: *(.*?) ms,")
+
+
+def ticks(*times):
+    return iter(times).__next__
+
+
+def test_warm_up_is_timed_apart():
+    timing = measure(lambda: None, calls=2, warmup=1, clock=ticks(0, 9, 10, 11, 20, 22))
+    assert timing.seconds == (1, 2)
+    assert timing.warmup_seconds == (9,)
+
+
+def test_outputs_of_the_last_timed_call_are_kept():
+    results = iter(["warm", "first", "second"])
+    assert measure(lambda: next(results), calls=2, warmup=1).outputs == ["second"]
+
+
+def test_outputs_of_all_timed_calls_are_kept_on_request():
+    results = iter(["warm", "first", "second"])
+    assert measure(lambda: next(results), calls=2, warmup=1, keep_outputs=True).outputs == ["first", "second"]
+
+
+def test_what_follows_a_call_is_not_timed():
+    now = [0.0]
+
+    def call():
+        now[0] += 1
+
+    def slow_progress_bar():
+        now[0] += 100
+
+    timing = measure(call, calls=3, warmup=0, clock=lambda: now[0], on_call=slow_progress_bar)
+    assert timing.seconds == (1, 1, 1)
+
+
+@pytest.mark.parametrize("calls", [0, -1])
+def test_no_calls_is_an_error_not_an_empty_report(calls):
+    with pytest.raises(ValueError, match="at least 1"):
+        measure(lambda: None, calls=calls)
+
+
+def test_throughput_is_all_images_over_all_seconds():
+    # One call of 1 s and one of 3 s, 8 images each: 16 images in 4 s. The mean of the rates would be 5.33.
+    assert Samples((1.0, 3.0), batches_per_call=2, batch_size=4).images_per_second == 4.0
+
+
+def test_batch_latency_is_per_batch_whatever_its_size():
+    assert Samples((1.0,), batches_per_call=10, batch_size=4).batch_latency_ms == (100.0,)
+
+
+@pytest.mark.parametrize("arguments", [((), 1, 1), ((0.0,), 1, 1), ((1.0,), 0, 1), ((1.0,), 1, 0)])
+def test_samples_that_mean_nothing_are_refused(arguments):
+    with pytest.raises(ValueError):
+        Samples(*arguments)
+
+
+def test_report_has_the_lines_of_the_original_application():
+    text = format_report(Samples((0.5, 1.0), batches_per_call=5, batch_size=2))
+    assert text.splitlines() == [
+        "Benchmark complete.",
+        "Statistics:",
+        "\tStats captured over 2 runs.",
+        "\tthroughput: 13.33 samples/sec, min = 10.00, max = 20.00",
+        "\tPer-batch latency avg: 150.00 ms, min = 100.00 ms, max = 200.00 ms",
+        "\tAll-batch latency avg: 750.00 ms, min = 500.00 ms, max = 1000.00 ms",
+    ]
+    assert text.isascii()
+
+
+def test_report_is_read_by_the_expressions_of_benchmarks_yml():
+    text = format_report(Samples((0.5,), batches_per_call=1, batch_size=1))
+    assert [float(value) for value in THROUGHPUT.findall(text)] == [2.0]
+    assert [float(value) for value in LATENCY.findall(text)] == [500.0]
