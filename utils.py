@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small functions shared by the network, its pre- and its post-processing: image sizes and activations.
+
+TensorFlow is imported by the first activation, not by this module, so that code which only asks for sizes stays light.
+"""
+
+import difflib
+import numbers
+from typing import Any, Callable, Dict, List, Tuple, Union
+
+from ipu_utils.errors import ConfigError
+
+ImageSize = Union[int, str, Tuple[int, int]]
+Activation = Union[str, Callable[[Any], Any]]
+
+
+def parse_image_size(image_size: ImageSize) -> Tuple[int, int]:
+    """Return (height, width) in pixels from any notation of an image size.
+
+    Args:
+      image_size: one number for a square image, the text "WIDTHxHEIGHT" (width first, as on the command line) or
+        "NUMBER", or a pair (height, width).
+
+    Raises:
+      ConfigError: it is none of these, or a side is not a positive whole number.
+    """
+    sides = None
+    if isinstance(image_size, str):
+        sides = [int(side) if side.strip().isdigit() else None for side in image_size.lower().split("x")][::-1]
+    elif isinstance(image_size, numbers.Integral) and not isinstance(image_size, bool):
+        sides = [image_size]
+    elif isinstance(image_size, (tuple, list)):
+        whole = [isinstance(side, numbers.Integral) and not isinstance(side, bool) for side in image_size]
+        sides = list(image_size) if all(whole) else None
+    if not sides or len(sides) > 2 or any(side is None or side < 1 for side in sides):
+        raise ConfigError(
+            f"image size {image_size!r}: expected a positive whole number such as 512, a text WIDTHxHEIGHT such as "
+            "640x384, or a pair (height, width)."
+        )
+    return int(sides[0]), int(sides[-1])
+
+
+def get_feat_sizes(image_size: ImageSize, max_level: int) -> List[Dict[str, int]]:
+    """Return {"height", "width"} of the feature map of every level from 0 (the image) to `max_level`.
+
+    Each level is half the one before, rounded up, which is what strided convolutions with padding 'same' give.
+    """
+    height, width = parse_image_size(image_size)
+    sizes = [{"height": height, "width": width}]
+    for _ in range(max_level):
+        height, width = (height + 1) // 2, (width + 1) // 2
+        sizes.append({"height": height, "width": width})
+    return sizes
+
+
+def _swish(tf, x):
+    # Differs from automl: a product instead of tf.nn.swish, whose custom gradient only serves training and puts an
+    # IdentityN behind every activation, across which convolution and swish are not fused.
+    return x * tf.math.sigmoid(x)
+
+
+def _smooth_relu(tf, x):
+    """Return x - log(1 + b x) / b for positive x, else 0. Differs from automl: b = 20^4 is a constant, no variable."""
+    beta = 20.0**4
+    positive = tf.nn.relu(x)  # log1p needs no guard then, and gives the 0 of the other branch.
+    return positive - tf.math.log1p(positive * beta) / beta
+
+
+# "ipu_swish" is what the original application calls swish; its hparams files hold it.
+ACTIVATIONS = {
+    "swish": _swish,
+    "silu": _swish,
+    "swish_native": _swish,
+    "ipu_swish": _swish,
+    "hswish": lambda tf, x: x * tf.nn.relu6(x + 3) / 6,
+    "relu": lambda tf, x: tf.nn.relu(x),
+    "relu6": lambda tf, x: tf.nn.relu6(x),
+    "mish": lambda tf, x: x * tf.math.tanh(tf.math.softplus(x)),
+    "srelu": _smooth_relu,
+}
+
+
+def activation_fn(features, act_type: Activation):
+    """Apply an activation to a tensor of any shape; the result has the same shape and dtype.
+
+    Args:
+      features: a float tensor.
+      act_type: a name of `ACTIVATIONS`, or a function of one tensor, such as a device's fused implementation.
+
+    Raises:
+      ConfigError: the name is unknown.
+    """
+    if callable(act_type):
+        return act_type(features)
+    if act_type not in ACTIVATIONS:
+        close = difflib.get_close_matches(str(act_type), ACTIVATIONS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"act_type {act_type!r} is unknown; it may be one of {', '.join(sorted(ACTIVATIONS))}.{hint}")
+    from ipu_utils.keras2 import tf
+
+    return ACTIVATIONS[act_type](tf, features)
