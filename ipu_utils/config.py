@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The resolved configuration of one run: command line over host settings over preset over default."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+
+from ipu_utils.arguments import DEFAULT_CONFIG, build_parser, sections_of
+from ipu_utils.environment import options_from_environment
+from ipu_utils.errors import ConfigError
+from ipu_utils.options import flag_of, rules_of
+from ipu_utils.presets import read_preset
+from ipu_utils.settings import (
+    HOST_ONLY,
+    IPU_ONLY,
+    MODEL_NAMES,
+    BenchmarkConfig,
+    DataConfig,
+    DeviceConfig,
+    EmbeddedConfig,
+    IpuConfig,
+    ModelConfig,
+    NmsConfig,
+    NmsMode,
+    OutputConfig,
+    Precision,
+)
+
+__all__ = [
+    "MODEL_NAMES",
+    "BenchmarkConfig",
+    "DataConfig",
+    "DeviceConfig",
+    "EmbeddedConfig",
+    "IpuConfig",
+    "ModelConfig",
+    "NmsConfig",
+    "NmsMode",
+    "OutputConfig",
+    "Precision",
+    "RunConfig",
+    "load_config",
+    "options_dict",
+    "write_app_json",
+]
+
+DEFAULT_IO_TILES = 96
+# The exchange code of the larger models does not fit beside their activations unless it is kept small.
+SMALL_EXCHANGE_MODELS = tuple(f"efficientdet-{size}" for size in ("d4", "d5", "d6", "d7", "d7x"))
+EMBEDDED_WARMUP = 10  # requests before the measured ones: caches, clocks and allocators settle
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything about one run. Functions take the part they need; the whole stops at the script."""
+
+    script: str  # "throughput" or "embedded"
+    config_name: str
+    data: DataConfig
+    model: ModelConfig
+    nms: NmsConfig
+    device: DeviceConfig
+    ipu: IpuConfig
+    benchmark: BenchmarkConfig
+    output: OutputConfig
+    embedded: Optional[EmbeddedConfig] = None  # None for the throughput script
+    typed: FrozenSet[str] = frozenset()  # names of the options that were on the command line
+    notes: Tuple[str, ...] = ()  # what the user should know about the above; to be shown once
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], script: str = "throughput", **kwargs: Any) -> "RunConfig":
+        """Distribute options to the sections by field name.
+
+        Raises:
+          ConfigError: a value is not what its option takes, or options contradict each other.
+          TypeError: a name is not an option of the script.
+        """
+        sections = sections_of(script)
+        known = {name for section in sections.values() for name in rules_of(section)}
+        unknown = set(options) - known
+        if unknown:
+            raise TypeError(f"not options of the {script} script: {', '.join(sorted(unknown))}")
+        parts = {
+            part: section(**{name: options[name] for name in rules_of(section) if name in options})
+            for part, section in sections.items()
+        }
+        return cls(script=script, **{"config_name": DEFAULT_CONFIG, **parts, **kwargs})
+
+
+def load_config(
+    argv: Optional[Sequence[str]] = None,
+    script: str = "throughput",
+    choose_device: Optional[Callable[[str], str]] = None,
+    environ: Optional[Mapping[str, str]] = None,
+) -> RunConfig:
+    """Read the command line of a script and everything below it.
+
+    The last of these wins: defaults, the model's section of the preset, on a CPU or GPU its `host` settings, on an
+    IPU what POPLAR_ENGINE_OPTIONS and TF_POPLAR_FLAGS say, the command line.
+
+    Args:
+      argv: arguments without the program's name; None takes the process's own.
+      script: "throughput" or "embedded".
+      choose_device: resolves "auto", "ipu", "cpu" or "gpu" to one of the last three; None asks this machine.
+      environ: variables of the environment; None takes the process's own.
+
+    Raises:
+      SystemExit: the command line, the preset or the environment is wrong; status 2, after `error: ...` on standard
+        error.
+      UserError: from `choose_device`, when the device that was asked for is not there.
+    """
+    parser = build_parser(script)
+    typed = vars(parser.parse_args(argv))
+    if choose_device is None:
+        from ipu_utils.devices.detect import choose_device  # it may import TensorFlow to look for a GPU
+    device = choose_device(typed.get("device", "auto"))
+    try:
+        config = _resolve(typed, script, device, os.environ if environ is None else environ)
+    except ConfigError as error:
+        parser.error(str(error))
+    return dataclasses.replace(config, notes=tuple(parser.notes) + config.notes)
+
+
+def _resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping[str, str]) -> RunConfig:
+    config_name = typed.get("config", DEFAULT_CONFIG)
+    typed_options = {name: value for name, value in typed.items() if name != "config"}
+    model_name = typed.get("model_name", ModelConfig.model_name)
+    known = {name for section in sections_of(script).values() for name in rules_of(section)}
+    preset = read_preset(config_name, model_name, host=device != "ipu")
+    below: Dict[str, Any] = {}
+    if model_name in SMALL_EXCHANGE_MODELS:
+        below["opt_internal_exchange_target"] = "memory"
+    below.update((name, value) for name, value in preset.items() if name in known)
+    if device == "ipu":
+        below.update(options_from_environment(environ, typed))
+    notes: List[str] = []
+    options = _derive({**below, **typed_options, "device": device}, typed, notes)
+    config = RunConfig.from_options(options, script, config_name=config_name, typed=frozenset(typed))
+    return dataclasses.replace(_check(config, notes), notes=tuple(notes))
+
+
+def _derive(options: Dict[str, Any], typed: Mapping[str, Any], notes: List[str]) -> Dict[str, Any]:
+    """Options that follow from others; each change is noted."""
+    on_ipu = options["device"] == "ipu"
+    if options.get("dataset_type") == "single-image":
+        forced = [name for name in ("micro_batch_size", "benchmark_repeats") if typed.get(name, 1) != 1]
+        options.update(micro_batch_size=1, benchmark_repeats=1)
+        because = f"; {_flags(forced)} is not used" if forced else ""
+        notes.append(f"--dataset-type single-image runs batches of one image, one batch a call{because}.")
+    if options.get("opt_use_io_tiles") and options.get("opt_num_io_tiles") is None:
+        options["opt_num_io_tiles"] = DEFAULT_IO_TILES
+        if on_ipu:
+            notes.append(f"--opt-use-io-tiles without --opt-num-io-tiles sets {DEFAULT_IO_TILES} tiles apart.")
+    if options.get("onchip_nms", NmsConfig.onchip_nms) and options.get("benchmark_host_postprocessing"):
+        options["benchmark_host_postprocessing"] = False
+        notes.append(
+            "--benchmark-host-postprocessing is off: with on-chip NMS the host does no post-processing. "
+            "Add --onchip-nms false to measure it."
+        )
+    return options
+
+
+def _check(config: RunConfig, notes: List[str]) -> RunConfig:
+    """Check what no section can check by itself, and note what has no effect."""
+    data = _check_images(config.data, config.typed, notes)
+    on_ipu = config.device.device == "ipu"
+    idle = [name for name in (HOST_ONLY if on_ipu else IPU_ONLY) if name in config.typed]
+    if idle:
+        notes.append(f"no effect on this device ({config.device.device}): {_flags(idle)}.")
+    if on_ipu:
+        config = _check_ipu(config, notes)
+    if config.embedded is not None:
+        _check_executable(config.embedded)
+        config = dataclasses.replace(config, benchmark=_embedded_loop(config, on_ipu, notes))
+    return dataclasses.replace(config, data=data)
+
+
+def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> DataConfig:
+    """Check that the path is there and of the type that the dataset reads."""
+    path = data.image_path
+    if data.dataset_type == "generated":
+        if "image_path" in typed:
+            notes.append("--image-path is not used: --dataset-type is generated.")
+        return data
+    if not path.exists():
+        raise ConfigError(f"--image-path {path}: there is no such file or folder.")
+    if data.dataset_type == "image-directory":
+        if not path.is_dir():
+            raise ConfigError(
+                f"--image-path {path} is a file, and --dataset-type image-directory reads a folder: name the folder, "
+                "or use --dataset-type single-image."
+            )
+        return data
+    if path.is_dir() and data.dataset_type == "repeated-image":
+        images = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+        if not images:
+            raise ConfigError(f"--image-path {path} has no image ({', '.join(IMAGE_SUFFIXES)}).")
+        notes.append(f"--dataset-type repeated-image repeats the first image of the folder, {images[0]}.")
+        return dataclasses.replace(data, image_path=images[0])
+    if not path.is_file():
+        raise ConfigError(
+            f"--image-path {path} is a folder, and --dataset-type single-image reads one image: name the image, "
+            "or use --dataset-type image-directory."
+        )
+    return data
+
+
+def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
+    """Refuse what an IPU cannot do, and say what an unusual choice costs."""
+    ipu, typed = config.ipu, config.typed
+    if config.model.model_precision is Precision.BFLOAT16:
+        raise ConfigError("--model-precision bfloat16 does not exist on an IPU: use half or float.")
+    if ipu.synthetic and config.output.output_predictions:
+        raise ConfigError("--synthetic sends no results to the host, so there are no predictions: drop one of the two.")
+    if ipu.synthetic and config.data.dataset_type != "generated":
+        notes.append(f"--synthetic makes the input on the device: {config.data.image_path} is not used.")
+    if "opt_num_io_tiles" in typed and not ipu.opt_use_io_tiles:
+        notes.append("--opt-num-io-tiles has no effect without --opt-use-io-tiles.")
+    if config.embedded is not None and ipu.opt_use_io_tiles:
+        notes.append(
+            "--opt-use-io-tiles lets the executable stall: a request that no other follows waits for the runtime's "
+            "time-out, 5 ms unless changed, which is then most of the latency. --opt-use-io-tiles false avoids it."
+        )
+    return config
+
+
+def _check_executable(embedded: EmbeddedConfig) -> None:
+    if embedded.exec_file is not None and not embedded.exec_file.is_file():
+        raise ConfigError(
+            f"--exec-file {embedded.exec_file}: there is no such file. "
+            "--compile-only --exec-output-dir FOLDER writes an executable."
+        )
+
+
+def _embedded_loop(config: RunConfig, on_ipu: bool, notes: List[str]) -> BenchmarkConfig:
+    """The embedded script's repeats: its warm-up, and on an IPU a compiled loop that outlasts the measurement."""
+    benchmark = dataclasses.replace(config.benchmark, warmup=EMBEDDED_WARMUP)
+    needed = benchmark.num_repeats + benchmark.warmup
+    if not on_ipu or benchmark.benchmark_repeats >= needed or config.data.dataset_type == "single-image":
+        return benchmark
+    if "benchmark_repeats" in config.typed:
+        notes.append(
+            f"--benchmark-repeats {benchmark.benchmark_repeats} compiles a loop shorter than the {needed} requests: "
+            "the engine starts again each time it is used up, and the request that waits for it is slow."
+        )
+        return benchmark
+    return dataclasses.replace(benchmark, benchmark_repeats=needed)
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(flag_of(name) for name in names)
+
+
+def options_dict(config: RunConfig) -> Dict[str, Any]:
+    """Every option of the run and its value, as plain JSON types, for records of the run."""
+    options = {"script": config.script, "config": config.config_name}
+    for part in sections_of(config.script):
+        section = getattr(config, part)
+        options.update((name, _plain(getattr(section, name))) for name in rules_of(section))
+    return options
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (str, Path)):  # the Enums are strings
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
+    """Write the run's arguments and the model's configuration, which the profile viewer shows beside a profile.
+
+    The file appears complete or not at all; missing folders are made.
+
+    Args:
+      config: the run.
+      model_config: an `hparams_config.Config`, or its plain dict.
+      path: the file, `app.json` in the profile's folder.
+
+    Raises:
+      ConfigError: the file cannot be written there.
+    """
+    model_options = model_config.as_dict() if hasattr(model_config, "as_dict") else dict(model_config)
+    content = json.dumps({"arguments": options_dict(config), "config": model_options}, indent=2, default=str)
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=str(path.parent), prefix=path.name, suffix=".part", delete=False
+        ) as file:
+            temporary = file.name
+            file.write(content + "\n")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another --profile-dir.") from error

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an option is: its default, its help text and the one check that flags, presets and Python callers share."""
+
+import dataclasses
+import difflib
+import enum
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
+
+from ipu_utils.errors import ConfigError
+
+BOOLEAN_WORDS = {
+    **dict.fromkeys(("true", "t", "1", "yes", "y"), True),
+    **dict.fromkeys(("false", "f", "0", "no", "n"), False),
+}
+MIN_IMAGE_SIDE = 8  # One cell of the finest level, whose stride is 8 pixels.
+MAX_IMAGE_SIDE = 8192
+
+
+class Word(str, enum.Enum):
+    """An Enum that is, prints and compares as its string."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` when a known word is close, else the empty string."""
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def flag_of(name: str) -> str:
+    """The command line's spelling of an option: `micro_batch_size` is `--micro-batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of value: how it is converted, what to call it in a message and in the help text.
+
+    `convert` takes text from the command line, a scalar from YAML or the finished value, and raises ValueError for
+    what it cannot take; the exception's own text is appended to the message as a hint.
+    """
+
+    expected: str
+    metavar: str
+    convert: Callable[[Any], Any]
+    words: Optional[Mapping[str, Any]] = None  # what may be typed, where that is a fixed set
+
+    def text_of(self, value: Any) -> str:
+        """The value as one would type it."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return next((word for word, known in (self.words or {}).items() if known == value), str(value))
+
+
+def boolean() -> Kind:
+    """True or False, or one of BOOLEAN_WORDS in any case."""
+
+    def convert(value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).strip().lower() not in BOOLEAN_WORDS:
+            raise ValueError
+        return BOOLEAN_WORDS[str(value).strip().lower()]
+
+    return Kind(f"one of {', '.join(BOOLEAN_WORDS)}", "true|false", convert)
+
+
+def whole_number(at_least: int, at_most: Optional[int] = None) -> Kind:
+    """An integer within bounds, both included."""
+
+    def convert(value: Any) -> int:
+        if isinstance(value, (bool, float)):
+            raise ValueError
+        number = int(value)
+        if number < at_least or (at_most is not None and number > at_most):
+            raise ValueError
+        return number
+
+    bounds = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    return Kind(f"a whole number {bounds}", "N", convert)
+
+
+def positive_number(at_most: float = math.inf) -> Kind:
+    """A finite number above zero and up to `at_most`."""
+
+    def convert(value: Any) -> float:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if not (0 < number <= at_most and math.isfinite(number)):
+            raise ValueError
+        return number
+
+    return Kind("a number above 0" + ("" if at_most == math.inf else f" and up to {at_most:g}"), "X", convert)
+
+
+def choice(known: Mapping[str, Any], metavar: Optional[str] = None) -> Kind:
+    """One of a fixed set of words, each standing for a value."""
+
+    def convert(value: Any) -> Any:
+        if value in known:
+            return known[value]
+        if value in known.values():  # the value itself, from Python
+            return next(meaning for meaning in known.values() if meaning == value)
+        raise ValueError(did_you_mean(value, known))
+
+    return Kind(f"one of {', '.join(known)}", metavar or "|".join(known), convert, known)
+
+
+def words(*names: str, metavar: Optional[str] = None) -> Kind:
+    """One of a fixed set of words that stand for themselves."""
+    return choice({name: name for name in names}, metavar)
+
+
+def text(metavar: str = "TEXT") -> Kind:
+    """Any string."""
+
+    def convert(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError
+        return value
+
+    return Kind("a text", metavar, convert)
+
+
+def path(metavar: str) -> Kind:
+    """A path in the file system, as typed; `~` is expanded, because presets are not read by a shell."""
+
+    def convert(value: Any) -> Path:
+        if not isinstance(value, (str, Path)) or not str(value).strip():
+            raise ValueError
+        return Path(value).expanduser()
+
+    return Kind("a path", metavar, convert)
+
+
+def image_size() -> Kind:
+    """One number or WIDTHxHEIGHT -> (height, width) in pixels; a tuple from Python is (height, width) already."""
+
+    def convert(value: Any) -> Tuple[int, int]:
+        if isinstance(value, tuple) and len(value) == 2:
+            height, width = value
+        else:
+            match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value).strip().lower(), re.ASCII)
+            if match is None or isinstance(value, bool):
+                raise ValueError
+            width, height = int(match[1]), int(match[2] or match[1])
+        if not all(MIN_IMAGE_SIDE <= side <= MAX_IMAGE_SIDE for side in (height, width)):
+            raise ValueError
+        return int(height), int(width)
+
+    sides = f"each side from {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels"
+    return Kind(f"one number or WIDTHxHEIGHT, {sides}", "SIZE|WIDTHxHEIGHT", convert)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Everything about one option except its name."""
+
+    kind: Kind
+    help: str
+    default: Any
+    default_text: str  # how the help text quotes the default
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return `value` converted.
+
+        Raises:
+          ConfigError: says what was found and what was expected; names the option by its flag.
+        """
+        if value is None and self.default is None:
+            return None
+        try:
+            return self.kind.convert(value)
+        except (ValueError, TypeError) as error:
+            hint = str(error) if str(error).startswith(" ") else ""
+            found = str(value) if isinstance(value, Word) else repr(value)
+            raise ConfigError(f"{flag_of(name)} must be {self.kind.expected}; got {found}.{hint}") from None
+
+
+def option(default: Any, kind: Kind, help: str, default_text: Optional[str] = None) -> Any:
+    """A dataclass field that is also a command-line option and a preset key."""
+    rule = Rule(kind, help, default, kind.text_of(default) if default_text is None else default_text)
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def rules_of(section: Any) -> Dict[str, Rule]:
+    """Option name -> rule, in the order of the dataclass's fields."""
+    return {field.name: field.metadata["rule"] for field in dataclasses.fields(section) if "rule" in field.metadata}
+
+
+class Checked:
+    """Base of the configuration's dataclasses: converts and checks every option, whoever builds the object."""
+
+    def __post_init__(self) -> None:
+        for name, rule in rules_of(self).items():
+            object.__setattr__(self, name, rule.check(name, getattr(self, name)))

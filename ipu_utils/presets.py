@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Presets: YAML files with a section a model, whose keys are the options' names."""
+
+from pathlib import Path
+from typing import Any, Dict, Mapping, NamedTuple
+
+import yaml
+
+from ipu_utils.arguments import all_rules
+from ipu_utils.errors import ConfigError
+from ipu_utils.options import Rule, did_you_mean
+from ipu_utils.settings import MODEL_NAMES
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "ipu_configs"
+HOST_KEY = "host"  # sub-mapping whose keys win on a CPU or GPU
+BASE_SECTION = "efficientdet-base"  # for models without a section of their own
+BASE_SUFFIX = "-base"  # ends the names of sections that are only there to be merged into others
+NOT_IN_PRESETS = ("model_name", "device")  # They select the preset's part, so they cannot come from it.
+MAX_FILE_BYTES = 65536
+MAX_ALIASES = 200
+MAX_MERGED_KEYS = 500
+
+
+class Section(NamedTuple):
+    """One model's options."""
+
+    own: Dict[str, Any]
+    host: Dict[str, Any]
+
+
+class PresetLoader(yaml.SafeLoader):
+    """Plain YAML data, with bounds on aliases: nested merges of them grow exponentially."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > MAX_ALIASES:
+                raise yaml.YAMLError(f"more than {MAX_ALIASES} aliases")
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: Any) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_MERGED_KEYS:
+            raise yaml.YAMLError(f"a mapping of more than {MAX_MERGED_KEYS} merged keys")
+
+
+def preset_path(config: str) -> Path:
+    """File of a preset: a name of ipu_configs/, or the path of a YAML file.
+
+    Raises:
+      ConfigError: there is no such preset.
+    """
+    own = CONFIG_DIR / f"{config}.yml"
+    if config and Path(config).name == config and own.is_file():
+        return own
+    given = Path(config)
+    if given.suffix in (".yml", ".yaml"):
+        if given.is_file():
+            return given
+        raise ConfigError(f"--config {config}: there is no such file.")
+    names = sorted(path.stem for path in CONFIG_DIR.glob("*.yml"))
+    raise ConfigError(
+        f"--config must be one of {', '.join(names)}, or a YAML file; got {config!r}.{did_you_mean(config, names)}"
+    )
+
+
+def load_yaml(path: Path) -> Any:
+    """Parse one YAML file of at most MAX_FILE_BYTES.
+
+    Raises:
+      ConfigError: it cannot be read, is not YAML, or is too large once its aliases are resolved.
+    """
+    try:
+        content = path.read_bytes()
+        if len(content) > MAX_FILE_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} bytes: that is not a preset.")
+        return yaml.load(content, Loader=PresetLoader)  # safe: PresetLoader is a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} cannot be used: {' '.join(str(error).split())}.") from error
+
+
+def read_preset(config: str, model_name: str, host: bool) -> Dict[str, Any]:
+    """Options that a preset gives a model: its own section, else the file's base section, else none.
+
+    Args:
+      config: name in ipu_configs/, or path of a YAML file.
+      model_name: e.g. "efficientdet-d0".
+      host: whether the section's `host` keys apply.
+
+    Returns:
+      Option name -> checked value.
+
+    Raises:
+      ConfigError: no such preset, or anything in it is not what it should be; the whole file is checked.
+    """
+    path = preset_path(config)
+    sections = load_yaml(path)
+    if not isinstance(sections, dict):
+        raise ConfigError(f"{path} must be a mapping from model names to options, found {_kind_of(sections)}.")
+    read = {name: _read_section(path, name, section) for name, section in sections.items()}
+    own, on_host = read.get(model_name, read.get(BASE_SECTION, Section({}, {})))
+    return {**own, **on_host} if host else own
+
+
+def _kind_of(value: Any) -> str:
+    return {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value), repr(value))
+
+
+def _read_section(path: Path, name: Any, section: Any) -> Section:
+    if name not in MODEL_NAMES and not str(name).endswith(BASE_SUFFIX):
+        raise ConfigError(f"{path}: {name!r} is not a model.{did_you_mean(name, MODEL_NAMES)}")
+    where = f"{path}, {name}"
+    if section is None:
+        section = {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: must be a mapping from options to values, found {_kind_of(section)}.")
+    host = section.get(HOST_KEY)
+    if not isinstance(host, (dict, type(None))):
+        raise ConfigError(f"{where}, {HOST_KEY}: must be a mapping from options to values, found {_kind_of(host)}.")
+    own = {key: value for key, value in section.items() if key != HOST_KEY}
+    return Section(_check_keys(where, own), _check_keys(f"{where}, {HOST_KEY}", host or {}))
+
+
+def _check_keys(where: str, section: Mapping[Any, Any]) -> Dict[str, Any]:
+    rules: Dict[str, Rule] = {name: rule for name, rule in all_rules().items() if name not in NOT_IN_PRESETS}
+    checked = {}
+    for key, value in section.items():
+        name = str(key).replace("-", "_")
+        if name in NOT_IN_PRESETS:
+            raise ConfigError(f"{where}: {key!r} can only be given on the command line.")
+        if name not in rules:
+            raise ConfigError(f"{where}: {key!r} is not an option.{did_you_mean(name, rules)}")
+        if isinstance(value, (dict, list)) or value is None:
+            raise ConfigError(f"{where}: {key!r} needs one value, found {_kind_of(value)}.")
+        try:
+            checked[name] = rules[name].check(name, value)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return checked
