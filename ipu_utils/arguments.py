@@ -22,9 +22,10 @@ SECTIONS = {
 TITLES = {
     "data": "input",
     "nms": "post-processing",
-    "ipu": "IPU (a host accepts these and says that they have no effect)",
+    "ipu": "IPU",
     "embedded": "executable and requests",
 }
+IPU_REMARK = "A CPU or GPU accepts these, and says which of them have no effect."
 DEFAULT_CONFIG = "efficientdet"
 DESCRIPTIONS = {
     "throughput": "Measure the throughput and latency of an EfficientDet model on batches of images.",
@@ -181,7 +182,7 @@ def build_parser(script: str = "throughput") -> Parser:
         for name, rule in rules_of(fields).items():
             group, title = _group_of(section, name)
             if group not in groups:
-                groups[group] = parser.add_argument_group(title)
+                groups[group] = parser.add_argument_group(title, IPU_REMARK if section == "ipu" else None)
             _add_option(groups[group], name, rule)
         if section == "device":
             groups["device"].add_argument(

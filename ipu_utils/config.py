@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequ
 
 from ipu_utils.arguments import DEFAULT_CONFIG, build_parser, sections_of
 from ipu_utils.environment import options_from_environment
-from ipu_utils.errors import ConfigError
+from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.options import flag_of, rules_of
 from ipu_utils.presets import read_preset
 from ipu_utils.settings import (
@@ -52,7 +52,6 @@ DEFAULT_IO_TILES = 96
 # The exchange code of the larger models does not fit beside their activations unless it is kept small.
 SMALL_EXCHANGE_MODELS = tuple(f"efficientdet-{size}" for size in ("d4", "d5", "d6", "d7", "d7x"))
 EMBEDDED_WARMUP = 10  # requests before the measured ones: caches, clocks and allocators settle
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def load_config(
     device = choose_device(typed.get("device", "auto"))
     try:
         config = _resolve(typed, script, device, os.environ if environ is None else environ)
-    except ConfigError as error:
+    except UserError as error:
         parser.error(str(error))
     return dataclasses.replace(config, notes=tuple(parser.notes) + config.notes)
 
@@ -133,25 +132,29 @@ def _resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mappin
     known = {name for section in sections_of(script).values() for name in rules_of(section)}
     preset = read_preset(config_name, model_name, host=device != "ipu")
     below: Dict[str, Any] = {}
+    notes: List[str] = []
     if model_name in SMALL_EXCHANGE_MODELS:
         below["opt_internal_exchange_target"] = "memory"
     below.update((name, value) for name, value in preset.items() if name in known)
     if device == "ipu":
-        below.update(options_from_environment(environ, typed))
-    notes: List[str] = []
-    options = _derive({**below, **typed_options, "device": device}, typed, notes)
+        below.update(options_from_environment(environ, typed, notes))
+    options = _derive({**below, **typed_options, "device": device}, script, typed, notes)
     config = RunConfig.from_options(options, script, config_name=config_name, typed=frozenset(typed))
     return dataclasses.replace(_check(config, notes), notes=tuple(notes))
 
 
-def _derive(options: Dict[str, Any], typed: Mapping[str, Any], notes: List[str]) -> Dict[str, Any]:
+def _derive(options: Dict[str, Any], script: str, typed: Mapping[str, Any], notes: List[str]) -> Dict[str, Any]:
     """Options that follow from others; each change is noted."""
     on_ipu = options["device"] == "ipu"
     if options.get("dataset_type") == "single-image":
-        forced = [name for name in ("micro_batch_size", "benchmark_repeats") if typed.get(name, 1) != 1]
-        options.update(micro_batch_size=1, benchmark_repeats=1)
-        because = f"; {_flags(forced)} is not used" if forced else ""
-        notes.append(f"--dataset-type single-image runs batches of one image, one batch a call{because}.")
+        # The embedded executable's loop is not a number of batches: of length one, it would start again each request.
+        forced = ("micro_batch_size",) if on_ipu and script == "embedded" else ("micro_batch_size", "benchmark_repeats")
+        options.update(dict.fromkeys(forced, 1))
+        unused = [name for name in forced if typed.get(name, 1) != 1]
+        because = f" What was given for {_flags(unused)} is not used." if unused else ""
+        notes.append(
+            f"--dataset-type single-image sets {' and '.join(flag_of(name) for name in forced)} to 1.{because}"
+        )
     if options.get("opt_use_io_tiles") and options.get("opt_num_io_tiles") is None:
         options["opt_num_io_tiles"] = DEFAULT_IO_TILES
         if on_ipu:
@@ -197,11 +200,11 @@ def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> 
             )
         return data
     if path.is_dir() and data.dataset_type == "repeated-image":
-        images = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
-        if not images:
-            raise ConfigError(f"--image-path {path} has no image ({', '.join(IMAGE_SUFFIXES)}).")
-        notes.append(f"--dataset-type repeated-image repeats the first image of the folder, {images[0]}.")
-        return dataclasses.replace(data, image_path=images[0])
+        from ipu_utils.images import list_images  # imports Pillow and NumPy, for which --help need not wait
+
+        first = list_images(path)[0]
+        notes.append(f"--dataset-type repeated-image repeats the first image of the folder, {first}.")
+        return dataclasses.replace(data, image_path=first)
     if not path.is_file():
         raise ConfigError(
             f"--image-path {path} is a folder, and --dataset-type single-image reads one image: name the image, "
@@ -241,7 +244,7 @@ def _embedded_loop(config: RunConfig, on_ipu: bool, notes: List[str]) -> Benchma
     """The embedded script's repeats: its warm-up, and on an IPU a compiled loop that outlasts the measurement."""
     benchmark = dataclasses.replace(config.benchmark, warmup=EMBEDDED_WARMUP)
     needed = benchmark.num_repeats + benchmark.warmup
-    if not on_ipu or benchmark.benchmark_repeats >= needed or config.data.dataset_type == "single-image":
+    if not on_ipu or benchmark.benchmark_repeats >= needed:
         return benchmark
     if "benchmark_repeats" in config.typed:
         notes.append(
@@ -279,14 +282,14 @@ def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
     Args:
       config: the run.
       model_config: an `hparams_config.Config`, or its plain dict.
-      path: the file, `app.json` in the profile's folder.
+      path: the folder for `app.json`, or a path that ends in .json.
 
     Raises:
       ConfigError: the file cannot be written there.
     """
     model_options = model_config.as_dict() if hasattr(model_config, "as_dict") else dict(model_config)
     content = json.dumps({"arguments": options_dict(config), "config": model_options}, indent=2, default=str)
-    path = Path(path)
+    path = Path(path) if Path(path).suffix == ".json" else Path(path) / "app.json"
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

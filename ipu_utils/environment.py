@@ -2,7 +2,7 @@
 """What the environment already says to Poplar, and how the configuration joins it. Nothing here writes to it."""
 
 import json
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.errors import ConfigError
 
@@ -54,27 +54,32 @@ def _short(value: str) -> str:
     return repr(value if len(value) <= 60 else value[:57] + "...")
 
 
-def merge_engine_options(environ: Mapping[str, str], options: Mapping[str, str]) -> EngineOptions:
-    """Poplar engine options of the environment with those of the configuration over them.
+def merge_engine_options(
+    environ: Mapping[str, str], options: Mapping[str, str], defaults: Optional[Mapping[str, str]] = None
+) -> EngineOptions:
+    """Poplar engine options of the environment, with the configuration's over and the application's own below them.
 
     Args:
       environ: `os.environ` or the like; it is read only.
-      options: engine options, all strings. They win where the environment says something else, with a warning.
+      options: engine options that the configuration asks for. They win over the environment, with a warning.
+      defaults: engine options that merely suit the application. The environment wins over them.
 
     Raises:
-      ConfigError: the environment's value is not a JSON object, or both name a profile directory, and not the same.
+      ConfigError: the environment's value is not a JSON object, or it names another profile directory than `options`.
+      TypeError: a value is not a string, which is all that Poplar takes.
     """
-    found = read_engine_options(environ)
-    warnings = []
-    for key, value in options.items():
+    found, defaults = read_engine_options(environ), defaults or {}
+    for key, value in [*options.items(), *defaults.items()]:
         if not isinstance(value, str):
             raise TypeError(f"engine option {key!r} must be a string, got {value!r}")
-        if found.get(key, value) == value:
-            continue
-        if key == PROFILE_KEY:
-            raise ConfigError(_two_profile_dirs(found[key], value))
-        warnings.append(f"{ENGINE_VARIABLE} sets {key} to {found[key]!r}; the command line's {value!r} is used.")
-    return EngineOptions({**found, **options}, tuple(warnings))
+    clashes = [key for key, value in options.items() if found.get(key, value) != value]
+    if PROFILE_KEY in clashes:
+        raise ConfigError(_two_profile_dirs(found[PROFILE_KEY], options[PROFILE_KEY]))
+    warnings = [
+        f"{ENGINE_VARIABLE} sets {key} to {found[key]!r}, the command line to {options[key]!r}: the command line wins."
+        for key in clashes
+    ]
+    return EngineOptions({**defaults, **found, **options}, tuple(warnings))
 
 
 def _two_profile_dirs(found: str, typed: Any) -> str:
@@ -126,12 +131,13 @@ def poplar_flags_of(environ: Mapping[str, str]) -> Dict[str, str]:
     return {name: argument if equals else "true" for name, equals, argument in parts}
 
 
-def options_from_environment(environ: Mapping[str, str], typed: Mapping[str, Any]) -> Dict[str, Any]:
+def options_from_environment(environ: Mapping[str, str], typed: Mapping[str, Any], notes: List[str]) -> Dict[str, Any]:
     """Options of the command line that Poplar's variables already decide, for an IPU run.
 
     Args:
       environ: `os.environ` or the like.
-      typed: options of the command line. They win; `merge_engine_options` warns about it.
+      typed: options of the command line. They win over these.
+      notes: takes a remark where one of them does; of engine options, `merge_engine_options` warns.
 
     Raises:
       ConfigError: a variable cannot be read, or a profile directory is set here and on the command line.
@@ -152,4 +158,10 @@ def options_from_environment(environ: Mapping[str, str], typed: Mapping[str, Any
         options["synthetic"] = True
     if flags.get("executable_cache_path"):
         options["executable_cache_dir"] = flags["executable_cache_path"]
+        typed_dir = typed.get("executable_cache_dir")
+        if typed_dir is not None and str(typed_dir) != flags["executable_cache_path"]:
+            notes.append(
+                f"{FLAGS_VARIABLE} keeps executables in {flags['executable_cache_path']!r}, the command line in "
+                f"{str(typed_dir)!r}: the command line wins."
+            )
     return options
