@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `nms_configs` of the hyperparameters means. Imports no TensorFlow: every implementation of NMS reads it."""
+
+from typing import Any, Dict, NamedTuple
+
+from ipu_utils.errors import ConfigError
+
+
+class NmsSettings(NamedTuple):
+    """What `nms_configs` of the hyperparameters means, defaults filled in."""
+
+    method: str  # "hard" or "gaussian"
+    iou_thresh: float  # 0 to 1; plays no part when soft
+    score_thresh: float  # minus infinity: every anchor is a candidate
+    sigma: float  # 0: hard
+    max_output_size: int  # K, detections an image
+    max_nms_inputs: int  # best (anchor, class) pairs that take part; 0: every anchor with its best class
+
+    @property
+    def soft(self) -> bool:
+        """Do overlaps lower scores instead of removing boxes?"""
+        return self.sigma > 0
+
+
+def nms_settings(nms_configs: Dict[str, Any]) -> NmsSettings:
+    """Fill in the defaults of `nms_configs`, where None or a missing key means "the default" and 0.0 means 0.0.
+
+    Args:
+      nms_configs: a dictionary or `Config` with method, iou_thresh, score_thresh, sigma, max_output_size, max_nms_inputs.
+
+    Raises:
+      ConfigError: the method is unknown, or a number is out of range.
+
+    Differs from automl, which takes a deliberate 0.0 for a missing value.
+    """
+
+    def value(key, default):
+        given = nms_configs.get(key)
+        return default if given is None else given
+
+    method = value("method", "") or "hard"
+    if method not in ("hard", "gaussian"):
+        raise ConfigError(f"nms_configs.method is {method!r}: expected hard or gaussian.")
+    soft = method == "gaussian"
+    settings = NmsSettings(
+        method=method,
+        iou_thresh=1.0 if soft else float(value("iou_thresh", 0.5)),
+        score_thresh=float(value("score_thresh", 0.001 if soft else float("-inf"))),
+        sigma=float(value("sigma", 0.5)) if soft else 0.0,
+        max_output_size=int(value("max_output_size", 100)),
+        max_nms_inputs=int(value("max_nms_inputs", 0)),
+    )
+    if not 0 <= settings.iou_thresh <= 1:
+        raise ConfigError(f"nms_configs.iou_thresh is {settings.iou_thresh}: expected 0 to 1.")
+    if soft and not settings.sigma > 0:
+        raise ConfigError(f"nms_configs.sigma is {settings.sigma}: expected more than 0; for hard NMS set method=hard.")
+    if settings.max_output_size < 1 or settings.max_nms_inputs < 0:
+        raise ConfigError(
+            f"nms_configs has max_output_size {settings.max_output_size} and max_nms_inputs {settings.max_nms_inputs}: "
+            "expected at least 1 and at least 0."
+        )
+    return settings
