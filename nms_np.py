@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Non-maximum suppression in NumPy: the reference that every other implementation is tested against.
 
-Slow and obvious on purpose. `non_max_suppression`, `multi_class_nms` and `batched_nms` define what this project means by
+Slow and obvious on purpose. `non_max_suppression`, `multi_class_nms` and `batched_nms` define what this project means
+by
 NMS: a box goes when its IoU with a kept one is strictly greater than the threshold, candidates score strictly more than
 theirs, equal scores go to the lower index. `nms` and `per_class_nms` keep the published interface and arithmetic of
 google/automl's evaluation, where a box from pixel 3 to pixel 5 is three pixels wide. Imports no TensorFlow.
@@ -56,8 +57,8 @@ def non_max_suppression(
       max_output_size: most boxes to select.
       iou_threshold: with sigma 0, a box goes when its IoU with a selected one is strictly greater.
       score_threshold: candidates score strictly more, also after being lowered.
-      sigma: above 0, a selected box multiplies the scores of the others by exp(-iou^2 / sigma), and `iou_threshold` plays
-        no part.
+      sigma: above 0, a selected box multiplies the scores of the others by exp(-iou^2 / sigma), and `iou_threshold`
+        plays no part.
 
     Returns:
       (indices [K] int32, scores [K] float32) in the order of selection. Equal scores: the lower index first.
@@ -83,7 +84,8 @@ def non_max_suppression(
 
 
 def multi_class_nms(boxes: np.ndarray, scores: np.ndarray, **options) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Select (anchor, class) pairs of one image: every class of an anchor is a candidate, suppression is within a class.
+    """Select (anchor, class) pairs of one image: every class of an anchor is a candidate, suppression is within a
+    class.
 
     Args:
       boxes: [N, 4], shared by all classes.
@@ -126,8 +128,8 @@ def batched_nms(
       scores: [B, N, C], or [B, N] with the best score of every anchor ("best-class" and "class-agnostic").
       boxes: [B, N, 4], corners.
       classes: [B, N], the class of scores [B, N]; ignored with [B, N, C]. None: all 0.
-      mode: "best-class": each anchor keeps its best class, suppression within a class. "class-agnostic": the same anchors,
-        suppression across classes. "multi-class": every class of an anchor, suppression within a class.
+      mode: "best-class": each anchor keeps its best class, suppression within a class. "class-agnostic": the same
+        anchors, suppression across classes. "multi-class": every class of an anchor, suppression within a class.
       threshold, score_threshold, num_detections (K), sigma: as of `non_max_suppression`.
     """
     if mode not in MODES:
@@ -165,8 +167,9 @@ def nms(dets: np.ndarray, nms_configs: Optional[Dict[str, Any]] = None) -> np.nd
     Args:
       dets: [N, 5], (x1, y1, x2, y2, score). Not changed.
       nms_configs: method "hard" (the default), "diou", "linear" or "gaussian", with iou_thresh (hard, diou 0.5; linear
-        0.3), sigma (gaussian; 0.5) and score_thresh (linear, gaussian: scores lowered below it drop out; 0.001). "diou" is
-        hard suppression by the IoU less the squared distance of the centres over the squared diagonal of both boxes' hull.
+        0.3), sigma (gaussian; 0.5) and score_thresh (linear, gaussian: scores lowered below it drop out; 0.001). "diou"
+        is hard suppression by the IoU less the squared distance of the centres over the squared diagonal of both boxes'
+        hull.
 
     Returns:
       [K, 5] in the order of selection, scores as lowered. Equal scores: the lower index first.

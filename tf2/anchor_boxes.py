@@ -15,9 +15,9 @@ class Anchors:
     """The boxes that the heads' outputs are relative to, one for every output cell, octave scale and aspect ratio.
 
     Attributes:
-      boxes: float32 [N, 4], corners (ymin, xmin, ymax, xmax) in pixels of the network's input; anchors of the border reach
-        beyond it. Order: level (finest first), row, column, octave scale, aspect ratio, which is the order of the heads'
-        outputs reshaped to [N, ...].
+      boxes: float32 [N, 4], corners (ymin, xmin, ymax, xmax) in pixels of the network's input; anchors of the border
+        reach beyond it. Order: level (finest first), row, column, octave scale, aspect ratio, which is the order of the
+        heads' outputs reshaped to [N, ...].
       image_size: (height, width) in pixels.
       feat_sizes: {"height", "width"} of every level's feature map, from level 0, the image.
 
@@ -37,8 +37,8 @@ class Anchors:
         """Generate the boxes.
 
         Args:
-          min_level, max_level: finest and coarsest level; a cell of level l covers 2^l pixels, more where the image size
-            is not a multiple of it.
+          min_level, max_level: finest and coarsest level; a cell of level l covers 2^l pixels, more where the image
+            size is not a multiple of it.
           num_scales: octave scales per level, 2^(0 / num_scales) to 2^((num_scales - 1) / num_scales).
           aspect_ratios: width / height of the boxes at constant area, or pairs (factor of width, factor of height).
           anchor_scale: side of the smallest square box in cells; one number, or one for every level.

@@ -26,7 +26,8 @@ def nms_settings(nms_configs: Dict[str, Any]) -> NmsSettings:
     """Fill in the defaults of `nms_configs`, where None or a missing key means "the default" and 0.0 means 0.0.
 
     Args:
-      nms_configs: a dictionary or `Config` with method, iou_thresh, score_thresh, sigma, max_output_size, max_nms_inputs.
+      nms_configs: a dictionary or `Config` with method, iou_thresh, score_thresh, sigma, max_output_size,
+        max_nms_inputs.
 
     Raises:
       ConfigError: the method is unknown, or a number is out of range.

@@ -86,8 +86,8 @@ def pre_nms(params: Params, cls_outputs, box_outputs, topk: bool = True) -> Tupl
       topk: reduce as `topk_class_boxes` does. Otherwise scores keep their class axis.
 
     Returns:
-      (boxes [B, M, 4], not clipped, scores [B, M] or, without `topk`, [B, M, C], classes int32 [B, M] from 0 on, the best
-      ones), boxes and scores in the types of the outputs.
+      (boxes [B, M, 4], not clipped, scores [B, M] or, without `topk`, [B, M, C], classes int32 [B, M] from 0 on, the
+      best ones), boxes and scores in the types of the outputs.
     """
     return _decode_all(params, flatten_levels(params, to_list(cls_outputs), to_list(box_outputs)), topk)
 
@@ -229,8 +229,8 @@ def per_class_nms(params: Params, boxes, scores, classes, image_scales=None) -> 
 def postprocess_per_class(params: Params, cls_outputs, box_outputs, image_scales=None) -> Detections:
     """Detect with one class per anchor (with max_nms_inputs: the best pairs) and suppression within a class.
 
-    Arguments and result as of `postprocess_global`, but as in AutoML boxes are not clipped, unused rows are 0, and equal
-    scores go to the lower class, then to the lower anchor.
+    Arguments and result as of `postprocess_global`, but as in AutoML boxes are not clipped, unused rows are 0, and
+    equal scores go to the lower class, then to the lower anchor.
     """
     settings = nms_settings(params["nms_configs"])
     boxes, *others = _detect(params, cls_outputs, box_outputs, settings, _rows_by_class)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Non-maximum suppression of one image with TensorFlow's own operators: the host's path where no custom one is built."""
+"""Non-maximum suppression of one image with TensorFlow's own operators: the path without a custom one."""
 
 from typing import Tuple
 
