@@ -164,6 +164,7 @@ def build_parser(script: str = "throughput") -> Parser:
 
     The parsed namespace holds what was typed and nothing else, so that presets and defaults can come below it.
     """
+    sections = sections_of(script)
     parser = Parser(
         prog=SCRIPTS[script],
         description=DESCRIPTIONS[script] + " A boolean option takes true or false, or no value: then it becomes the "
@@ -178,7 +179,7 @@ def build_parser(script: str = "throughput") -> Parser:
         f"efficientdet-low-latency for single requests (default: {DEFAULT_CONFIG})",
     )
     groups: Dict[str, Any] = {}
-    for section, fields in sections_of(script).items():
+    for section, fields in sections.items():
         for name, rule in rules_of(fields).items():
             group, title = _group_of(section, name)
             if group not in groups:

@@ -1,0 +1,543 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run is made of: precedence, presets per device, derived options, notes, refusals and the record of a run."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import hparams_config
+from ipu_utils.config import (
+    MODEL_NAMES,
+    BenchmarkConfig,
+    DataConfig,
+    DeviceConfig,
+    EmbeddedConfig,
+    IpuConfig,
+    ModelConfig,
+    NmsConfig,
+    NmsMode,
+    Precision,
+    RunConfig,
+    load_config,
+    options_dict,
+    write_app_json,
+)
+from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.presets import CONFIG_DIR, load_yaml, read_preset
+
+
+def load(*argv, device="ipu", script="throughput", environ=None):
+    """Configuration on a machine whose best device is `device`."""
+    choose = lambda word: device if word == "auto" else word  # noqa: E731
+    return load_config([str(word) for word in argv], script, choose_device=choose, environ=environ or {})
+
+
+def refused(capsys, *argv, **kwargs):
+    """The error message for a command line that cannot be used."""
+    with pytest.raises(SystemExit) as caught:
+        load(*argv, **kwargs)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.startswith("error: ")
+    return error
+
+
+@pytest.fixture
+def preset(tmp_path):
+    """Write a preset file and return its path."""
+
+    def write(text):
+        path = tmp_path / "preset.yml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(str(path))
+    return path
+
+
+# Precedence
+
+
+def test_command_line_beats_preset_beats_default(preset):
+    path = preset("efficientdet-d0: {num_repeats: 7, benchmark_repeats: 9}")
+    config = load("--config", path, "--num-repeats", "3")
+    assert config.benchmark == BenchmarkConfig(num_repeats=3, benchmark_repeats=9)
+    assert config.data.micro_batch_size == 1
+
+
+@pytest.mark.parametrize("device, batches", [("cpu", 2), ("gpu", 2), ("ipu", 9)])
+def test_host_settings_beat_the_model_section_on_hosts_alone(preset, device, batches):
+    path = preset("efficientdet-d0: {benchmark_repeats: 9, host: {benchmark-repeats: 2}}")
+    assert load("--config", path, device=device).benchmark.benchmark_repeats == batches
+    assert load("--config", path, "--benchmark-repeats=5", device=device).benchmark.benchmark_repeats == 5
+
+
+def test_a_preset_turns_a_boolean_on_and_the_command_line_off_again(preset):
+    path = preset("efficientdet-d0: {opt_conv_dithering: true, onchip-nms: no}")
+    assert load("--config", path).ipu.opt_conv_dithering is True
+    assert load("--config", path, "--opt-conv-dithering", "false").ipu.opt_conv_dithering is False
+    assert load("--config", path, "--opt-conv-dithering").ipu.opt_conv_dithering is True
+    assert load("--config", path).nms.onchip_nms is False
+    assert load("--config", path, "--onchip-nms", "true").nms.onchip_nms is True
+
+
+def test_the_last_of_a_repeated_option_counts():
+    assert load("--num-repeats", "3", "--num-repeats", "5").benchmark.num_repeats == 5
+
+
+def test_typed_names_are_recorded():
+    config = load("--num-repeats", "3", "--config", "efficientdet")
+    assert config.typed == {"num_repeats", "config"} and config.config_name == "efficientdet"
+
+
+def test_the_device_that_was_asked_for_is_resolved():
+    asked = []
+    config = load_config(["--device", "gpu"], choose_device=lambda word: asked.append(word) or "gpu")
+    assert asked == ["gpu"] and config.device == DeviceConfig(device="gpu")
+    config = load_config([], choose_device=lambda word: asked.append(word) or "cpu")
+    assert asked[1:] == ["auto"] and config.device.device == "cpu"
+
+
+def test_a_missing_device_is_the_callers_to_report():
+    def choose(word):
+        raise UserError("no such device")
+
+    with pytest.raises(UserError, match="no such device"):
+        load_config([], choose_device=choose)
+
+
+# Presets of the project
+
+
+@pytest.mark.parametrize(
+    "model, batch, io_tiles, target, memory",
+    [
+        ("d0", 4, 96, None, 0.6),
+        ("d1", 3, 96, None, 0.6),
+        ("d2", 2, 96, None, 0.6),
+        ("d3", 1, 0, "memory", 0.6),
+        ("d4", 1, 0, "memory", 0.2),
+    ],
+)
+def test_the_throughput_preset_on_an_ipu_is_the_originals(model, batch, io_tiles, target, memory):
+    config = load("--model-name", f"efficientdet-{model}")
+    assert config.data.micro_batch_size == batch
+    assert (config.ipu.opt_num_io_tiles if config.ipu.opt_use_io_tiles else 0) == io_tiles
+    assert config.ipu.opt_prefetch_data_streams is True and config.ipu.opt_prefetch_depth == 4
+    assert config.ipu.opt_internal_exchange_target == target
+    assert config.ipu.available_memory_proportion == memory
+    assert config.benchmark == BenchmarkConfig(num_repeats=20, benchmark_repeats=100)
+    assert config.notes == ()
+
+
+@pytest.mark.parametrize("model, memory", [("d0", 0.6), ("d3", 0.6), ("d4", 0.2)])
+def test_the_low_latency_preset_on_an_ipu_cannot_stall(model, memory):
+    config = load("--config", "efficientdet-low-latency", "--model-name", f"efficientdet-{model}", script="embedded")
+    assert config.data.micro_batch_size == 1 and config.ipu.opt_use_io_tiles is False
+    assert config.ipu.available_memory_proportion == memory
+    assert config.benchmark.benchmark_repeats >= config.benchmark.num_repeats + config.benchmark.warmup > 100
+
+
+@pytest.mark.parametrize("config_name", ["efficientdet", "efficientdet-low-latency"])
+@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("script", ["throughput", "embedded"])
+def test_every_preset_works_for_every_model_everywhere(config_name, model, script):
+    for device in ("ipu", "cpu", "gpu"):
+        config = load("--config", config_name, "--model-name", model, device=device, script=script)
+        assert config.model.model_name == model
+        if config_name == "efficientdet-low-latency":
+            assert config.data.micro_batch_size == 1
+
+
+IMAGES_PER_SECOND = {"d0": 20, "d1": 8, "d2": 5, "d3": 2, "d4": 1, "d5": 0.4, "d6": 0.25, "d7": 0.15, "d7x": 0.12,
+                     "lite0": 50, "lite1": 30, "lite2": 18, "lite3": 10, "lite3x": 6, "lite4": 4}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_a_default_run_on_two_cores_measures_for_less_than_a_minute_with_at_least_five_samples(model):
+    config = load("--model-name", model, device="cpu")
+    images = config.data.micro_batch_size * config.benchmark.benchmark_repeats * config.benchmark.num_repeats
+    assert images / IMAGES_PER_SECOND[model.split("-")[1]] < 60
+    assert config.benchmark.num_repeats >= 5
+
+
+def test_models_without_a_section_take_the_base_section(preset):
+    path = preset("efficientdet-base: &base {num_repeats: 4}\nefficientdet-d1: {<<: *base, micro_batch_size: 3}\n")
+    assert load("--config", path, "--model-name", "efficientdet-d5").benchmark.num_repeats == 4
+    assert load("--config", path, "--model-name", "efficientdet-d1").data.micro_batch_size == 3
+    assert load("--config", path, "--model-name", "efficientdet-d1").benchmark.num_repeats == 4
+    assert read_preset(preset("efficientdet-d1: {num_repeats: 2}"), "efficientdet-d0", host=True) == {}
+
+
+def test_model_names_are_those_of_the_model_configurations():
+    for name in MODEL_NAMES:
+        assert hparams_config.get_efficientdet_config(name).name == name
+
+
+# Presets that are wrong
+
+
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("efficientdet-d0: {micro_batchsize: 4}", ["'micro_batchsize' is not an option", "'micro_batch_size'"]),
+        ("efficientdet-d0: {host: {num_repeat: 4}}", ["efficientdet-d0, host", "'num_repeat'", "'num_repeats'"]),
+        (
+            "efficientdet-d0: {opt_num_io_tiles: 20}",
+            ["efficientdet-d0", "--opt-num-io-tiles must be", "32 to 192", "20"],
+        ),
+        ("efficientdet-d0: {opt_num_io_tiles: 96.5}", ["--opt-num-io-tiles must be a whole number"]),
+        ("efficientdet-d0: {micro_batch_size: true}", ["--micro-batch-size must be a whole number", "True"]),
+        ("efficientdet-d0: {synthetic: 2}", ["--synthetic must be one of true"]),
+        ("efficientdet-d0: {num_repeats: [1, 2]}", ["'num_repeats' needs one value, found a list"]),
+        ("efficientdet-d0: {num_repeats: }", ["'num_repeats' needs one value, found nothing"]),
+        ("efficientdet-d0: {model_precision: halve}", ["--model-precision must be", "Did you mean 'half'?"]),
+        ("efficientdet-d0: {device: cpu}", ["'device' can only be given on the command line"]),
+        ("efficientdet-d0: {model_name: efficientdet-d1}", ["only be given on the command line"]),
+        ("efficientdet-d9: {}", ["'efficientdet-d9' is not a model", "Did you mean"]),
+        ("efficientdet-d1: {seed: -1}", ["efficientdet-d1", "--seed must be"]),  # not this run's section
+        ("efficientdet-d0: 4", ["efficientdet-d0: must be a mapping", "found 4"]),
+        ("efficientdet-d0: {host: fast}", ["efficientdet-d0, host: must be a mapping"]),
+        ("- efficientdet-d0", ["must be a mapping", "found a list"]),
+        ("", ["must be a mapping", "found nothing"]),
+        ("efficientdet-d0: {num_repeats: 3", ["cannot be used", "line"]),
+        ("efficientdet-d0: !!python/object/apply:os.getcwd []", ["cannot be used", "python/object"]),
+        ("efficientdet-d0: {seed: 2001-99-99}", ["cannot be used"]),
+        ("[" * 5000, ["cannot be used"]),
+        ("# " + "x" * 70000, ["larger than 65536 bytes"]),
+    ],
+)
+def test_a_wrong_preset_is_refused_with_its_place(preset, text, parts, capsys):
+    path = preset(text)
+    message = refused(capsys, "--config", path)
+    assert path in message
+    for part in parts:
+        assert part in message
+
+
+def test_nested_merges_of_aliases_do_not_explode(preset, capsys):
+    lines = ["a-base: &a0 {" + ", ".join(f"k{i}: 1" for i in range(9)) + "}"]
+    lines += [f"b{i}-base: &a{i + 1} {{<<: [{', '.join([f'*a{i}'] * 9)}]}}" for i in range(12)]
+    assert "merged keys" in refused(capsys, "--config", preset("\n".join(lines)))
+    assert "aliases" in refused(capsys, "--config", preset("a-base: &a {}\nb-base: [" + "*a, " * 1000 + "]"))
+
+
+def test_unknown_presets_are_refused_with_a_suggestion(capsys, tmp_path):
+    message = refused(capsys, "--config", "efficientdet-low-latancy")
+    assert "efficientdet, efficientdet-low-latency" in message and "Did you mean 'efficientdet-low-latency'?" in message
+    assert "no such file" in refused(capsys, "--config", tmp_path / "missing.yml")
+    assert "--config must be" in refused(capsys, "--config", "../ipu_configs/efficientdet")
+    assert "--config must be" in refused(capsys, "--config", "")
+
+
+def test_preset_keys_are_accepted_with_underscores_and_with_hyphens(preset):
+    path = preset("efficientdet-d0: {micro-batch-size: 2, num_repeats: 3, image-size: 640x480, seed: '5'}")
+    config = load("--config", path)
+    assert config.data == DataConfig(micro_batch_size=2, image_size=(480, 640), seed=5)
+
+
+def test_a_preset_may_hold_options_of_the_embedded_script(preset):
+    path = preset("efficientdet-d0: {measure: network}")
+    assert load("--config", path, script="embedded").embedded.measure == "network"
+    assert load("--config", path).embedded is None
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_DIR.glob("*.yml")), ids=lambda path: path.stem)
+def test_the_projects_presets_name_every_model_they_hold_and_a_base(path):
+    sections = load_yaml(path)
+    assert "efficientdet-base" in sections
+    assert {name for name in sections if not name.endswith("-base")} <= set(MODEL_NAMES)
+
+
+# Options that follow from others
+
+
+def test_single_image_sets_batch_and_repeats_to_one_and_says_so(image):
+    argv = ("--dataset-type", "single-image", "--image-path", image)
+    config = load(*argv, "--micro-batch-size", "4", "--benchmark-repeats", "50")
+    assert (config.data.micro_batch_size, config.benchmark.benchmark_repeats) == (1, 1)
+    assert config.benchmark.num_repeats == 20
+    (note,) = config.notes
+    assert "to 1" in note and "What was given for --micro-batch-size, --benchmark-repeats is not used" in note
+    (note,) = load(*argv).notes
+    assert "to 1" in note and "not used" not in note
+
+
+def test_a_single_image_does_not_shorten_the_loop_of_an_ipu_executable(image):
+    argv = ("--dataset-type", "single-image", "--image-path", image, "--config", "efficientdet-low-latency")
+    assert load(*argv, script="embedded").benchmark.benchmark_repeats >= 200
+    assert load(*argv, script="embedded", device="cpu").benchmark.benchmark_repeats == 1
+
+
+def test_host_postprocessing_is_benchmarked_only_without_onchip_nms(preset):
+    config = load("--benchmark-host-postprocessing")
+    assert config.benchmark.benchmark_host_postprocessing is False
+    assert "--benchmark-host-postprocessing is off" in config.notes[0]
+    config = load("--benchmark-host-postprocessing", "--onchip-nms", "false")
+    assert config.benchmark.benchmark_host_postprocessing is True and config.notes == ()
+    config = load("--config", preset("efficientdet-d0: {benchmark_host_postprocessing: true}"))
+    assert config.benchmark.benchmark_host_postprocessing is False and len(config.notes) == 1
+
+
+def test_a_bare_onchip_nms_switches_it_off_and_says_so():
+    config = load("--onchip-nms")
+    assert config.nms.onchip_nms is False
+    assert "--onchip-nms true" in config.notes[0]
+    assert load("--onchip-nms", "false").notes == () == load("--synthetic").notes
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_the_exchange_target_is_memory_for_d4_and_larger(model, preset):
+    path = preset("efficientdet-base: {}")
+    larger = model.split("-")[1] in ("d4", "d5", "d6", "d7", "d7x")
+    argv = ("--config", path, "--model-name", model)
+    assert load(*argv).ipu.opt_internal_exchange_target == ("memory" if larger else None)
+    assert load(*argv, "--opt-internal-exchange-target", "cycles").ipu.opt_internal_exchange_target == "cycles"
+
+
+def test_io_tiles_asked_for_without_a_number_get_the_presets_or_96(preset):
+    config = load("--config", preset("efficientdet-d0: {}"), "--opt-use-io-tiles")
+    assert config.ipu.opt_num_io_tiles == 96 and "96 tiles" in config.notes[0]
+    config = load("--config", preset("efficientdet-d0: {opt_num_io_tiles: 64}"), "--opt-use-io-tiles")
+    assert config.ipu.opt_num_io_tiles == 64 and config.notes == ()
+    config = load("--model-name", "efficientdet-d3", "--opt-use-io-tiles")
+    assert config.ipu.opt_use_io_tiles is True and config.ipu.opt_num_io_tiles == 96
+
+
+def test_a_number_of_io_tiles_alone_has_no_effect_and_says_so():
+    config = load("--model-name", "efficientdet-d3", "--opt-num-io-tiles", "64")
+    assert config.ipu.opt_use_io_tiles is False and "without --opt-use-io-tiles" in config.notes[0]
+
+
+def test_io_tiles_in_an_embedded_executable_say_what_they_cost():
+    argv = ("--config", "efficientdet-low-latency")
+    assert "time-out" in load(*argv, "--opt-use-io-tiles", script="embedded").notes[-1]
+    assert load(*argv, script="embedded").notes == ()
+
+
+def test_the_embedded_loop_outlasts_the_requests():
+    argv = ("--config", "efficientdet-low-latency", "--num-repeats", "5000")
+    assert load(*argv, script="embedded").benchmark.benchmark_repeats >= 5000
+    config = load(*argv, "--benchmark-repeats", "100", script="embedded")
+    assert config.benchmark.benchmark_repeats == 100 and "starts again" in config.notes[0]
+    assert load(*argv, device="cpu", script="embedded").benchmark.benchmark_repeats == 1
+
+
+# Options without effect
+
+
+def test_ipu_options_on_a_host_are_accepted_and_named_in_one_note():
+    argv = ("--opt-use-io-tiles", "--partials-precision", "half", "--available-memory-proportion", "0.3", "--seed", "2")
+    for device in ("cpu", "gpu"):
+        (note,) = load(*argv, device=device).notes
+        beginning, flags = note.rstrip(".").split(": ")
+        assert beginning == f"no effect on this device ({device})"
+        assert flags == "--partials-precision, --available-memory-proportion, --opt-use-io-tiles"
+    assert load(device="cpu").notes == ()  # what a preset sets for the IPU is nobody's typing
+
+
+def test_host_options_on_an_ipu_are_named():
+    assert load("--num-threads", "2", "--engine", "tensorflow").notes == (
+        "no effect on this device (ipu): --engine, --num-threads.",
+    )
+    assert load("--num-threads", "2", device="cpu").notes == ()
+
+
+def test_bfloat16_is_refused_on_an_ipu_alone(capsys):
+    assert "use half or float" in refused(capsys, "--model-precision", "bfloat16")
+    assert load("--model-precision", "bfloat16", device="cpu").model.model_precision is Precision.BFLOAT16
+
+
+def test_synthetic_data_gives_no_predictions(capsys):
+    assert "no predictions" in refused(capsys, "--synthetic", "--output-predictions")
+
+
+# Images
+
+
+@pytest.mark.parametrize("kind", ["repeated-image", "image-directory", "single-image"])
+def test_image_datasets_need_a_path_that_is_there(kind, tmp_path, capsys):
+    assert "add --image-path" in refused(capsys, "--dataset-type", kind)
+    missing = tmp_path / "missing"
+    assert "no such file or folder" in refused(capsys, "--dataset-type", kind, "--image-path", missing)
+
+
+def test_image_datasets_need_a_path_of_their_type(image, tmp_path, capsys):
+    assert "reads a folder" in refused(capsys, "--dataset-type", "image-directory", "--image-path", image)
+    assert "reads one image" in refused(capsys, "--dataset-type", "single-image", "--image-path", tmp_path)
+    assert load("--dataset-type", "image-directory", "--image-path", tmp_path).data.image_path == tmp_path
+    assert load("--dataset-type", "single-image", "--image-path", image).data.image_path == image
+
+
+def test_a_repeated_image_may_be_the_first_of_a_folder(image, tmp_path, capsys):
+    argv = ("--dataset-type", "repeated-image", "--image-path")
+    assert load(*argv, image).data.image_path == image
+    config = load(*argv, tmp_path)
+    assert config.data.image_path == image and str(image) in config.notes[0]
+    (tmp_path / "empty").mkdir()
+    assert "no image" in refused(capsys, *argv, tmp_path / "empty")
+
+
+def test_a_path_with_generated_images_is_not_used(image):
+    assert "--image-path is not used" in load("--image-path", image).notes[0]
+
+
+# The embedded script's executable
+
+
+def test_an_executable_to_run_must_be_there(tmp_path, capsys):
+    path = tmp_path / "d0.exec"
+    assert "no such file" in refused(capsys, "--exec-file", path, script="embedded")
+    path.write_bytes(b"")
+    assert load("--exec-file", path, script="embedded").embedded.exec_file == path
+    assert "give one of them" in refused(capsys, "--exec-file", path, "--exec-output-dir", tmp_path, script="embedded")
+
+
+def test_compile_only_needs_a_place_for_the_executable(tmp_path, capsys):
+    assert "--exec-output-dir" in refused(capsys, "--compile-only", script="embedded")
+    config = load("--compile-only", "--exec-output-dir", tmp_path / "new", script="embedded")
+    assert config.embedded == EmbeddedConfig(compile_only=True, exec_output_dir=tmp_path / "new")
+
+
+# The environment
+
+
+PROFILED = {"POPLAR_ENGINE_OPTIONS": '{"autoReport.all": "true", "autoReport.directory": "env_profile"}'}
+
+
+def test_a_profile_directory_of_the_environment_is_used():
+    assert load(environ=PROFILED).ipu.profile_dir == Path("env_profile")
+
+
+def test_a_profile_directory_in_two_places_is_an_error(capsys):
+    for typed in ("typed_profile", "env_profile"):
+        message = refused(capsys, "--profile-dir", typed, environ=PROFILED)
+        assert "env_profile" in message and "--profile-dir" in message and "Keep one" in message
+
+
+def test_the_environment_beats_the_preset_and_the_command_line_both():
+    environ = {"POPLAR_ENGINE_OPTIONS": '{"opt.internalExchangeOptimisationTarget": "balanced"}'}
+    argv = ("--model-name", "efficientdet-d4")
+    assert load(*argv).ipu.opt_internal_exchange_target == "memory"
+    assert load(*argv, environ=environ).ipu.opt_internal_exchange_target == "balanced"
+    typed = load(*argv, "--opt-internal-exchange-target", "cycles", environ=environ)
+    assert typed.ipu.opt_internal_exchange_target == "cycles"
+
+
+def test_flags_of_the_environment_reach_the_configuration(capsys):
+    environ = {"TF_POPLAR_FLAGS": "--use_synthetic_data --executable_cache_path=/tmp/cache"}
+    config = load(environ=environ)
+    assert config.ipu.synthetic is True and config.ipu.executable_cache_dir == Path("/tmp/cache")
+    config = load("--executable-cache-dir", "mine", environ=environ)
+    assert config.ipu.executable_cache_dir == Path("mine") and "the command line wins" in config.notes[0]
+    assert "remove one of them" in refused(capsys, "--synthetic", "false", environ=environ)
+
+
+def test_the_environment_is_an_ipus_matter():
+    broken = {"POPLAR_ENGINE_OPTIONS": "{", "TF_POPLAR_FLAGS": "--use_synthetic_data"}
+    assert load(environ=broken, device="cpu").ipu.synthetic is False
+
+
+def test_a_broken_environment_is_an_error(capsys):
+    assert "POPLAR_ENGINE_OPTIONS is not JSON" in refused(capsys, environ={"POPLAR_ENGINE_OPTIONS": "{all: true}"})
+
+
+def test_the_processes_own_environment_is_the_default(monkeypatch):
+    monkeypatch.setenv("POPLAR_ENGINE_OPTIONS", PROFILED["POPLAR_ENGINE_OPTIONS"])
+    assert load_config([], choose_device=lambda word: "ipu").ipu.profile_dir == Path("env_profile")
+
+
+# The dataclasses by themselves
+
+
+def test_sections_are_frozen_and_check_themselves():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DataConfig().seed = 3
+    for make in (
+        lambda: DataConfig(micro_batch_size=0),
+        lambda: DataConfig(dataset_type="single-image"),
+        lambda: DataConfig(image_size=(4, 640)),
+        lambda: ModelConfig(model_name="resnet50"),
+        lambda: ModelConfig(partials_precision="uint8"),
+        lambda: IpuConfig(opt_use_io_tiles=True),
+        lambda: IpuConfig(opt_num_io_tiles=31),
+        lambda: dataclasses.replace(BenchmarkConfig(), num_repeats=0),
+    ):
+        with pytest.raises(ConfigError, match="--"):
+            make()
+
+
+def test_sections_convert_what_python_callers_pass():
+    data = DataConfig(dataset_type="single-image", image_path="a.png", image_size="640x480")
+    assert data.image_path == Path("a.png") and data.image_size == (480, 640)
+    assert DataConfig(image_size=(480, 640)).image_size == (480, 640)
+    assert ModelConfig(model_precision="half").model_precision is Precision.HALF
+    assert ModelConfig(model_precision=Precision.HALF).model_precision is Precision.HALF
+    assert NmsConfig(nms_mode="multi-class").nms_mode is NmsMode.MULTI_CLASS
+
+
+def test_weights_are_looked_for_in_tmp_unless_a_folder_is_named():
+    assert ModelConfig(model_name="efficientdet-d2").weights_path == Path("tmp/efficientdet-d2")
+    assert ModelConfig(model_dir="mine").weights_path == Path("mine")
+
+
+def test_an_enum_is_its_string_everywhere():
+    assert f"{Precision.HALF}" == str(Precision.HALF) == "float16" == Precision.HALF
+    assert json.dumps(NmsMode.BEST_CLASS) == '"best-class"'
+
+
+def test_options_that_no_section_has_are_refused():
+    with pytest.raises(TypeError, match="batch_size"):
+        RunConfig.from_options({"batch_size": 4})
+    assert RunConfig.from_options({"seed": 4}).data == DataConfig(seed=4)
+
+
+# Records
+
+
+def test_the_record_of_a_run_holds_every_option_as_plain_json():
+    config = load("--image-size", "640x480", "--model-precision", "half", "--device", "cpu")
+    record = options_dict(config)
+    assert json.loads(json.dumps(record)) == record
+    assert record["image_size"] == [480, 640] and record["model_precision"] == "float16"
+    assert record["device"] == "cpu" and record["script"] == "throughput" and record["config"] == "efficientdet"
+    assert record["output_dir"] == "outputs" and record["profile_dir"] is None and "measure" not in record
+    assert options_dict(load(script="embedded"))["measure"] == "device"
+
+
+def test_app_json_holds_arguments_and_model_configuration(tmp_path):
+    config = load("--profile-dir", tmp_path / "new" / "profile", "--model-name", "efficientdet-d1")
+    hparams = hparams_config.get_efficientdet_config("efficientdet-d1")
+    write_app_json(config, hparams, config.ipu.profile_dir)
+    content = json.loads((tmp_path / "new" / "profile" / "app.json").read_text())
+    assert content["arguments"] == options_dict(config)
+    assert content["config"]["name"] == "efficientdet-d1" and content["config"]["num_classes"] == 90
+    assert [path.name for path in (tmp_path / "new" / "profile").iterdir()] == ["app.json"]
+
+
+def test_app_json_survives_a_failed_write(tmp_path, monkeypatch):
+    path = tmp_path / "app.json"
+    write_app_json(load(), {"name": "before"}, path)
+    before = path.read_text()
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(ConfigError, match="No space left"):
+        write_app_json(load(), {"name": "after"}, path)
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_app_json_in_a_place_that_is_a_file_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_app_json(load(), {}, tmp_path / "file")
