@@ -226,8 +226,8 @@ def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
         notes.append("--opt-num-io-tiles has no effect without --opt-use-io-tiles.")
     if config.embedded is not None and ipu.opt_use_io_tiles:
         notes.append(
-            "--opt-use-io-tiles lets the executable stall: a request that no other follows waits for the runtime's "
-            "time-out, 5 ms unless changed, which is then most of the latency. --opt-use-io-tiles false avoids it."
+            "--opt-use-io-tiles lets the executable stall: a request that no other follows waits until the runtime's "
+            "time-out pushes a dummy batch after it, and its latency grows by both. --opt-use-io-tiles false avoids it."
         )
     return config
 

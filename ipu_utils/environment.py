@@ -2,6 +2,7 @@
 """What the environment already says to Poplar, and how the configuration joins it. Nothing here writes to it."""
 
 import json
+import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.errors import ConfigError
@@ -72,7 +73,7 @@ def merge_engine_options(
     for key, value in [*options.items(), *defaults.items()]:
         if not isinstance(value, str):
             raise TypeError(f"engine option {key!r} must be a string, got {value!r}")
-    clashes = [key for key, value in options.items() if found.get(key, value) != value]
+    clashes = [key for key, value in options.items() if not _same(key, found.get(key, value), value)]
     if PROFILE_KEY in clashes:
         raise ConfigError(_two_profile_dirs(found[PROFILE_KEY], options[PROFILE_KEY]))
     warnings = [
@@ -80,6 +81,12 @@ def merge_engine_options(
         for key in clashes
     ]
     return EngineOptions({**defaults, **found, **options}, tuple(warnings))
+
+
+def _same(key: str, found: str, wanted: str) -> bool:
+    if key == PROFILE_KEY:  # `options_from_environment` read it as a path, so its spelling may differ.
+        return os.path.normpath(os.path.expanduser(found)) == os.path.normpath(os.path.expanduser(wanted))
+    return found == wanted
 
 
 def _two_profile_dirs(found: str, typed: Any) -> str:
