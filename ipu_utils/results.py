@@ -4,9 +4,10 @@
 The report's `throughput:` and `Per-batch latency avg:` lines are an interface: benchmarks.yml parses them.
 """
 
+import contextlib
 import time
 from dataclasses import dataclass
-from typing import Callable, List, NamedTuple, Sequence, Tuple, TypeVar
+from typing import Callable, ContextManager, List, NamedTuple, Sequence, Tuple, TypeVar
 
 Outputs = TypeVar("Outputs")
 
@@ -17,7 +18,7 @@ class Samples:
 
     seconds: Tuple[float, ...]  # one per call, outputs already in host memory
     batches_per_call: int
-    batch_size: int  # images per batch, padding rows excluded from nothing: the device computes them
+    batch_size: int  # images per batch
 
     def __post_init__(self):
         if not self.seconds or min(self.seconds) <= 0:
@@ -65,6 +66,7 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     keep_outputs: bool = False,
     on_call: Callable[[], None] = lambda: None,
+    span: Callable[[str], ContextManager] = lambda label: contextlib.nullcontext(),
 ) -> Timing:
     """Run `call` `warmup + calls` times and time each. `call` returns when its results are in host memory.
 
@@ -75,15 +77,17 @@ def measure(
       clock: seconds; an argument so that a test can own time.
       keep_outputs: keep what every timed call returned; memory grows with it.
       on_call: told after each call, outside the timed span (a progress bar).
+      span: marks each call for a profiler.
     """
     if calls < 1:
         raise ValueError(f"calls must be at least 1, got {calls}")
     seconds: List[float] = []
     outputs: List[Outputs] = []
     for index in range(warmup + calls):
-        start = clock()
-        result = call()
-        seconds.append(clock() - start)
+        with span(f"call {index}"):
+            start = clock()
+            result = call()
+            seconds.append(clock() - start)
         if index >= warmup:
             if not keep_outputs:
                 outputs.clear()

@@ -10,6 +10,7 @@ class Device(Protocol):
 
     kind: str  # "ipu", "gpu" or "cpu"
     name: str  # printed with every result
+    engine: str  # what executes the network, with its version; printed too
 
     def default_precision(self) -> str:
         """Type name ("float32", "float16", "bfloat16") that suits the device."""

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Measure the throughput of EfficientDet inference on an IPU, a GPU or a CPU.
+
+python ipu_inference.py --model-name efficientdet-d0
+"""
+
+import sys
+import time
+
+from ipu_utils.config import RunConfig, load_config, write_app_json
+from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes
+from ipu_utils.results import Samples, format_report, measure
+
+
+def run(config: RunConfig) -> None:
+    """Build, measure and report one configuration: the report on standard output, all else on standard error."""
+    # What follows needs TensorFlow, which takes longer to import than a mistyped option to be told.
+    import hparams_config
+    import utils
+    from ipu_utils import summary
+    from ipu_utils.dataset import open_dataset
+    from ipu_utils.devices import get_device
+    from ipu_utils.model import prepare
+    from ipu_utils.pipeline import Pipeline, count_objects, images_as, timed_call, write_predictions
+    from ipu_utils.predictions import open_writer
+
+    hparams = hparams_config.get_inference_config(config.model.model_name, config.model.hparams, config.data.image_size)
+    # Inputs and outputs first: a missing folder should not cost the time of building the network.
+    batches = open_dataset(config.data, utils.parse_image_size(hparams.image_size), config.benchmark.benchmark_repeats)
+    writer = open_writer(config.output, config.model.model_name, hparams, batches)
+    if config.ipu.profile_dir is not None:
+        write_app_json(config, hparams.as_dict(), config.ipu.profile_dir)
+
+    start = time.perf_counter()
+    device = get_device(config.device.device, config)
+    model = prepare(config, hparams, device)
+    pipeline = Pipeline(model.network, hparams, config.nms, model.precision, device)
+    print(summary.describe_run(config, hparams, device, model, pipeline), flush=True)
+
+    prepared = time.perf_counter()
+    with device.scope(), batches.user_errors():
+        dataset = images_as(config.model.io_precision.value, batches.dataset)
+        call = device.compile(pipeline.step, dataset, config.benchmark.benchmark_repeats)
+        compiled = time.perf_counter()
+        timed = timed_call(pipeline, call, config.benchmark.benchmark_host_postprocessing)
+        # The first repeat, which may still compile, is not counted; a single one is preceded by an extra one.
+        calls = max(1, config.benchmark.num_repeats - config.benchmark.warmup)
+        with progress_bar(calls + config.benchmark.warmup, "calls") as bar:
+            timing = measure(timed, calls, config.benchmark.warmup, on_call=bar.update, span=device.span)
+        objects = count_objects(pipeline, timing.outputs[-1], dataset, device)
+        if writer is not None:
+            write_predictions(writer, pipeline, call, batches.count)
+
+    samples = Samples(timing.seconds, config.benchmark.benchmark_repeats, config.data.micro_batch_size)
+    print(format_report(samples))
+    print(summary.describe_objects(objects))
+    print(summary.describe_start(prepared - start, compiled - prepared, timing.warmup_seconds))
+    if model.random:
+        print(f"weights:   {model.weights}: the speed is real, the detections mean nothing")
+
+
+def main() -> None:
+    config = load_config()
+    setup_logging(config.output.log_level)
+    show_notes(config.notes)
+    run(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network with its weights, in the precision and on the device of a run."""
+
+from typing import Callable, NamedTuple, Optional
+
+import utils
+from hparams_config import Config
+from ipu_utils import calibration, weights
+from ipu_utils.config import RunConfig
+from ipu_utils.devices import Device
+from ipu_utils.errors import UserError
+from ipu_utils.keras2 import tf
+from tf2.efficientdet_keras import EfficientDetNet
+
+
+class Prepared(NamedTuple):
+    """A network that is ready to run."""
+
+    network: tf.keras.Model
+    precision: str  # type name: "float32", "float16" or "bfloat16"
+    weights: str  # what the weights are, for the report
+    random: bool
+
+
+def build_network(hparams: Config, policy: str = "float32", activation: Optional[Callable] = None) -> tf.keras.Model:
+    """Build EfficientDet for one image size under a Keras dtype policy.
+
+    Args:
+      hparams: model configuration; its `image_size` fixes the height and width of the input.
+      policy: a Keras policy name, such as "float32", "float16" or "mixed_bfloat16".
+      activation: replaces swish by the device's own version of it; other activations stay.
+    """
+    height, width = utils.parse_image_size(hparams.image_size)
+    config = Config(hparams.as_dict())
+    if activation is not None and hparams.act_type in ("swish", "silu", "swish_native"):
+        config.act_type = activation
+    policy_before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        network = EfficientDetNet(config=config)
+        network.build((None, height, width, 3))
+    finally:
+        tf.keras.mixed_precision.set_global_policy(policy_before)
+    return network
+
+
+def wants_checkpoint(config: RunConfig) -> Optional[str]:
+    """Say which of the user's wishes makes no sense without trained weights, or None when nothing does."""
+    if config.model.model_dir is not None:
+        return f"--model-dir {config.model.model_dir}"
+    if config.data.dataset_type != "generated":
+        return f"--dataset-type {config.data.dataset_type}"
+    return "--output-predictions" if config.output.output_predictions else None
+
+
+def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
+    """Build the network, load its checkpoint or draw random weights, and bring both to the device's precision.
+
+    Raises:
+      UserError: the checkpoint is missing while something in the run needs it, or does not fit the model.
+    """
+    precision = config.model.model_precision.value if config.model.model_precision else device.default_precision()
+    device.check_precision(precision)
+    path = config.model.weights_path
+    random = config.model.random_weights
+    if not random and weights.find_checkpoint(path) is None:
+        wish = wants_checkpoint(config)
+        if wish is not None:
+            advice = weights.missing_checkpoint_message(path, config.model.model_name)
+            raise UserError(f"{wish} asks for trained weights. {advice}")
+        random = True
+    network = build_network(hparams, activation=device.swish)
+    if random:
+        report = calibration.randomise(
+            network, hparams, hparams.image_size, config.data.seed, config.model.random_candidates
+        )
+        asked = "" if config.model.random_weights else f" (no checkpoint in {path})"
+        text = f"random, seed {config.data.seed}, calibrated to {report.candidates_mean:.0f} candidates an image{asked}"
+    else:
+        loaded = weights.load_weights(network, path, use_ema=not config.model.no_ema)
+        text = f"{loaded.path} ({loaded.variable_set}, {loaded.matched} of {loaded.total} variables matched)"
+    policy = device.dtype_policy(precision)
+    if policy != "float32" or device.kind == "ipu":
+        # Checkpoints and calibration are float32; the values are rounded to the network's own type once, here.
+        values = network.get_weights()
+        with device.scope():
+            network = build_network(hparams, policy, device.swish)
+            network.set_weights(values)
+    return Prepared(network, precision, text, random)

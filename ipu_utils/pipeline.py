@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a batch of images to detections: the step that a device runs, and what the host does with its outputs."""
+
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+import ipu_nms
+from hparams_config import Config
+from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
+from ipu_utils.config import NmsConfig
+from ipu_utils.devices import Device
+from ipu_utils.errors import UserError
+from ipu_utils.keras2 import tf
+from ipu_utils.predictions import PredictionWriter
+
+
+class Detections(NamedTuple):
+    """Detections of a batch in host memory; rows from `lengths[i]` on are padding."""
+
+    boxes: np.ndarray  # float32 [N, K, 4]: ymin, xmin, ymax, xmax in pixels of the original image
+    scores: np.ndarray  # float32 [N, K]
+    classes: np.ndarray  # int32 [N, K], one-based
+    lengths: np.ndarray  # int32 [N]
+
+
+class Results(NamedTuple):
+    """One batch of the step's outputs, named."""
+
+    ids: np.ndarray  # int32 [N]: which image of the source each row is, -1 for padding
+    detections: Detections
+
+
+class Pipeline:
+    """The step of a run and the reading of its outputs, which depend on where post-processing happens."""
+
+    def __init__(self, network: tf.keras.Model, hparams: Config, nms: NmsConfig, precision: str, device: Device):
+        self._network = network
+        self._hparams = hparams
+        self._onchip = nms.onchip_nms
+        self._mode = nms.nms_mode.value
+        self._precision = tf.as_dtype(precision)
+        self._levels = hparams.max_level - hparams.min_level + 1
+        self.nms_implementation = ipu_nms.implementation(device.kind) if nms.onchip_nms else "TensorFlow, on the host"
+        self._on_host = tf.function(self._host_postprocess)
+
+    def heads(self, images: tf.Tensor) -> Tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
+        """Normalise on the device and run the network: images [N, H, W, 3] of any type -> class and box outputs."""
+        # uint8 travels to the device: a quarter of float32 on the wire. Normalising is the device's first step.
+        normalised = preprocess_normalize_image(
+            images, self._precision, self._hparams.mean_rgb, self._hparams.stddev_rgb
+        )
+        return self._network(normalised, training=False)
+
+    def step(self, images: tf.Tensor, scales: tf.Tensor, ids: tf.Tensor) -> Tuple[tf.Tensor, ...]:
+        """What the device computes for one batch.
+
+        Args:
+          images: [N, H, W, 3], pixels 0..255.
+          scales: float32 [N], from network input back to original pixels.
+          ids: int32 [N], passed through so that every row of the outputs says which image it is.
+
+        Returns:
+          (ids, boxes, scores, classes, indices) with on-device NMS, else (ids, scales, *class_outputs, *box_outputs).
+        """
+        class_outputs, box_outputs = self.heads(images)
+        if self._onchip:
+            heads = class_outputs, box_outputs
+            return (ids, *ipu_nms.ipu_postprocessing(self._hparams, heads, scales, mode=self._mode))
+        return (ids, scales, *class_outputs, *box_outputs)
+
+    def postprocess(self, outputs: Sequence[np.ndarray]) -> Results:
+        """Turn the outputs of one step into detections, computing them here if the device did not."""
+        if self._onchip:
+            boxes, scores, classes, lengths = ipu_nms.postprocess_onchip_nms_outputs(self._hparams, outputs[1:])
+        else:
+            boxes, scores, classes, lengths = self._on_host(outputs[1], list(outputs[2:]))
+        detections = Detections(
+            np.asarray(boxes, np.float32),
+            np.asarray(scores, np.float32),
+            np.asarray(classes, np.int32),
+            np.asarray(lengths, np.int32),
+        )
+        return Results(np.asarray(outputs[0]), detections)
+
+    def _host_postprocess(self, scales, heads):
+        return postprocess_predictions(
+            self._hparams, heads[: self._levels], heads[self._levels :], scales, mode=self._mode
+        )
+
+    def count_candidates(self, images: tf.Tensor) -> float:
+        """Mean number an image of candidates above the score threshold, from an untimed pass through the network.
+
+        A candidate is an anchor, or in multi-class mode a pair of anchor and class.
+        """
+        threshold = self._hparams.nms_configs.score_thresh
+        total = 0
+        for level in self.heads(images)[0]:
+            logits = tf.cast(level, tf.float32).numpy().reshape(-1, self._hparams.num_classes)
+            scores = 1 / (1 + np.exp(-(logits if self._mode == "multi-class" else logits.max(1))))
+            total += scores.size if threshold is None else int(np.count_nonzero(scores > threshold))
+        return total / len(images)
+
+
+class Objects(NamedTuple):
+    """How much work suppression had."""
+
+    candidates: Optional[float]  # mean an image, or None where an extra pass would cost a compilation
+    detections: float  # mean an image
+    images: int  # over which the mean was taken
+
+
+def images_as(type_name: str, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Let images travel as `type_name`: pixels 0..255 are whole numbers in every type."""
+    if type_name == "uint8":
+        return dataset
+    return dataset.map(lambda images, scales, ids: (tf.cast(images, type_name), scales, ids))
+
+
+def timed_call(pipeline: Pipeline, call: Callable[[], List], with_host_postprocessing: bool) -> Callable[[], List]:
+    """Put post-processing on the host inside the timed call when the user asks for it."""
+    if not with_host_postprocessing:
+        return call
+
+    def call_and_postprocess() -> List:
+        outputs = call()
+        for batch in outputs:
+            pipeline.postprocess(batch)
+        return outputs
+
+    return call_and_postprocess
+
+
+def count_objects(pipeline: Pipeline, outputs: List, dataset: tf.data.Dataset, device: Device) -> Objects:
+    """Count candidates and detections, untimed, in the first batch of the data and in the outputs of one call."""
+    lengths = [length for batch in outputs for length in pipeline.postprocess(batch).detections.lengths]
+    # An IPU runs nothing but compiled programs, and compiling another one takes minutes.
+    candidates = None if device.kind == "ipu" else pipeline.count_candidates(next(iter(dataset))[0])
+    return Objects(candidates, float(np.mean(lengths)) if lengths else 0.0, len(lengths))
+
+
+def write_predictions(writer: PredictionWriter, pipeline: Pipeline, call: Callable[[], List], count: int) -> None:
+    """Run on until every one of `count` images has been written once."""
+    with writer:
+        while writer.written < count:
+            batches = call()
+            if not batches:
+                raise UserError("--output-predictions needs outputs, and --synthetic true makes none: use one of them.")
+            for outputs in batches:
+                writer.write(*pipeline.postprocess(outputs))

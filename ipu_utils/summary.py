@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lines around the report: what ran, before it; what the statistics leave out, after it. Text only."""
+
+from typing import TYPE_CHECKING, Tuple
+
+from hparams_config import Config
+from ipu_utils.config import Precision, RunConfig
+from utils import parse_image_size
+
+if TYPE_CHECKING:  # These need TensorFlow; the text does not.
+    from ipu_utils.devices import Device
+    from ipu_utils.model import Prepared
+    from ipu_utils.pipeline import Objects, Pipeline
+
+PRECISION_WORDS = {precision.value: word.lower() for word, precision in Precision.__members__.items()}
+
+
+def precision_word(type_name: str) -> str:
+    """The command line's word for a type name: "float16" -> "half"."""
+    return PRECISION_WORDS[type_name]
+
+
+def nms_settings(hparams: Config) -> str:
+    """The thresholds in effect, in words."""
+    nms = hparams.nms_configs
+    method = nms.method or "hard"
+    if method == "gaussian":
+        rule = f"soft (gaussian, sigma {0.5 if nms.sigma is None else nms.sigma})"
+    else:
+        rule = f"hard, IoU > {0.5 if nms.iou_thresh is None else nms.iou_thresh} suppresses"
+    lowest = {"hard": "any", "gaussian": "0.001"}[method] if nms.score_thresh is None else nms.score_thresh
+    return f"{rule}, score > {lowest}, at most {nms.max_output_size} an image"
+
+
+def describe_run(config: RunConfig, hparams: Config, device: "Device", model: "Prepared", pipeline: "Pipeline") -> str:
+    """Say what runs, one `name: value` line each; the weights come first, for they decide what the rest is worth."""
+    height, width = parse_image_size(hparams.image_size)
+    data, benchmark = config.data, config.benchmark
+    source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
+    precision, wire = precision_word(model.precision), precision_word(config.model.io_precision.value)
+    if config.nms.onchip_nms or benchmark.benchmark_host_postprocessing:
+        end = "detections in host memory"
+    else:
+        end = "the network's outputs in host memory, before post-processing"
+    fields = [
+        ("weights", model.weights),
+        ("model", f"{config.model.model_name}, {width}x{height} pixels, {hparams.num_classes} classes"),
+        ("device", f"{device.name}, {device.engine}"),
+        ("precision", f"{precision}, images travel as {wire}"),
+        ("data", f"{data.dataset_type} ({source})"),
+        ("batch", f"{data.micro_batch_size} images, {benchmark.benchmark_repeats} batches a call"),
+        ("nms", f"{config.nms.nms_mode.value}, {nms_settings(hparams)}; {pipeline.nms_implementation}"),
+        ("measured", f"from asking for a batch of resized images to {end}"),
+    ]
+    return "\n".join(f"{name + ':':10} {value}" for name, value in fields)
+
+
+def describe_objects(objects: "Objects") -> str:
+    """Say how much there was to suppress and how much was left, as means an image."""
+    parts = [] if objects.candidates is None else [f"{objects.candidates:.1f} candidates"]
+    if objects.images:
+        parts.append(f"{objects.detections:.1f} detections")
+    what = " and ".join(parts) + f" an image (mean of {objects.images})" if parts else "no outputs with synthetic data"
+    return f"objects:   {what}"
+
+
+def describe_start(prepare_seconds: float, compile_seconds: float, warmup_seconds: Tuple[float, ...]) -> str:
+    """Say what it took to get going, none of which is in the statistics."""
+    first, more = warmup_seconds[:1], warmup_seconds[1:]
+    parts = [f"model and weights {prepare_seconds:.2f} s", f"compile {compile_seconds:.2f} s"]
+    parts += [f"first call {seconds:.2f} s" for seconds in first]
+    parts += [f"further warm-up {sum(more):.2f} s ({len(more)} calls)"] if more else []
+    return "start-up:  " + ", ".join(parts) + " (not in the statistics)"
