@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remove nodes that only pass a tensor on, or only wait: a third of a frozen network's nodes, which every reader has to follow."""
+"""Remove nodes that only pass a tensor on, or only wait: half of a frozen network's nodes."""
 
 from ipu_utils.graph.edit import copy_of, is_control, nodes_by_name, output_index
 from ipu_utils.graph.freeze import FrozenStep, producer, prune

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compute before deployment what does not depend on the input.
 
-In this network that is the fusion of the BiFPN: each weight goes through a ReLU and is divided by the sum of all plus an
-epsilon, weights * 1 / (sum + 1e-4); of that one constant factor a map is left.
+In this network that is the fusion of the BiFPN: each weight goes through a ReLU and is divided by the sum of all plus
+1e-4; of that, one constant factor a map is left.
 """
 
 from typing import Dict, List, Set
@@ -15,10 +15,13 @@ from ipu_utils.keras2 import tf
 
 # Operations without state, side effects or randomness, whose result is about as large as their inputs.
 PURE = frozenset(
-    "Add AddN AddV2 Cast ConcatV2 Div Exp ExpandDims Identity IdentityN Log Max Maximum Mean Min Minimum Mul Neg Pack Pow Prod "
-    "RealDiv Reciprocal Relu Relu6 Reshape Rsqrt Sigmoid Softmax Softplus Sqrt Square Squeeze StridedSlice Sub Sum Tanh "
-    "Transpose Unpack".split()
-)
+    {
+        "Add", "AddN", "AddV2", "Cast", "ConcatV2", "Div", "Exp", "ExpandDims", "Identity", "IdentityN", "Log", "Max",
+        "Maximum", "Mean", "Min", "Minimum", "Mul", "Neg", "Pack", "Pow", "Prod", "RealDiv", "Reciprocal", "Relu", "Relu6",
+        "Reshape", "Rsqrt", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Square", "Squeeze", "StridedSlice", "Sub", "Sum",
+        "Tanh", "Transpose", "Unpack",
+    }
+)  # fmt: skip
 
 
 def _foldable(nodes: Dict[str, tf.compat.v1.NodeDef]) -> Set[str]:

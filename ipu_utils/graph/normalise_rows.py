@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Normalise uint8 images in one pass over rows of pixels, at the speed of memory.
 
-Three numbers a channel applied to [N, H, W, 3] leave three of a vector unit's lanes busy, and a compiler that prefers
-channels first moves its transposition in front, onto the uint8 image, where it is slow. Here an image is [N, H, W * 3] while it
-is cast, scaled and shifted; the reshapes cost nothing, and no transposition passes through them.
+Three numbers a channel applied to [N, H, W, 3] use three lanes of a vector unit, and a compiler that prefers channels
+first moves its transposition in front of them, onto the uint8 image, where it is slow. Here an image is [N, H, W * 3]
+while it is cast, scaled and shifted; the reshapes cost nothing, and no transposition passes through them.
 
-The alternative, to fold mean and deviation into the first convolution's weights, leaves the cast as a pass of its own, which
-is what costs; and because 'same' padding pads zeros after normalisation, it is exact at the border only with an
+The alternative, to fold mean and deviation into the first convolution's weights, leaves the cast as a pass of its own,
+which is what costs; and because 'same' padding pads zeros after normalisation, it is exact at the border only with an
 explicit padding by the mean, one more pass. Measured, that is slower: see docs/EMBEDDED.md.
 """
 
