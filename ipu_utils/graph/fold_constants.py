@@ -18,8 +18,8 @@ PURE = frozenset(
     {
         "Add", "AddN", "AddV2", "Cast", "ConcatV2", "Div", "Exp", "ExpandDims", "Identity", "IdentityN", "Log", "Max",
         "Maximum", "Mean", "Min", "Minimum", "Mul", "Neg", "Pack", "Pow", "Prod", "RealDiv", "Reciprocal", "Relu",
-        "Relu6", "Reshape", "Rsqrt", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Square", "Squeeze", "StridedSlice", "Sub", "Sum",
-        "Tanh", "Transpose", "Unpack",
+        "Relu6", "Reshape", "Rsqrt", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Square", "Squeeze", "StridedSlice",
+        "Sub", "Sum", "Tanh", "Transpose", "Unpack",
     }
 )  # fmt: skip
 
