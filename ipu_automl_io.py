@@ -6,7 +6,7 @@ Resizing happens on the host and normalising on the device, so that uint8 travel
 
 import logging
 import os
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence, Union
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ import dataloader
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.keras2 import tf
 from tf2 import label_util, postprocess
+from tf2.nms_settings import nms_settings
 from utils import ImageSize, parse_image_size
 from visualize import vis_utils
 
@@ -175,7 +176,7 @@ def visualise_detections(
       Paths of the annotated files, `<model>_<size>_output_b<batch>_img<i>.jpg` in args.output_dir.
     """
     os.makedirs(args.output_dir, exist_ok=True)
-    settings: Dict[str, Any] = postprocess.nms_settings(config.nms_configs)._asdict()
+    settings = nms_settings(config.nms_configs)
     boxes, scores, classes, valid_len = (np.asarray(output) for output in det_outputs)
     height, width = parse_image_size(config.image_size)
     size = str(width) if height == width else f"{width}x{height}"
@@ -189,8 +190,8 @@ def visualise_detections(
             classes[i][used].astype(np.int32),
             scores[i][used],
             label_map=config.label_map,
-            min_score_thresh=settings["score_thresh"],
-            max_boxes_to_draw=settings["max_output_size"],
+            min_score_thresh=settings.score_thresh,
+            max_boxes_to_draw=settings.max_output_size,
         )
         stem = os.path.join(args.output_dir, f"{args.model_name}_{size}_{{}}_b{batch_num}_img{i}.jpg")
         paths.append(stem.format("output"))

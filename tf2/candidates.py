@@ -78,9 +78,10 @@ def logit_floor(score_threshold: float) -> float:
 
     Just below the threshold's own logit: what passes in addition is decided exactly, by its score.
     """
-    if score_threshold < 1e-6:  # There the sigmoid of a large negative logit is not accurate relative to its size.
+    if score_threshold < 1e-5:
         return -math.inf
-    lower = min(score_threshold, 1.0) * (1 - 1e-6)
+    # TensorFlow's sigmoid is off by a few 1e-8 whatever its size, so relative to a small score by quite something.
+    lower = min(score_threshold, 1.0) * (1 - 1e-6) - 1e-6
     return math.log(lower / (1 - lower))
 
 

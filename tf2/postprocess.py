@@ -119,10 +119,10 @@ def nms(params: Params, boxes: tf.Tensor, scores: tf.Tensor, classes: tf.Tensor,
     Raises:
       ConfigError: nms_configs cannot be used.
     """
-    candidates = Candidates(boxes, scores, classes)
+    candidates = Candidates(tf.cast(boxes, tf.float32), tf.cast(scores, tf.float32), classes)
     indices, kept_scores, valid_len = suppress(candidates, nms_settings(params["nms_configs"]), padded)
     kept_classes = tf.cast(tf.gather(classes, indices) + CLASS_OFFSET, boxes.dtype)
-    return tf.gather(boxes, indices), kept_scores, kept_classes, valid_len
+    return tf.gather(boxes, indices), tf.cast(kept_scores, scores.dtype), kept_classes, valid_len
 
 
 def _rows_across_classes(candidates: Candidates, settings: NmsSettings) -> Detections:

@@ -9,17 +9,17 @@ from PIL import Image, ImageColor, ImageDraw
 
 from visualize.labels import Color, Rectangle, draw_label, fit_text, font_size, place_label
 
-_GOLDEN_RATIO = 0.618034
+_HUES = 30
+_SHADES = ((0.85, 0.95), (0.9, 0.6), (0.45, 1.0))  # (saturation, value): strong, dark, pale
 _AGNOSTIC_COLOR = (255, 140, 0)
 
 
 def class_color(class_id: int) -> Color:
-    """Return the colour (red, green, blue) of a class, the same in every picture and run.
-
-    Steps of the golden ratio around the colour circle keep any few classes apart.
-    """
-    hue = int(class_id) * _GOLDEN_RATIO % 1.0
-    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 0.95))
+    """Return the colour (red, green, blue) of a class, the same in every picture and run; 90 in a row are different."""
+    lap, step = divmod(int(class_id), _HUES)
+    saturation, value = _SHADES[lap % len(_SHADES)]
+    # 11 of 30 hues further for the next class: neighbours in the list of classes are far apart in colour.
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(step * 11 % _HUES / _HUES, saturation, value))
 
 
 def scaled_thickness(thickness: int, image_size: Tuple[int, int]) -> int:
