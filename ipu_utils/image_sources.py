@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where images come from: noise, one file, or a folder, addressed by id. No TensorFlow, for the deployment runtime.
+
+Ids run from 0 to count - 1 in a fixed order. `name` and `original` serve reports and annotated pictures, `fitted` serves
+the network.
+"""
+
+from pathlib import Path
+from typing import List, Tuple
+
+import numpy as np
+
+from ipu_utils.images import check_image, list_images, read_image
+from ipu_utils.resize import FittedImage, fit_image
+from ipu_utils.settings import DataConfig
+
+PADDING_ID = -1  # the id of a row that holds no image
+
+
+class ImageSource:
+    """Images by id. Subclasses say what they are called and how to make them."""
+
+    def __init__(self, count: int, image_size: Tuple[int, int]):
+        """Take the number of images and the size, (height, width), of the network's input."""
+        self.count, self.image_size = count, tuple(image_size)
+
+    def name(self, image_id: int) -> str:
+        """Name of an image in reports: the path below the image folder, the file's name, or `generated-0000`."""
+        return self._name(self._checked(image_id))
+
+    def original(self, image_id: int) -> np.ndarray:
+        """The image before resizing, uint8 [H, W, 3], upright; made anew each time, so no run holds a folder in memory.
+
+        Raises:
+          UserError: the file is damaged; the message names it.
+        """
+        return self._original(self._checked(image_id))
+
+    def fitted(self, image_id: int) -> FittedImage:
+        """The image in the network's input, uint8 [h, w, 3], and its scale; zeros and scale 1 for `PADDING_ID`."""
+        if image_id == PADDING_ID:
+            return FittedImage(np.zeros((*self.image_size, 3), np.uint8), np.float32(1))
+        return fit_image(self.original(image_id), self.image_size)
+
+    def _checked(self, image_id: int) -> int:
+        if not 0 <= image_id < self.count:
+            raise IndexError(f"image id {image_id} is not one of 0 .. {self.count - 1}; {PADDING_ID} marks padding.")
+        return int(image_id)
+
+
+class NoiseImages(ImageSource):
+    """Uniform noise over 0..255, of the network's own size; image i depends on (seed, i, size) only."""
+
+    def __init__(self, count: int, image_size: Tuple[int, int], seed: int):
+        super().__init__(count, image_size)
+        self.seed = seed
+
+    def _name(self, image_id: int) -> str:
+        return f"generated-{image_id:04d}"
+
+    def _original(self, image_id: int) -> np.ndarray:
+        height, width = self.image_size
+        # RandomState, unlike Generator, promises the same stream in every NumPy release.
+        noise = np.random.RandomState([self.seed, image_id]).bytes(height * width * 3)
+        return np.frombuffer(noise, np.uint8).reshape(height, width, 3)
+
+
+class ImageFiles(ImageSource):
+    """Image files; names are paths below `root`. Headers are checked at once, pixels when they are asked for."""
+
+    def __init__(self, paths: List[Path], root: Path, image_size: Tuple[int, int]):
+        super().__init__(len(paths), image_size)
+        for path in paths:
+            check_image(path)
+        self.paths, self.root = paths, root
+
+    def _name(self, image_id: int) -> str:
+        return self.paths[image_id].relative_to(self.root).as_posix()
+
+    def _original(self, image_id: int) -> np.ndarray:
+        return read_image(self.paths[image_id])
+
+
+def open_source(data: DataConfig, image_size: Tuple[int, int], noise_count: int) -> ImageSource:
+    """Open what --dataset-type and --image-path name.
+
+    Args:
+      data: dataset_type, image_path and seed.
+      image_size: (height, width) of the network's input in pixels.
+      noise_count: how many different images of `generated` noise to offer.
+
+    Raises:
+      UserError: no image, a path of the wrong kind, or a file that is not a readable image.
+    """
+    if data.dataset_type == "generated":
+        return NoiseImages(noise_count, image_size, data.seed)
+    path = Path(data.image_path)
+    if data.dataset_type == "image-directory":
+        return ImageFiles(list_images(path), path, image_size)
+    return ImageFiles([path], path.parent, image_size)

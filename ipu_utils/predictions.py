@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What --output-predictions writes: an annotated picture of every image, and all detections as JSON. No TensorFlow.
+
+detections.json is a list with one entry an image, each on its own line, in the order of the source:
+
+    {"file": "street/a.jpg", "annotated": "efficientdet-d0_512_output_b0_img0.jpg", "width": 640, "height": 427,
+     "detections": [{"class_id": 3, "name": "car", "score": 0.87, "box": [ymin, xmin, ymax, xmax]}, ...]}
+
+Boxes are in pixels of the original image, class ids one-based. Pictures and file appear complete or not at all.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Dict, Optional, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from ipu_utils.errors import UserError
+from ipu_utils.image_sources import PADDING_ID, ImageSource
+from ipu_utils.settings import OutputConfig
+from tf2 import label_util
+from utils import ImageSize, parse_image_size
+from visualize import vis_utils
+
+DETECTIONS_FILE = "detections.json"
+JPEG_QUALITY = {"quality": 95, "subsampling": 0}  # Coarser colour would blur thin coloured lines.
+
+
+def size_label(image_size: ImageSize) -> str:
+    """Spell an image size for file names: "512", or WIDTHxHEIGHT when it is not square."""
+    height, width = parse_image_size(image_size)
+    return str(width) if height == width else f"{width}x{height}"
+
+
+class PredictionWriter:
+    """Writes the detections of each image once, however often the benchmark runs it. Use it as a context manager.
+
+    Pictures are named `<model>_<size>_output_b<batch>_img<i>.jpg` after the place of the image in the first pass over
+    the source: batch id // batch_size, row id % batch_size.
+    """
+
+    def __init__(
+        self,
+        output_dir: Path,
+        model_name: str,
+        image_size: ImageSize,
+        source: ImageSource,
+        batch_size: int,
+        label_map: Any = None,
+    ):
+        """Say where to write and what to call it.
+
+        Args:
+          output_dir: folder for pictures and detections.json; made when it does not exist.
+          model_name, image_size: for file names; any notation of `utils.parse_image_size`.
+          source: names and originals of the images, by the ids that `write` gets.
+          batch_size: images per batch.
+          label_map: names of classes as `label_util.get_label_map` takes them; None: COCO.
+        """
+        self._folder = Path(output_dir)
+        self._stem = f"{model_name}_{size_label(image_size)}_output"
+        self._source, self._batch_size = source, batch_size
+        self._labels = label_util.get_label_map("coco" if label_map is None else label_map)
+        self._categories = {class_id: {"id": class_id, "name": name} for class_id, name in self._labels.items()}
+        self._entries: Dict[int, Dict[str, Any]] = {}
+
+    @property
+    def written(self) -> int:
+        """Number of images written so far."""
+        return len(self._entries)
+
+    def prepare(self) -> None:
+        """Make the folder and try to write into it, before time is spent on measuring.
+
+        Raises:
+          UserError: there is a file of that name, or no permission.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=str(self._folder)):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"--output-dir {self._folder} cannot be written to ({error.strerror}): name a folder of your own."
+            ) from error
+
+    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
+        """Write pictures of the images of a batch that were not written before; padding rows are left out.
+
+        Args:
+          ids: int [N], -1 for padding.
+          detections: boxes [N, K, 4] (ymin, xmin, ymax, xmax) in pixels of the original images, scores [N, K],
+            one-based classes [N, K], lengths [N]: rows from `lengths[i]` on are padding.
+
+        Raises:
+          UserError: the folder cannot be written to (any more), or the image cannot be read again.
+        """
+        for image_id, boxes, scores, classes, length in zip(np.asarray(ids).tolist(), *map(np.asarray, detections)):
+            if image_id != PADDING_ID and image_id not in self._entries:
+                used = slice(0, int(length))
+                self._entries[image_id] = self._write_one(image_id, boxes[used], scores[used], classes[used])
+
+    def close(self) -> None:
+        """Write detections.json.
+
+        Raises:
+          UserError: the folder cannot be written to.
+        """
+        entries = [self._entries[image_id] for image_id in sorted(self._entries)]
+        lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
+        self._replace(DETECTIONS_FILE, lambda file: file.write(f"[\n{lines}\n]\n".encode()))
+
+    def __enter__(self) -> "PredictionWriter":
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if kind is None:  # A run that failed half way has no complete list of detections.
+            self.close()
+
+    def _write_one(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Dict[str, Any]:
+        """Draw and save one image; return its entry of detections.json."""
+        image = np.array(self._source.original(image_id))  # A copy: drawing changes it.
+        height, width = image.shape[:2]
+        boxes, inside = clip_to_photograph(boxes, height, width)
+        boxes, scores, classes = boxes[inside], scores[inside].astype(float), classes[inside].astype(int)
+        vis_utils.visualize_boxes_and_labels_on_image_array(
+            image,
+            boxes,
+            classes,
+            scores,
+            self._categories,
+            max_boxes_to_draw=None,
+            min_score_thresh=-1,  # Post-processing has applied the threshold.
+            line_thickness=2,
+        )
+        name = f"{self._stem}_b{image_id // self._batch_size}_img{image_id % self._batch_size}.jpg"
+        self._replace(name, lambda file: Image.fromarray(image).save(file, format="JPEG", **JPEG_QUALITY))
+        return {
+            "file": self._source.name(image_id),
+            "annotated": name,
+            "width": width,
+            "height": height,
+            "detections": [
+                {
+                    "class_id": class_id,
+                    "name": label_util.class_name(self._labels, class_id),
+                    "score": round(score, 4),
+                    "box": [round(corner, 2) for corner in box],
+                }
+                for class_id, score, box in zip(classes.tolist(), scores.tolist(), boxes.tolist())
+            ],
+        }
+
+    def _replace(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
+        """Write a file beside its place and move it there, so that readers never see half of it."""
+        path, unfinished = self._folder / name, self._folder / f".{name}.{os.getpid()}"
+        try:
+            with open(str(unfinished), "wb") as file:
+                write(file)
+            os.replace(str(unfinished), str(path))
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror or error}): free space, or name another --output-dir."
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):  # It is gone when all went well.
+                os.unlink(str(unfinished))
+
+
+def clip_to_photograph(boxes: np.ndarray, height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Cut boxes to the photograph, which covers only part of the network's input.
+
+    Args:
+      boxes: [K, 4] (ymin, xmin, ymax, xmax) in pixels of the original image, which is `height` x `width`.
+
+    Returns:
+      boxes float64 [K, 4], and bool [K]: does any of the box lie inside? Not when it is in the padding beside the
+      photograph, where an untrained network finds things too, or when it is not finite.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    finite = np.isfinite(boxes).all(axis=1)
+    boxes = np.clip(np.where(finite[:, None], boxes, 0), 0, [height, width, height, width])
+    return boxes, finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def open_writer(output: OutputConfig, model_name: str, hparams: Any, batches: Any) -> Optional[PredictionWriter]:
+    """Return a writer that is ready to write, or None without --output-predictions.
+
+    Args:
+      output: output_predictions, output_dir.
+      model_name: for the names of the pictures.
+      hparams: image_size and label_map of the model.
+      batches: `ImageBatches`, or whatever else has `source` and `batch_size`.
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    if not output.output_predictions:
+        return None
+    writer = PredictionWriter(
+        output.output_dir, model_name, hparams.image_size, batches.source, batches.batch_size, hparams.label_map
+    )
+    writer.prepare()
+    return writer
