@@ -12,6 +12,8 @@ It proves that the code speaks the documented interface and computes the right t
 speed, memory or code generation on an IPU.
 """
 
+import contextlib
+import importlib
 import importlib.abc
 import importlib.util
 import os
@@ -29,7 +31,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
     def find_spec(self, fullname, path=None, target=None):
         """Return the spec of one of the stand-in's modules, None for any other name."""
-        if not any(fullname == name or fullname.startswith(name + ".") for name in NAMES):
+        if not _is_ours(fullname):
             return None
         relative = fullname.replace(PREFIX, "tensorflow_ipu", 1).split(".")
         base = PACKAGES.joinpath(*relative)
@@ -41,16 +43,53 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, source) if source.is_file() else None
 
 
+_put_away = {}  # modules of the stand-in while it is not active
+
+
 def activate():
-    """Make the stand-in importable in this process; harmless when it already is, or when the real package is there."""
+    """Make the stand-in importable in this process; harmless when it already is."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+        sys.modules.update(_put_away)
+        _put_away.clear()
+
+
+def deactivate():
+    """Undo `activate`, so that the process again looks like one without an SDK."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+    for module in [name for name in sys.modules if _is_ours(name)]:
+        _put_away[module] = sys.modules.pop(module)
+
+
+def _is_ours(module):
+    return any(module == name or module.startswith(name + ".") for name in NAMES)
 
 
 def reset():
     """Forget configuration, engines and parsed flags, as a fresh process would. Modules stay imported."""
     if PREFIX in sys.modules:
         sys.modules[PREFIX + "._state"].reset()
+
+
+VARIABLES = ("TF_POPLAR_FLAGS", "POPLAR_ENGINE_OPTIONS")
+
+
+@contextlib.contextmanager
+def fresh_process():
+    """The stand-in as a process that has just started finds it; environment and modules are as before afterwards."""
+    before = {name: os.environ.pop(name, None) for name in VARIABLES}
+    activate()
+    ipu = importlib.import_module(PREFIX)
+    reset()
+    try:
+        yield ipu
+    finally:
+        reset()
+        deactivate()
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def environment(**extra):

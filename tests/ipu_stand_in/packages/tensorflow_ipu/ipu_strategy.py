@@ -2,6 +2,7 @@
 """IPUStrategy: runs a tf.function as one program on the IPU; here on the CPU, without XLA."""
 
 import hashlib
+import itertools
 import os
 from pathlib import Path
 
@@ -36,13 +37,19 @@ class Program:
         folder = _state.current.flags.get("executable_cache_path")
         if not folder:
             return False
-        graph = self.concrete.graph.as_graph_def().SerializeToString(deterministic=True)
-        options = config.required().to_json() + os.environ.get("POPLAR_ENGINE_OPTIONS", "")
-        file = Path(folder) / (hashlib.sha256(graph + options.encode()).hexdigest()[:16] + ".poplar_exec")
+        digest = hashlib.sha256((config.required().to_json() + os.environ.get("POPLAR_ENGINE_OPTIONS", "")).encode())
+        graph = self.concrete.graph.as_graph_def()
+        # Names are numbered as they come, and with them the order: neither is part of what the program does.
+        for text in sorted(
+            node.op.encode() + node.attr["value"].SerializeToString(deterministic=True)
+            for node in itertools.chain(graph.node, *(function.node_def for function in graph.library.function))
+        ):
+            digest.update(text)
+        file = Path(folder) / (digest.hexdigest()[:16] + ".poplar_exec")
         if file.exists():
             return True
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(graph)
+        file.write_bytes(graph.SerializeToString())
         return False
 
 

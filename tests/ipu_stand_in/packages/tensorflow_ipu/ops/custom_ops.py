@@ -7,27 +7,12 @@ import json
 import os
 import sys
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.ipu import _rules, config
 
 API_LEVEL = 5
 _kept = []  # TensorFlow holds Python functions of a graph weakly once the graph is exported
-
-
-def _check_library(library_path, op_name):
-    """Load the library and look at it as the plugin does."""
-    try:
-        library = ctypes.CDLL(os.path.abspath(library_path), mode=ctypes.RTLD_LOCAL)
-    except OSError as error:
-        raise tf.errors.NotFoundError(None, None, f"{library_path}: {error}") from error
-    try:
-        level = ctypes.c_int32.in_dll(library, "custom_op_api_level").value
-    except ValueError:
-        level = 0
-    if level != API_LEVEL:
-        raise tf.errors.InternalError(None, None, f"{library_path}: custom op API level {level}, not {API_LEVEL}")
-    if not hasattr(library, op_name):
-        raise tf.errors.NotFoundError(None, None, f"{library_path}: no symbol {op_name}")
 
 
 def _poplar_model():
@@ -41,13 +26,30 @@ def _poplar_model():
     return sys.modules["poplar_model"]
 
 
+def _check_library(library_path, op_name):
+    """Load the library, or the one that the model has for it, and look at it as the plugin does."""
+    try:
+        library = ctypes.CDLL(str(_poplar_model().model_library(library_path)), mode=ctypes.RTLD_LOCAL)
+    except OSError as error:
+        raise tf.errors.NotFoundError(None, None, f"{library_path}: {error}") from error
+    try:
+        level = ctypes.c_int32.in_dll(library, "custom_op_api_level").value
+    except ValueError:
+        level = 0
+    if level != API_LEVEL:
+        raise tf.errors.InternalError(None, None, f"{library_path}: custom op API level {level}, not {API_LEVEL}")
+    if not hasattr(library, op_name):
+        raise tf.errors.NotFoundError(None, None, f"{library_path}: no symbol {op_name}")
+
+
 def host_function(description):
     """The Python function that runs the operation which `description` (JSON) tells of, on NumPy arrays."""
     call = json.loads(description)
 
     def run(*inputs):
-        return _poplar_model().run_user_op(
-            call["library_path"], list(inputs), call["attributes"], call["types"], call["shapes"], call["op_name"]
+        outs = {"output_types": [np.dtype(name) for name in call["types"]], "output_shapes": call["shapes"]}
+        return _poplar_model().run(
+            call["library_path"], inputs, call["attributes"], outs, call["gp_path"], op_name=call["op_name"]
         )
 
     _kept.append(run)
@@ -83,6 +85,8 @@ def precompiled_user_op(
         {
             "library_path": os.path.abspath(library_path),
             "op_name": op_name,
+            # Codelets beside the library are those the model has beside its own.
+            "gp_path": gp_path if gp_path and os.path.dirname(gp_path) != os.path.dirname(library_path) else None,
             "attributes": attributes or "",
             "types": [tf.as_dtype(dtype).name for dtype in types],
             "shapes": shapes,
