@@ -61,9 +61,9 @@ def _swish(tf, x):
 
 def _smooth_relu(tf, x):
     """Return x - log(1 + b x) / b for positive x, else 0. Differs from automl: b = 20^4 is a constant, no variable."""
-    beta = 20.0**4
-    positive = tf.nn.relu(x)  # log1p needs no guard then, and gives the 0 of the other branch.
-    return positive - tf.math.log1p(positive * beta) / beta
+    beta = 20.0**4  # Beyond float16, hence the casts.
+    positive = tf.cast(tf.nn.relu(x), tf.float32)  # log1p needs no guard then, and gives the 0 of the other branch.
+    return tf.cast(positive - tf.math.log1p(positive * beta) / beta, x.dtype)
 
 
 # "ipu_swish" is what the original application calls swish; its hparams files hold it.
