@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a batch of images to detections: the step that a device runs, and what the host does with its outputs."""
 
+import functools
+import logging
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,6 +15,8 @@ from ipu_utils.devices import Device
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
 from ipu_utils.predictions import PredictionWriter
+
+logger = logging.getLogger(__name__)
 
 
 class Detections(NamedTuple):
@@ -37,12 +41,26 @@ class Pipeline:
     def __init__(self, network: tf.keras.Model, hparams: Config, nms: NmsConfig, precision: str, device: Device):
         self._network = network
         self._hparams = hparams
-        self._onchip = nms.onchip_nms
         self._mode = nms.nms_mode.value
         self._precision = tf.as_dtype(precision)
         self._levels = hparams.max_level - hparams.min_level + 1
-        self.nms_implementation = ipu_nms.implementation(device.kind) if nms.onchip_nms else "TensorFlow, on the host"
-        self._on_host = tf.function(self._host_postprocess)
+        self.nms_implementation = "on the host after the call, with TensorFlow's operators"
+        self._detect = self._choose_nms(device.kind) if nms.onchip_nms else None
+        self._on_host = tf.function(self._with_tensorflow)
+
+    def _choose_nms(self, kind: str) -> Callable[..., Sequence[tf.Tensor]]:
+        """Pick what computes detections inside the step, and say so in `nms_implementation`."""
+        self.nms_implementation = ipu_nms.implementation(kind)
+        if kind == "ipu":
+            return functools.partial(ipu_nms.ipu_postprocessing, self._hparams, mode=self._mode, device="ipu")
+        if ipu_nms.available(kind):
+            # Keeps boxes in float32 whatever the network's type: bfloat16 has steps of 4 pixels from 512 on.
+            return lambda heads, scales: ipu_nms.detect(self._hparams, *heads, scales, mode=self._mode)
+        logger.warning(
+            "the NMS operator is not built, so TensorFlow's own ones are used, which are slower: run `make` to build it"
+        )
+        self.nms_implementation = "TensorFlow's operators, in the graph"
+        return self._with_tensorflow
 
     def heads(self, images: tf.Tensor) -> Tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
         """Normalise on the device and run the network: images [N, H, W, 3] of any type -> class and box outputs."""
@@ -61,32 +79,33 @@ class Pipeline:
           ids: int32 [N], passed through so that every row of the outputs says which image it is.
 
         Returns:
-          (ids, boxes, scores, classes, indices) with on-device NMS, else (ids, scales, *class_outputs, *box_outputs).
+          (ids, boxes, scores, classes, indices or lengths) with on-device NMS, without it
+          (ids, scales, *class_outputs, *box_outputs).
         """
-        class_outputs, box_outputs = self.heads(images)
-        if self._onchip:
-            heads = class_outputs, box_outputs
-            return (ids, *ipu_nms.ipu_postprocessing(self._hparams, heads, scales, mode=self._mode))
-        return (ids, scales, *class_outputs, *box_outputs)
+        heads = self.heads(images)
+        if self._detect is not None:
+            return (ids, *self._detect(heads, scales))
+        return (ids, scales, *heads[0], *heads[1])
 
     def postprocess(self, outputs: Sequence[np.ndarray]) -> Results:
         """Turn the outputs of one step into detections, computing them here if the device did not."""
-        if self._onchip:
-            boxes, scores, classes, lengths = ipu_nms.postprocess_onchip_nms_outputs(self._hparams, outputs[1:])
-        else:
-            boxes, scores, classes, lengths = self._on_host(outputs[1], list(outputs[2:]))
+        ids, found = outputs[0], outputs[1:]
+        if self._detect is None:
+            heads = list(found[1 : 1 + self._levels]), list(found[1 + self._levels :])
+            found = self._on_host(heads, found[0])
+        elif np.ndim(found[3]) == 2:  # indices of anchors, -1 in unused rows
+            found = ipu_nms.postprocess_onchip_nms_outputs(self._hparams, found)
+        boxes, scores, classes, lengths = found
         detections = Detections(
             np.asarray(boxes, np.float32),
             np.asarray(scores, np.float32),
             np.asarray(classes, np.int32),
             np.asarray(lengths, np.int32),
         )
-        return Results(np.asarray(outputs[0]), detections)
+        return Results(np.asarray(ids), detections)
 
-    def _host_postprocess(self, scales, heads):
-        return postprocess_predictions(
-            self._hparams, heads[: self._levels], heads[self._levels :], scales, mode=self._mode
-        )
+    def _with_tensorflow(self, heads, scales):
+        return postprocess_predictions(self._hparams, *heads, scales, mode=self._mode)
 
     def count_candidates(self, images: tf.Tensor) -> float:
         """Mean number an image of candidates above the score threshold, from an untimed pass through the network.
