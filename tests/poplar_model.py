@@ -2,9 +2,9 @@
 """Run Poplar custom operations on the CPU: a thin wrapper of NMS/poplar_model, which builds and runs their graphs.
 
 `run` does what `precompiled_user_op` of TensorFlow for the IPU does with a library, its codelets and a string of
-attributes, with NumPy arrays instead of tensors. The library must have been built against the model; `build()` does so for
-the NMS operator in both forms. A path such as NMS/tf/build/nms_custom_op.so, where the application looks for the real one,
-means the one of that form.
+attributes, with NumPy arrays instead of tensors. The library must have been built against the model; `build()` does so
+for the NMS operator in both forms. A path such as NMS/tf/build/nms_custom_op.so, where the application looks for the
+real one, means the one of that form.
 """
 
 import collections
@@ -13,6 +13,7 @@ import functools
 import os
 import subprocess
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,30 @@ class _Array(ctypes.Structure):
     ]
 
 
+@functools.lru_cache(maxsize=None)
 def build():
     """Build the model and the operator against it, unless that is done already; return the build folder."""
-    made = subprocess.run(["make", "-C", str(MODEL)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if made.returncode:
-        raise PoplarModelError("the model cannot be built:\n" + made.stdout.decode())
+    _make("-C", str(MODEL))
     return BUILD
+
+
+def build_form(folder, optimise="-O0"):
+    """Build the operator in `folder`, NMS/tf or a changed copy of it, against the model; return its build folder."""
+    flags = [
+        f"POPC={MODEL / 'popc'}",
+        f"POPCFLAGS={optimise}",
+        f"CXXFLAGS={optimise}",
+        f"CPPFLAGS=-I{MODEL / 'include'}",
+        f"LDLIBS=-L{build()} -lpoplar_model -Wl,-rpath,{BUILD}",
+    ]
+    _make("-j2", "-C", str(folder), *flags)
+    return Path(folder) / "build"
+
+
+def _make(*args):
+    made = subprocess.run(["make", *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if made.returncode:
+        raise PoplarModelError(f"make {' '.join(args)} failed:\n" + made.stdout.decode())
 
 
 @functools.lru_cache(maxsize=None)
@@ -95,7 +114,6 @@ class CustomOp:
         self.input_specs = [(str(name), tuple(shape)) for name, shape in input_specs]
         self.output_specs = [(str(name), tuple(shape)) for name, shape in output_specs]
         self._lock = threading.Lock()
-        self._handle = None
         error = ctypes.create_string_buffer(4096)
         self._handle = _library().poplar_model_compile(
             os.fsencode(str(library_path)),
@@ -112,6 +130,7 @@ class CustomOp:
         )
         if not self._handle:
             raise PoplarModelError(error.value.decode(errors="replace"))
+        weakref.finalize(self, _library().poplar_model_release, self._handle)
 
     def __call__(self, inputs):
         """Run on arrays that match `input_specs`; return new arrays that match `output_specs`."""
@@ -134,11 +153,6 @@ class CustomOp:
         numbers = [ctypes.c_uint64(), ctypes.c_uint64()]
         _library().poplar_model_statistics(self._handle, *map(ctypes.byref, numbers))
         return tuple(number.value for number in numbers)
-
-    def __del__(self):
-        if getattr(self, "_handle", None):
-            _library().poplar_model_release(self._handle)
-            self._handle = None
 
 
 def model_library(path):
