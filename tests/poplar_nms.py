@@ -4,9 +4,9 @@
 import json
 
 import numpy as np
+import poplar_model
 
 import nms_np
-import poplar_model
 
 LIBRARIES = {form: poplar_model.NMS / form / "build" / "nms_custom_op.so" for form in ("tf", "tf_multi")}
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Poplar operator, built and run by the model of Poplar: against the NumPy reference and against the host operator."""
+"""The Poplar operator, built and run by the model of Poplar: against the NumPy reference and the host operator."""
 
 import json
 import subprocess
 
 import numpy as np
+import poplar_model
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from poplar_nms import LIBRARIES, assert_same, attributes_of, expected, outputs_of, run, scene
 
 import nms_np
-import poplar_model
-from poplar_nms import LIBRARIES, assert_same, attributes_of, expected, outputs_of, run, scene
 
 MODES = nms_np.MODES
 # Reference and operator take exp() from different libraries, whose last bit may differ, once for every lowering.
@@ -153,7 +153,7 @@ def stack_of_boxes(sizes, dtype=np.float32):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_boxes_larger_than_half_can_measure_are_still_suppressed(dtype):
-    # 600 x 600 pixels are 360000, half ends at 65504. IoU with the first: (590 / 600)^2 = 0.97 and (300 / 600)^2 = 0.25.
+    # 600 x 600 pixels are 360000, half ends at 65504. The IoUs with the first are (590 / 600)^2 and (300 / 600)^2.
     found = run(*stack_of_boxes([600, 590, 300], dtype))
     np.testing.assert_array_equal(found.indices[0, :3], [0, 2, -1])
 
@@ -297,7 +297,7 @@ def test_inputs_that_do_not_fit_are_refused_with_what_was_found(form, shapes, ty
 @pytest.mark.parametrize("form", ["tf", "tf_multi"])
 def test_make_without_the_sdk_says_what_is_missing(form, tmp_path):
     command = ["make", "-C", str(poplar_model.NMS / form), f"BUILD={tmp_path}", "POPC=popc-is-not-here"]
-    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    made = subprocess.run(command, capture_output=True, check=False)
     assert made.returncode != 0
     assert b"popc-is-not-here was not found" in made.stderr
     assert b"Enable the Poplar SDK" in made.stderr

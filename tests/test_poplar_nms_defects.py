@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Would the tests notice? Each defect of the operator that this one replaces is put back into a copy of the sources, the
-copy is built against the model, and the same checks that the real operator passes must fail or the model must refuse it.
+"""Would the tests notice? Each defect of the operator that this one replaces is put back into a copy of the sources and
+the copy is built against the model. Then the checks that the real operator passes must fail, or the model must refuse it.
 
 The numbers are those of the list of defects the project was started with; the texts say what was wrong.
 """
@@ -8,9 +8,8 @@ The numbers are those of the list of defects the project was started with; the t
 import shutil
 
 import numpy as np
-import pytest
-
 import poplar_model
+import pytest
 from poplar_nms import assert_same, expected, run, scene
 
 pytestmark = pytest.mark.slow  # each defect compiles operator and codelets once
