@@ -39,6 +39,6 @@ def iou(first: Any, second: Any, xp: Any = np) -> Any:
     intersection = height * width
     area_1, area_2 = (ymax_1 - ymin_1) * (xmax_1 - xmin_1), (ymax_2 - ymin_2) * (xmax_2 - xmin_2)
     union = area_1 + area_2 - intersection
-    meet = (height > 0) & (width > 0) & (area_1 > 0) & (area_2 > 0)
-    ratio = intersection / xp.where(meet, union, xp.ones_like(union))
-    return xp.where(meet & (ratio > 0), ratio, xp.zeros_like(ratio))  # Infinite areas give a NaN ratio: no overlap.
+    # Also false where both areas are infinite or a corner is not a number: the union is not a number then.
+    meet = (height > 0) & (width > 0) & (union > 0)
+    return xp.where(meet, intersection / xp.where(meet, union, xp.ones_like(union)), xp.zeros_like(union))

@@ -8,6 +8,7 @@ import nms_np
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
 from nms_np import batched_nms, multi_class_nms, non_max_suppression
+from object_detection.box_list import iou
 from tf2.nms_settings import nms_settings
 
 # Two boxes of 10 x 10 with `shared` rows in common have an IoU of shared / (20 - shared).
@@ -108,6 +109,16 @@ def test_boxes_without_area_or_without_numbers_overlap_nothing():
     line, nan = [0.0, 0.0, 0.0, 10.0], [0.0, np.nan, 10.0, 10.0]
     boxes = np.array([line, line, nan, nan, SQUARE, SQUARE])
     assert non_max_suppression(boxes, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])[0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("xp", [np, tf], ids=["numpy", "tensorflow"])
+@pytest.mark.parametrize("side", [1e30, 1e-30, np.nan])
+def test_boxes_whose_area_float32_cannot_hold_overlap_nothing(side, xp):
+    box = np.array([0, 0, side, side], np.float32)
+    small = np.array([0, 0, 1, 1], np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        overlaps = iou(xp.stack([box, box, small]), xp.stack([box, small, small]), xp)
+    np.testing.assert_array_equal(overlaps, [0, 0, 1])
 
 
 def test_corners_may_be_swapped():

@@ -293,6 +293,13 @@ def test_equal_scores_go_to_the_lower_anchor_but_per_class_to_the_lower_class():
     assert automl[2][0, :3].numpy().tolist() == [1, 2, 3]
 
 
+def test_soft_suppression_breaks_ties_between_classes_by_index_too():
+    boxes = np.array([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9], [60, 0, 69, 9]], np.float32)
+    candidates = Candidates(tf.constant(boxes), tf.fill([4], 0.5), tf.constant([1, 0, 1, 0]))
+    settings = nms_settings({"method": "gaussian", "max_output_size": 3})
+    assert suppress_within_class(candidates, settings)[0].numpy().tolist() == [0, 1, 2]
+
+
 def test_half_precision_outputs_are_computed_in_float32():
     params = make_params((512, 512), 2, score_thresh=0.5)
     classes, boxes = make_heads(params, hot=0.0)
