@@ -13,6 +13,12 @@
 extern "C" {
 #endif
 
+#if defined(__GNUC__)
+#define DETECT_API __attribute__((visibility("default")))
+#else
+#define DETECT_API
+#endif
+
 #define DETECT_INTERFACE 1 /* raised when a structure or function changes its meaning */
 
 enum { DETECT_FLOAT32 = 0, DETECT_FLOAT16 = 1, DETECT_BFLOAT16 = 2 };
@@ -37,11 +43,11 @@ typedef struct {
 typedef struct detect_handle detect_handle;
 
 /* The value of DETECT_INTERFACE that the library was built with. */
-int32_t detect_interface(void);
+DETECT_API int32_t detect_interface(void);
 
 /* Returns null and a message in `error` (of `error_size` bytes) when the configuration makes no sense. */
-detect_handle *detect_create(const detect_config *config, char *error, int64_t error_size);
-void detect_destroy(detect_handle *handle);
+DETECT_API detect_handle *detect_create(const detect_config *config, char *error, int64_t error_size);
+DETECT_API void detect_destroy(detect_handle *handle);
 
 /* One batch of N images. May be called by several threads at once on one handle.
  *   class_outputs: num_levels addresses of [N, anchors of the level, num_classes] logits;
@@ -54,9 +60,9 @@ void detect_destroy(detect_handle *handle);
  * Writes K rows an image: boxes [N, K, 4], scores [N, K], classes [N, K] (one-based; 0 where unused), indices [N, K] (anchor,
  * in DETECT_MULTI_CLASS anchor * num_classes + class; -1 where unused) and lengths [N].
  */
-int32_t detect_run(detect_handle *handle, const void *const *class_outputs, const int32_t *const *class_ids,
-                   const void *const *box_outputs, int32_t dtype, int64_t batch, const float *scales, float *boxes,
-                   float *scores, int32_t *classes, int32_t *indices, int32_t *lengths);
+DETECT_API int32_t detect_run(detect_handle *handle, const void *const *class_outputs, const int32_t *const *class_ids,
+                              const void *const *box_outputs, int32_t dtype, int64_t batch, const float *scales,
+                              float *boxes, float *scores, int32_t *classes, int32_t *indices, int32_t *lengths);
 
 #ifdef __cplusplus
 }

@@ -13,8 +13,15 @@ namespace {
 
 using nms_core::Options;
 
-constexpr std::size_t rowsPerCheck = 8192; // rows scanned between two looks at the interrupt
-constexpr std::size_t rowsPerPiece = 8192; // an image is not cut into smaller pieces than this
+// Tests make them small, so that small problems take every path.
+#ifndef NMS_ROWS_PER_CHECK
+#define NMS_ROWS_PER_CHECK 8192
+#endif
+#ifndef NMS_ROWS_PER_PIECE
+#define NMS_ROWS_PER_PIECE 8192
+#endif
+constexpr std::size_t rowsPerCheck = NMS_ROWS_PER_CHECK; // rows scanned between two looks at the interrupt
+constexpr std::size_t rowsPerPiece = NMS_ROWS_PER_PIECE; // an image is not cut into smaller pieces than this
 
 // A limit for logits that no candidate fails: every logit whose score is above the threshold is above it. It is set a little
 // low, so nothing depends on how exp() rounds; the exact test is made on the score. `all` when there is no such limit.

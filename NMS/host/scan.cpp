@@ -97,6 +97,10 @@ template <typename T> NMS_INLINE std::size_t firstOfGreatest(const T *row, std::
   return static_cast<std::size_t>(first);
 }
 
+NMS_TARGETS std::size_t argMaxOf(const float *row, std::size_t count) { return firstOfGreatest(row, count); }
+NMS_TARGETS std::size_t argMaxOf(const Half *row, std::size_t count) { return firstOfGreatest(row, count); }
+NMS_TARGETS std::size_t argMaxOf(const BFloat16 *row, std::size_t count) { return firstOfGreatest(row, count); }
+
 } // namespace
 
 std::size_t firstGroupAbove(const float *values, std::size_t groups, std::size_t size, std::size_t start, float limit) {
@@ -111,8 +115,8 @@ std::size_t firstGroupAbove(const BFloat16 *values, std::size_t groups, std::siz
   return firstAbove16(reinterpret_cast<const std::uint16_t *>(values), groups, size, start, keyBelow<BFloat16>(limit));
 }
 
-NMS_TARGETS std::size_t fastArgMax(const float *row, std::size_t count) { return firstOfGreatest(row, count); }
-NMS_TARGETS std::size_t fastArgMax(const Half *row, std::size_t count) { return firstOfGreatest(row, count); }
-NMS_TARGETS std::size_t fastArgMax(const BFloat16 *row, std::size_t count) { return firstOfGreatest(row, count); }
+std::size_t fastArgMax(const float *row, std::size_t count) { return argMaxOf(row, count); }
+std::size_t fastArgMax(const Half *row, std::size_t count) { return argMaxOf(row, count); }
+std::size_t fastArgMax(const BFloat16 *row, std::size_t count) { return argMaxOf(row, count); }
 
 } // namespace nms_host

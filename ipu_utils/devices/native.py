@@ -31,7 +31,12 @@ def folder_name(version: str, abi: int) -> str:
 
 def missing(path: Path) -> CustomOpsNotFoundException:
     """Return the error for a library that is not there."""
-    return CustomOpsNotFoundException(f'{path} is missing. Run "make" in {ROOT}, or pass --onchip-nms false.{_hint()}')
+    return _error(f"{path} is missing.")
+
+
+def outdated(path: Path) -> CustomOpsNotFoundException:
+    """Return the error for a library built from other sources than these."""
+    return _error(f"{path} is of another version than this program.")
 
 
 def libdetect_path() -> Path:
@@ -65,18 +70,16 @@ def _load(path: Path) -> Any:
     built_for = folder_name(found[1].decode(), int(found[2])) if found else "something else than TensorFlow"
     wanted = folder_name(tf.__version__, tf.sysconfig.CXX11_ABI_FLAG)
     if built_for != wanted:
-        raise CustomOpsNotFoundException(
-            f"{path} was built for {built_for}, this is {wanted}. "
-            f'Run "make" in {ROOT}, or pass --onchip-nms false.{_hint()}'
-        )
+        raise _error(f"{path} was built for {built_for}, this is {wanted}.")
     try:
         return tf.load_op_library(str(path))
     except (tf.errors.OpError, OSError) as error:
-        raise CustomOpsNotFoundException(
-            f'{path} cannot be loaded ({error}). Run "make" in {ROOT}, or pass --onchip-nms false.{_hint()}'
-        ) from error
+        raise _error(f"{path} cannot be loaded ({error}).") from error
 
 
-def _hint() -> str:
-    """How to build for this very interpreter, where plain `make` would choose another."""
-    return f' To build for this interpreter, whatever "make" finds: make BUILD_PYTHON={sys.executable}'
+def _error(what: str) -> CustomOpsNotFoundException:
+    # "make" builds for the interpreter it finds, which need not be this one.
+    return CustomOpsNotFoundException(
+        f'{what} Run "make" in {ROOT}, or pass --onchip-nms false. '
+        f"(For this very interpreter: make BUILD_PYTHON={sys.executable})"
+    )
