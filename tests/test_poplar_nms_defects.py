@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Would the tests notice? Each defect of the operator that this one replaces is put back into a copy of the sources and
-the copy is built against the model. Then the checks that the real operator passes must fail, or the model must refuse it.
+the copy is built against the model. Then the checks that the real operator passes must fail, or the model must refuse.
 
 The numbers are those of the list of defects the project was started with; the texts say what was wrong.
 """

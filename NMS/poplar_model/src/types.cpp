@@ -8,9 +8,13 @@
 
 namespace poplar {
 
-const Type BOOL("bool", 1, false), CHAR("char", 1, false), UNSIGNED_CHAR("unsigned char", 1, false),
-    SIGNED_CHAR("signed char", 1, false), SHORT("short", 2, false), UNSIGNED_SHORT("unsigned short", 2, false),
-    INT("int", 4, false), UNSIGNED_INT("unsigned int", 4, false), HALF("half", 2, true), FLOAT("float", 4, true);
+using poplar_model::Access;
+
+const Type BOOL = Access::type("bool", 1), CHAR = Access::type("char", 1),
+           UNSIGNED_CHAR = Access::type("unsigned char", 1), SIGNED_CHAR = Access::type("signed char", 1),
+           SHORT = Access::type("short", 2), UNSIGNED_SHORT = Access::type("unsigned short", 2),
+           INT = Access::type("int", 4), UNSIGNED_INT = Access::type("unsigned int", 4),
+           HALF = Access::type("half", 2, true), FLOAT = Access::type("float", 4, true);
 
 Target Target::createIPUTarget(unsigned numIPUs, unsigned tilesPerIPU, StringRef, const OptionFlags &) {
   if (numIPUs != 1)

@@ -16,7 +16,6 @@ namespace poplar {
 class Type {
 public:
   Type() = default;
-  Type(const char *name, std::size_t size, bool floatingPoint) : name_(name), size_(size), floating_(floatingPoint) {}
   std::string toString() const { return name_; }
   bool isFloatingPoint() const { return floating_; }
   bool operator==(const Type &other) const { return std::string(name_) == other.name_; }
@@ -24,6 +23,7 @@ public:
 
 private:
   friend struct poplar_model::Access;
+  Type(const char *name, std::size_t size, bool floatingPoint) : name_(name), size_(size), floating_(floatingPoint) {}
   const char *name_ = "";
   std::size_t size_ = 0;
   bool floating_ = false;

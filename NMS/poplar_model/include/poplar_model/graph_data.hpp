@@ -67,6 +67,9 @@ struct Step {
 };
 
 struct Access {
+  static poplar::Type type(const char *name, std::size_t size, bool floatingPoint = false) {
+    return {name, size, floatingPoint};
+  }
   static std::size_t size(const poplar::Type &type) { return type.size_; }
   static GraphData &data(const poplar::Graph &graph) { return *graph.data_; }
   static GraphData *graph(const poplar::Tensor &tensor) { return tensor.graph_; }

@@ -24,15 +24,17 @@ template <> struct VertexTemplateToString<bool> {
   static std::string to_string(bool value) { return value ? "true" : "false"; }
 };
 
-inline std::string templateVertexArguments(bool) { return ""; }
+namespace detail {
+inline std::string arguments(bool) { return ""; }
 template <typename First, typename... Rest>
-std::string templateVertexArguments(bool first, const First &argument, const Rest &...rest) {
+std::string arguments(bool first, const First &argument, const Rest &...rest) {
   return (first ? "" : ",") + VertexTemplateToString<typename std::decay<First>::type>::to_string(argument) +
-         templateVertexArguments(false, rest...);
+         arguments(false, rest...);
 }
+} // namespace detail
 
 template <typename... Args> std::string templateVertex(const std::string &name, Args &&...args) {
-  return name + "<" + templateVertexArguments(true, args...) + ">";
+  return name + "<" + detail::arguments(true, args...) + ">";
 }
 
 } // namespace poputil
