@@ -16,13 +16,13 @@ import pytest
 DATA = Path(__file__).parent / "data" / "ipu"
 INCLUDE = poplar_model.MODEL / "include"
 
-# Headers whose contents the dump leaves out altogether: basic types from another library of Poplar's, and the codelet side.
+# Headers whose contents the dump leaves out: basic types from another library of Poplar's, and the codelet side.
 NOT_IN_DUMP = {
     "poplar/ArrayRef.hpp", "poplar/StringRef.hpp", "poplar/Interval.hpp", "poplar/HalfFloat.hpp", "poplar/Vertex.hpp",
     "poplar/exceptions.hpp",
 }  # fmt: skip
 
-# Overloads that the dump leaves out, but public code uses (poplar_cpp_api.md): the public NMS operator, poplibs, tutorials.
+# Overloads that the dump leaves out, but public code uses: the public NMS operator, poplibs, tutorials.
 KNOWN_FROM_USE = {
     ("poplar::DebugContext::DebugContext", ("const char *",)),
     ("poplar::DebugContext::DebugContext", ("std::string",)),
