@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Compile EfficientDet into a file and measure the latency of single requests against that file, on an IPU or a CPU.
+
+python ipu_embedded_inference.py --config efficientdet-low-latency
+"""
+
+import contextlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ipu_utils.config import RunConfig, load_config
+from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes
+from ipu_utils.devices import detect
+from ipu_utils.embedded import report
+from ipu_utils.embedded.contract import open_world
+from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
+from ipu_utils.errors import UserError
+from ipu_utils.latency import format_latencies, keeps_up, measure_requests, poisson_arrivals, samples_of
+from ipu_utils.predictions import open_writer
+
+# TensorFlow is imported where something has to be compiled, and by the IPU: a start from a file does without it.
+
+
+def choose_device(requested: str) -> str:
+    """Resolve --device: executables are an IPU's or a CPU's, and `auto` takes an attached IPU before the CPU."""
+    if requested == "gpu":
+        raise UserError("--device gpu: executables are compiled for an IPU or a CPU. A GPU runs ipu_inference.py.")
+    if requested == "auto":
+        return "ipu" if detect.PROBES["ipu"]().available else "cpu"
+    return detect.choose_device(requested)
+
+
+def run(config: RunConfig, folder: Path) -> None:
+    """Open, measure and report one executable: the report on standard output, all else on standard error."""
+    embedded, benchmark = config.embedded, config.benchmark
+    check_ends(config)
+    world = open_world(config)
+    opened = world.executable(folder)
+    print(report.describe_weights(opened.header), flush=True)
+    if embedded.compile_only:
+        print(f"executable: {opened.path} ({opened.origin})")
+        return
+    span, first = span_of(config), open_inputs(config, opened.header, requests=1)
+    with contextlib.closing(world.start(opened)) as program:
+        workers = program.workers(embedded.requests_in_flight)
+        start = time.perf_counter()
+        measure_requests([span.client(workers[0], first)], 1)
+        start_up = report.describe_start(opened, program, time.perf_counter() - start)
+        print(report.describe_run(config, opened, program, span.text), flush=True)
+        inputs = open_inputs(config, opened.header, benchmark.num_repeats)
+        if inputs.left_out:
+            show_notes([f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats."])
+        writer = open_writer(config.output, opened.header.model_name, opened.header, inputs)
+        clients = [span.client(worker, inputs) for worker in workers]
+        for client in clients:  # each has memory of its own that is touched for the first time
+            measure_requests([client], benchmark.warmup)
+        count, arrivals = benchmark.num_repeats, None
+        if embedded.arrival_rate is not None:
+            arrivals = poisson_arrivals(embedded.arrival_rate, count, config.data.seed)
+        with progress_bar(count, "requests") as bar:
+            times = measure_requests(clients, count, arrivals, on_request=bar.update)
+        objects = count_objects(program, workers[0], inputs)
+        if writer is not None:
+            write_predictions(writer, workers[0], inputs)
+    alone = arrivals is None and len(clients) == 1
+    print(format_latencies(samples_of(times, opened.header.batch_size, alone)))
+    print(report.describe_objects(objects))
+    print(start_up)
+    if arrivals is not None and not keeps_up(times, arrivals):
+        show_notes(["requests arrive faster than they are answered: these latencies grow with the number of requests."])
+    last = report.describe_random(opened.header)
+    if last is not None:
+        print(last)
+
+
+def main() -> None:
+    config = load_config(script="embedded", choose_device=choose_device)
+    setup_logging(config.output.log_level)
+    show_notes(config.notes)
+    kept = config.embedded.exec_output_dir
+    with contextlib.ExitStack() as stack:
+        run(config, kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-"))))
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file that a compiled model is kept in: everything that is needed to run it, and to know whether it still fits.
+
+    offset  size  content
+    0       8     magic, with a line end that a transfer as text would change
+    8       4     format version, little endian
+    12      4     length H of the header, little endian
+    16      32    SHA-256 of the header
+    48      H     header: JSON, UTF-8
+    ...           zeros up to a multiple of 64
+    ...           the network, as OpenVINO exports it; its size and SHA-256 are in the header
+
+Nothing in it is executed by reading it, and sizes and checksums are checked before OpenVINO sees a byte. Checksums find
+damage, not malice: the network is code for OpenVINO, so run files from people you trust.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple, Union
+
+import numpy as np
+
+from ipu_utils.errors import UserError
+
+MAGIC = b"EFFDET\r\n"
+FORMAT_VERSION = 1
+MAX_HEADER_BYTES = 1 << 20
+ALIGNMENT = 64  # of the network inside the file, so that it can be used where it is mapped
+PREFIX = struct.Struct("<8sII32s")
+
+PathLike = Union[str, Path]
+
+
+class ExecutableError(UserError):
+    """A file is no executable, is damaged, or was made for something else."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an executable says about itself."""
+
+    model_name: str
+    image_size: Tuple[int, int]  # (height, width) in pixels
+    batch_size: int
+    input_type: str  # type name of the images that the network takes: "uint8", "float16" or "float32"
+    output_type: str  # type name of all outputs
+    num_classes: int
+    anchors: Dict[str, Any]  # arguments of tf2.anchor_boxes.Anchors, but the image size
+    nms_mode: str
+    nms_configs: Dict[str, Any]  # as in the hparams
+    label_map: Dict[int, str]  # names of classes by one-based id
+    precision: str  # type name that the network computes in
+    weights: str  # where they come from, for people
+    random_weights: bool
+    fingerprint: Dict[str, str]  # SHA-256 of weights, configuration and code: see ipu_utils.embedded.fingerprint
+    engine: str  # what compiled the network, with its version
+    target: Tuple[str, ...]  # architecture and instruction sets that it was compiled for
+
+
+# Types as JSON has them; tuples and class ids are brought back by `_header_from`.
+_JSON_TYPES = {str: str, int: int, bool: bool, Tuple[int, int]: list, Tuple[str, ...]: list}
+
+
+@dataclass(frozen=True)
+class Executable:
+    """A file that was found to be whole."""
+
+    path: Path
+    header: Header
+    offset: int  # of the network in the file
+    size: int
+
+    def network(self) -> np.ndarray:
+        """The exported network, uint8 [size], mapped from the file: it costs no memory until it is read."""
+        # Copy-on-write: OpenVINO takes no memory that is marked read-only, though it does not write to it.
+        return np.memmap(str(self.path), np.uint8, "c", self.offset, (self.size,))
+
+
+def write_executable(path: PathLike, header: Header, network: bytes) -> None:
+    """Write a file that appears complete or not at all; missing folders are made.
+
+    Raises:
+      UserError: it cannot be written there.
+    """
+    text = describe(header, len(network), hashlib.sha256(network).hexdigest())
+    prefix = PREFIX.pack(MAGIC, FORMAT_VERSION, len(text), hashlib.sha256(text).digest())
+    padding = bytes(-(len(prefix) + len(text)) % ALIGNMENT)
+    write_atomically(path, (prefix, text, padding, network))
+
+
+def write_atomically(path: PathLike, pieces: Tuple[bytes, ...]) -> None:
+    """Write pieces one after the other; readers see the old file or the new one, whatever happens meanwhile."""
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=str(path.parent), prefix=path.name, suffix=".part", delete=False) as file:
+            temporary = file.name
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine could leave the new name on an empty file
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # temporary files are the owner's alone
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another --exec-output-dir.") from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def read_executable(path: PathLike) -> Executable:
+    """Read the header of an executable and check the whole file against it.
+
+    Raises:
+      ExecutableError: the file cannot be read, is not an executable, is of another format version, or is damaged.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return _read(path, file, size)
+    except OSError as error:
+        raise ExecutableError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _read(path: Path, file: Any, file_size: int) -> Executable:
+    again = "Compile it again, or copy it again from where it came."
+    prefix = file.read(PREFIX.size)
+    if prefix[: len(MAGIC)] != MAGIC:
+        raise ExecutableError(
+            f"{path} is not an executable of this benchmark: expected a file that --exec-output-dir left on a host."
+        )
+    if len(prefix) < PREFIX.size:
+        raise ExecutableError(f"{path} is cut off after {file_size} bytes. {again}")
+    _, version, length, digest = PREFIX.unpack(prefix)
+    if version != FORMAT_VERSION:
+        raise ExecutableError(
+            f"{path} has format version {version}, this release reads version {FORMAT_VERSION}: compile it again."
+        )
+    if length > MAX_HEADER_BYTES:
+        raise ExecutableError(f"{path} claims a header of {length} bytes, which none has. {again}")
+    text = file.read(length)
+    if len(text) < length or hashlib.sha256(text).digest() != digest:
+        raise ExecutableError(f"{path} is damaged: its header does not match its checksum. {again}")
+    try:
+        header, size, checksum = parse(text)
+    except ValueError as error:
+        raise ExecutableError(f"{path} has a header that cannot be used ({error}). {again}") from error
+    offset = PREFIX.size + length
+    offset += -offset % ALIGNMENT
+    if file_size != offset + size:
+        raise ExecutableError(f"{path} has {file_size} bytes, its header describes {offset} + {size}. {again}")
+    file.seek(offset)
+    found = hashlib.sha256()
+    for piece in _pieces(file):
+        found.update(piece)
+    if found.hexdigest() != checksum:
+        raise ExecutableError(f"{path} is damaged: the network does not match its checksum. {again}")
+    return Executable(path, header, offset, size)
+
+
+def _pieces(file: Any, size: int = 1 << 20) -> Iterator[bytes]:
+    return iter(lambda: file.read(size), b"")
+
+
+def describe(header: Header, size: int, sha256: str) -> bytes:
+    """Put a header and what is known of the network into JSON."""
+    described = dataclasses.asdict(header)
+    described["network"] = {"size": size, "sha256": sha256}
+    return json.dumps(described, sort_keys=True, allow_nan=False).encode()
+
+
+def parse(text: bytes) -> Tuple[Header, int, str]:
+    """Read what `describe` wrote: header, size and SHA-256 of the network; ValueError where anything is wrong."""
+    described = json.loads(text.decode())
+    if not isinstance(described, dict) or not isinstance(described.get("network"), dict):
+        raise ValueError("it does not describe a network")
+    network = described.pop("network")
+    size, checksum = network.get("size"), network.get("sha256")
+    if type(size) is not int or size < 1 or type(checksum) is not str:
+        raise ValueError(f"the network cannot be of {size} bytes with checksum {checksum}")
+    return _header_from(described), size, checksum
+
+
+def _header_from(described: Dict[str, Any]) -> Header:
+    """Build a Header from its JSON; ValueError where a value has the wrong type."""
+    values: Dict[str, Any] = {}
+    for field in dataclasses.fields(Header):
+        value = described.get(field.name)
+        wanted = _JSON_TYPES.get(field.type, dict)
+        if type(value) is not wanted:
+            raise ValueError(f"{field.name} should be a {wanted.__name__}, got {value!r}")
+        values[field.name] = tuple(value) if wanted is list else value
+    unknown = set(described) - set(values)
+    if unknown:
+        raise ValueError(f"unknown entries {sorted(unknown)}")
+    values["label_map"] = {int(number): str(name) for number, name in values["label_map"].items()}
+    values["fingerprint"] = {str(key): str(value) for key, value in values["fingerprint"].items()}
+    if len(values["image_size"]) != 2 or not all(type(side) is int and side > 0 for side in values["image_size"]):
+        raise ValueError(f"image_size should be two numbers, got {values['image_size']}")
+    if values["batch_size"] < 1 or values["num_classes"] < 1:
+        raise ValueError("batch_size and num_classes should be at least 1")
+    return Header(**values)
+
+
+def differences(header: Header, wanted: Header) -> List[str]:
+    """Say in which respects an executable is not the one that is wanted; empty when it is."""
+    found = []
+    for field in dataclasses.fields(Header):
+        has, wants = getattr(header, field.name), getattr(wanted, field.name)
+        if field.name in ("weights", "random_weights") or has == wants:
+            continue  # what the fingerprint identifies, told to people
+        if field.name == "fingerprint":
+            found += [f"its {part} differ" for part in wants if has.get(part) != wants[part]]
+        elif field.name == "target":
+            found.append(target_difference(has, wants))
+        elif isinstance(has, dict):
+            found.append(f"its {field.name} differ")
+        else:
+            found.append(f"its {field.name} is {_text(has)}, not {_text(wants)}")
+    return found
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value[::-1])) if isinstance(value, tuple) else str(value)
+
+
+def target_difference(has: Tuple[str, ...], wants: Tuple[str, ...]) -> str:
+    """Say how the processor that an executable was compiled for differs from this one."""
+    missing, new = sorted(set(has) - set(wants)), sorted(set(wants) - set(has))
+    parts = [f"has no {' '.join(missing)}"] if missing else []
+    parts += [f"also has {' '.join(new)}"] if new else []
+    return "it was compiled for another processor: this one " + " and ".join(parts or ["is different"])

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an executable was made from and for, as short texts that can be compared. No TensorFlow.
+
+Weights are known by their content, the network's code by its sources: neither a retrained checkpoint of the same name
+nor an update of this project can be mistaken for what was compiled.
+"""
+
+import hashlib
+import json
+import platform
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Tuple
+
+from ipu_utils.devices import detect
+
+ROOT = Path(__file__).resolve().parents[2]
+# What decides about the numbers that a network computes, given its configuration and weights.
+SOURCES = (
+    "backbone/*.py",
+    "hparams_config.py",
+    "ipu_automl_io.py",
+    "ipu_utils/calibration.py",
+    "ipu_utils/embedded/build.py",
+    "ipu_utils/graph/*.py",
+    "ipu_utils/model.py",
+    "ipu_utils/weights.py",
+    "tf2/*.py",
+    "utils.py",
+)
+# Everything that may belong to a checkpoint in one of the forms that ipu_utils.weights reads.
+CHECKPOINT_FILES = ("*.index", "*.data-*", "*.h5", "*.hdf5", "*.keras", "*.tar.gz", "*.tgz")
+# Instruction sets that OpenVINO chooses kernels by, as the kernel spells them on x86 and on ARM.
+INSTRUCTION_SETS = frozenset(
+    {
+        "sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8", "avx_ne_convert", "avx512f",
+        "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8",
+        "amx_bf16", "amx_fp16", "asimd", "asimddp", "asimdhp", "fphp", "bf16", "i8mm", "sve", "sve2", "sme",
+    }
+)  # fmt: skip
+
+
+def cpu_features() -> Tuple[str, ...]:
+    """Architecture of this machine, then the instruction sets that matter, sorted."""
+    return (platform.machine(), *sorted(INSTRUCTION_SETS & detect.cpu_flags()))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value made of JSON types; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def checkpoint_files(path: Path) -> List[Path]:
+    """The files that a checkpoint may consist of, for a folder, a prefix or one of the files; empty when there is none.
+
+    May name more than are read, which costs a needless compilation when one of those changes.
+    """
+    if path.is_dir():
+        patterns = [*CHECKPOINT_FILES, *(f"*/{pattern}" for pattern in CHECKPOINT_FILES)]
+        found = {file for pattern in patterns for file in path.glob(pattern)}
+        if found:
+            found.update(path.glob("checkpoint"), path.glob("*/checkpoint"))  # says which of several is meant
+    else:
+        prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name)
+        found = {path, *path.parent.glob(prefix + ".index"), *path.parent.glob(prefix + ".data-*")}
+    return sorted(file for file in found if file.is_file())
+
+
+def of_files(files: Iterable[Path]) -> str:
+    """SHA-256 of names and contents."""
+    found = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256()
+        with open(path, "rb") as file:
+            for piece in iter(lambda: file.read(1 << 20), b""):
+                content.update(piece)
+        found.update(f"{path.name} {content.hexdigest()}\n".encode())
+    return found.hexdigest()
+
+
+def of_weights(path: Path, use_random: bool, recipe: Dict[str, Any]) -> str:
+    """Identify the weights.
+
+    Args:
+      path: where the checkpoint is looked for.
+      use_random: ignore the checkpoint.
+      recipe: what random weights depend on, and which of a checkpoint's weights are taken.
+    """
+    files = [] if use_random else checkpoint_files(path)
+    return digest({"files": of_files(files) if files else "random", **recipe})
+
+
+def of_sources() -> str:
+    """Identify the code that the network is made by."""
+    return of_files(sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)))

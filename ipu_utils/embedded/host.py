@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A CPU's executable for a run: the kept file when it fits, else a newly compiled one, loaded for requests."""
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+from typing import List
+
+from ipu_utils.config import NmsConfig, Precision, RunConfig
+from ipu_utils.devices import detect
+from ipu_utils.embedded import fingerprint, plan
+from ipu_utils.embedded.contract import Opened
+from ipu_utils.embedded.executable import ExecutableError, Header, read_executable, write_executable
+from ipu_utils.embedded.runtime import EmbeddedModel, Worker, engine_name, import_openvino
+from ipu_utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class HostProgram:
+    """An executable that is loaded. See `ipu_utils.embedded.contract`."""
+
+    post_processing = "libdetect, right behind the network"
+
+    def __init__(self, opened: Opened, num_threads: int):
+        start = time.perf_counter()
+        self._model = EmbeddedModel.load(opened.path, num_threads)
+        self.load_seconds = time.perf_counter() - start
+        self.header = opened.header
+        self.device = f"cpu ({detect.cpu_name()}, {num_threads} threads), {opened.header.engine}"
+
+    def workers(self, count: int) -> List[Worker]:
+        """One for every request in flight."""
+        return [self._model.worker() for _ in range(count)]
+
+    def close(self) -> None:
+        """Nothing is left to do: memory is freed with the object."""
+
+
+def default_precision() -> str:
+    """Type name of the precision that suits this CPU: bfloat16 is the default only with matrix units for it."""
+    return "bfloat16" if "amx_bf16" in detect.cpu_flags() else "float32"
+
+
+def num_threads(config: RunConfig) -> int:
+    """Threads of the network and of post-processing."""
+    return config.device.num_threads or detect.usable_cores()
+
+
+def wanted(config: RunConfig) -> Header:
+    """Describe the executable that a run asks for."""
+    chosen = config.model.model_precision
+    precision = default_precision() if chosen is None else chosen.value
+    # The network writes bfloat16 and libdetect reads it; float32 would be a conversion of every output.
+    output_type = precision if precision == "bfloat16" else "float32"
+    return plan.plan(config, precision, output_type, engine_name(import_openvino()), fingerprint.cpu_features())
+
+
+class HostWorld:
+    """A CPU through OpenVINO. See `ipu_utils.embedded.contract`."""
+
+    def __init__(self, config: RunConfig):
+        self._config = config
+        if config.device.engine == "tensorflow":
+            raise UserError(
+                "--engine tensorflow: on a host an executable is OpenVINO's. Leave --engine out, or measure TensorFlow "
+                "with ipu_inference.py."
+            )
+        import_openvino()  # Say now what is missing.
+
+    def executable(self, folder: Path) -> Opened:
+        given = self._config.embedded.exec_file
+        if given is not None:
+            executable = read_executable(given)
+            plan.check_typed(executable, self._config)
+            return Opened(executable.path, executable.header, 0.0, "given")
+        header = wanted(self._config)
+        path = folder / plan.file_name(header)
+        if path.exists():
+            try:
+                found = read_executable(path).header
+                reasons = plan.reasons_to_compile(found, header, self._config)
+            except ExecutableError as error:
+                reasons = [str(error).rstrip(".")]
+            if not reasons:
+                return Opened(path, found, 0.0, "kept from an earlier run")
+            log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
+        start = time.perf_counter()
+        header = _compile(self._config, header, path)
+        return Opened(path, header, time.perf_counter() - start, "compiled")
+
+    def start(self, opened: Opened) -> HostProgram:
+        return HostProgram(opened, num_threads(self._config))
+
+
+def _compile(config: RunConfig, header: Header, path: Path) -> Header:
+    """Build the network in TensorFlow, compile it and write the file."""
+    try:
+        from ipu_utils.devices import get_device
+        from ipu_utils.embedded.build import check_precision, compile_network
+        from ipu_utils.model import prepare
+        from ipu_utils.pipeline import Pipeline
+    except ImportError as error:
+        raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
+    check_precision(header.precision)
+    hparams = plan.hparams_of(config)
+    device = get_device("cpu", config)
+    # OpenVINO brings the network to its precision; what it converts is float32.
+    float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
+    model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
+    pipeline = Pipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
+    header = plan.with_weights(header, model.weights, model.random)
+    write_executable(path, header, compile_network(pipeline.heads, header, num_threads(config)))
+    return header

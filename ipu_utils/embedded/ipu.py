@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An IPU's executable for a run: the same steps as on a host, with Poplar's file and a description beside it."""
+
+import dataclasses
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any, List, Optional, Tuple
+
+import numpy as np
+
+from ipu_utils.config import RunConfig, options_dict
+from ipu_utils.devices import Device, get_device
+from ipu_utils.embedded import plan
+from ipu_utils.embedded.contract import Opened
+from ipu_utils.embedded.executable import Header, describe, parse, write_atomically
+from ipu_utils.keras2 import tf
+from ipu_utils.model import prepare
+from ipu_utils.pipeline import Detections, Pipeline
+from ipu_utils.settings import IPU_ONLY
+
+log = logging.getLogger(__name__)
+FILE_NAME = "application.poplar_exec"
+NOT_COMPILED = ("ipu_connection_type", "executable_cache_dir")  # options that leave the program as it is
+
+
+class IpuWorker:
+    """One request at a time; the runtime takes requests from any number of workers."""
+
+    def __init__(self, executable: Any, pipeline: Pipeline, signature: Tuple[tf.TensorSpec, ...]):
+        self._executable, self._pipeline = executable, pipeline
+        self._arguments = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in signature]
+        self._outputs: Tuple[np.ndarray, ...] = ()
+
+    def load(self, images: np.ndarray, scales: np.ndarray) -> None:
+        """Take a batch of images of the network's size, and their scales back to the original."""
+        np.copyto(self._arguments[0], images, casting="unsafe")
+        self._arguments[1][:] = scales
+
+    def run(self) -> None:
+        """Send the batch, wait for the outputs."""
+        self._outputs = self._executable.call(*self._arguments)
+
+    def detections(self) -> Detections:
+        """Read the detections from the outputs, or compute them here when the IPU did not."""
+        return self._pipeline.postprocess(self._outputs).detections
+
+
+class IpuProgram:
+    """An executable that is started on an IPU. See `ipu_utils.embedded.contract`."""
+
+    def __init__(self, device: Device, pipeline: Pipeline, opened: Opened):
+        start = time.perf_counter()
+        self.header, self._pipeline = opened.header, pipeline
+        self._signature = _signature(opened.header)
+        self._executable = device.start(opened.path, self._signature)
+        self.load_seconds = time.perf_counter() - start
+        self.device = f"{device.name}, {device.engine}"
+        self.post_processing = pipeline.nms_implementation
+
+    def workers(self, count: int) -> List[IpuWorker]:
+        return [IpuWorker(self._executable, self._pipeline, self._signature) for _ in range(count)]
+
+    def close(self) -> None:
+        self._executable.close()
+
+
+class IpuWorld:
+    """An IPU through Poplar's embedded runtime. See `ipu_utils.embedded.contract`."""
+
+    def __init__(self, config: RunConfig):
+        self._config, self._device = config, get_device("ipu", config)
+        self._hparams = plan.hparams_of(config)
+
+    def executable(self, folder: Path) -> Opened:
+        wanted = self._wanted()
+        given = self._config.embedded.exec_file
+        if given is not None:
+            # Poplar's file says nothing about the model: without a description the options have to be those it has.
+            header = _kept(given) or plan.with_weights(wanted, "those of the executable", False)
+            return Opened(given, header, 0.0, "given")
+        path = folder / FILE_NAME
+        found = _kept(path)
+        reasons = plan.reasons_to_compile(found, wanted, self._config)
+        if not reasons:
+            return Opened(path, found, 0.0, "kept from an earlier run")
+        if path.exists():
+            log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
+        start = time.perf_counter()
+        header = self._compile(wanted, path)
+        return Opened(path, header, time.perf_counter() - start, "compiled")
+
+    def start(self, opened: Opened) -> IpuProgram:
+        return IpuProgram(self._device, self._pipeline(None, opened.header.precision), opened)
+
+    def _on_chip(self) -> bool:
+        """Does the program end with detections? The span `network` ends where the network does."""
+        return self._config.nms.onchip_nms and self._config.embedded.measure != "network"
+
+    def _wanted(self) -> Header:
+        config = self._config
+        chosen = config.model.model_precision
+        precision = self._device.default_precision() if chosen is None else chosen.value
+        options = {name: value for name, value in options_dict(config).items() if name in IPU_ONLY}
+        options = {name: value for name, value in options.items() if name not in NOT_COMPILED}
+        options.update(on_chip=self._on_chip(), iterations=config.benchmark.benchmark_repeats)
+        return plan.plan(config, precision, precision, self._device.engine, ("ipu",), options)
+
+    def _pipeline(self, network: Any, precision: str) -> Pipeline:
+        nms = dataclasses.replace(self._config.nms, onchip_nms=self._on_chip())
+        return Pipeline(network, self._hparams, nms, precision, self._device)
+
+    def _compile(self, header: Header, path: Path) -> Header:
+        """Compile, and describe the file once it is there."""
+        model = prepare(self._config, self._hparams, self._device)
+        pipeline = self._pipeline(model.network, model.precision)
+        with self._device.scope():
+            iterations = self._config.benchmark.benchmark_repeats
+            self._device.compile_executable(pipeline.step, _signature(header), path, iterations)
+        header = plan.with_weights(header, model.weights, model.random)
+        content = path.read_bytes()
+        description = describe(header, len(content), hashlib.sha256(content).hexdigest())
+        write_atomically(_description(path), (description,))
+        return header
+
+
+def _signature(header: Header) -> Tuple[tf.TensorSpec, ...]:
+    """What travels with a request: images, scales and, as everywhere, ids."""
+    batch = header.batch_size
+    images = tf.TensorSpec((batch, *header.image_size, 3), tf.as_dtype(header.input_type))
+    return images, tf.TensorSpec((batch,), tf.float32), tf.TensorSpec((batch,), tf.int32)
+
+
+def _description(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _kept(path: Path) -> Optional[Header]:
+    """Header of an executable, or None when there is no file that is whole and described."""
+    try:
+        header, size, checksum = parse(_description(path).read_bytes())
+        content = path.read_bytes()
+    except (OSError, ValueError):
+        return None
+    whole = len(content) == size and hashlib.sha256(content).hexdigest() == checksum
+    return header if whole else None

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which executable a run asks for, and whether a file is that one. No TensorFlow: files are started without it."""
+
+import dataclasses
+from typing import Any, List, Optional, Tuple
+
+import hparams_config
+from ipu_utils.config import RunConfig
+from ipu_utils.embedded import fingerprint
+from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences
+from ipu_utils.errors import UserError
+from ipu_utils.options import flag_of
+from tf2 import label_util
+
+ANCHOR_KEYS = ("min_level", "max_level", "num_scales", "aspect_ratios", "anchor_scale")
+# Options that a given executable has decided, and where its header says how.
+DECIDED = {
+    "model_name": lambda header: header.model_name,
+    "image_size": lambda header: header.image_size,
+    "micro_batch_size": lambda header: header.batch_size,
+    "model_precision": lambda header: header.precision,
+    "io_precision": lambda header: header.input_type,
+    "nms_mode": lambda header: header.nms_mode,
+}
+# Options that only compiling can follow.
+COMPILED_IN = ("hparams", "model_dir", "no_ema", "random_weights", "random_candidates")
+
+
+def hparams_of(config: RunConfig) -> hparams_config.Config:
+    """The model configuration of a run."""
+    return hparams_config.get_inference_config(config.model.model_name, config.model.hparams, config.data.image_size)
+
+
+def plan(
+    config: RunConfig, precision: str, output_type: str, engine: str, target: Tuple[str, ...], options: Any = None
+) -> Header:
+    """Describe the executable that a run asks for; what its weights are is told by compiling.
+
+    Args:
+      config: the run.
+      precision, output_type: type names.
+      engine: what compiles, with its version.
+      target: what it compiles for.
+      options: anything else that the compiled network depends on, in JSON types.
+    """
+    hparams, model = hparams_of(config), config.model
+    random = model.random_weights or not fingerprint.checkpoint_files(model.weights_path)
+    made = {"seed": config.data.seed, "candidates": model.random_candidates}
+    recipe = made if random else {"no_ema": model.no_ema}
+    labels = label_util.get_label_map("coco" if hparams.label_map is None else hparams.label_map) or {}
+    return Header(
+        model_name=model.model_name,
+        image_size=tuple(hparams.image_size),
+        batch_size=config.data.micro_batch_size,
+        input_type=model.io_precision.value,
+        output_type=output_type,
+        num_classes=hparams.num_classes,
+        anchors={key: hparams[key] for key in ANCHOR_KEYS},
+        nms_mode=config.nms.nms_mode.value,
+        nms_configs=hparams.nms_configs.as_dict(),
+        label_map=dict(labels),
+        precision=precision,
+        weights="",
+        random_weights=random,
+        fingerprint={
+            "weights": fingerprint.of_weights(model.weights_path, model.random_weights, recipe),
+            "configuration": fingerprint.digest([hparams.as_dict(), options]),
+            "network code": fingerprint.of_sources(),
+        },
+        engine=engine,
+        target=target,
+    )
+
+
+def with_weights(header: Header, weights: str, random: bool) -> Header:
+    """The header of what was compiled."""
+    return dataclasses.replace(header, weights=weights, random_weights=random)
+
+
+def wants_trained_weights(config: RunConfig) -> bool:
+    """Would random weights make no sense, although nobody asked for them? Then compiling is left to say so."""
+    generated = config.data.dataset_type == "generated" and not config.output.output_predictions
+    return not config.model.random_weights and (config.model.model_dir is not None or not generated)
+
+
+def reasons_to_compile(found: Optional[Header], wanted: Header, config: RunConfig) -> List[str]:
+    """Say why a kept executable is not what a run asks for; empty when it can be run as it is.
+
+    Args:
+      found: its header, None when there is no such file.
+    """
+    if found is None:
+        return ["there is none yet"]
+    reasons = differences(found, wanted)
+    if not reasons and found.random_weights and wants_trained_weights(config):
+        reasons.append("its weights are random")
+    return reasons
+
+
+def check_typed(executable: Executable, config: RunConfig) -> None:
+    """Refuse options that contradict an executable which is to be run as it is.
+
+    Raises:
+      UserError: an option was typed that the executable cannot follow any more.
+    """
+    for name in COMPILED_IN:
+        if name in config.typed:
+            raise UserError(
+                f"{flag_of(name)} takes part in compiling, and --exec-file {executable.path} is compiled already: "
+                "leave it out, or give --exec-output-dir FOLDER instead."
+            )
+    typed = {
+        "model_name": config.model.model_name,
+        "image_size": config.data.image_size,
+        "micro_batch_size": config.data.micro_batch_size,
+        "model_precision": config.model.model_precision,
+        "io_precision": config.model.io_precision,
+        "nms_mode": config.nms.nms_mode,
+    }
+    for name, has in DECIDED.items():
+        if name in config.typed and typed[name] != has(executable.header):
+            raise ExecutableError(
+                f"{executable.path} was compiled for {flag_of(name)} {_word(has(executable.header))}, not "
+                f"{_word(typed[name])}: leave the option out, or compile another with --exec-output-dir FOLDER."
+            )
+
+
+def _word(value: Any) -> str:
+    return "x".join(map(str, value[::-1])) if isinstance(value, tuple) else str(value)
+
+
+def file_name(header: Header) -> str:
+    """Name of a host's executable in --exec-output-dir: one for every model, size, batch and precision."""
+    height, width = header.image_size
+    batch = "" if header.batch_size == 1 else f"_b{header.batch_size}"
+    return f"{header.model_name}_{width}x{height}{batch}_{header.precision}.effdet"

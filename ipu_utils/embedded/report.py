@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lines around the report of the embedded script: what ran, before it; what the statistics leave out, after it."""
+
+from typing import Optional
+
+from hparams_config import Config
+from ipu_utils import process
+from ipu_utils.config import RunConfig
+from ipu_utils.embedded.contract import Opened, Program
+from ipu_utils.embedded.executable import Header
+from ipu_utils.embedded.requests import Objects
+from ipu_utils.latency import describe_arrivals
+from ipu_utils.summary import nms_settings, precision_word
+
+
+def _lines(*fields) -> str:
+    return "\n".join(f"{name + ':':10} {value}" for name, value in fields)
+
+
+def describe_weights(header: Header) -> str:
+    """The first line: the weights decide what the rest is worth."""
+    return _lines(("weights", header.weights))
+
+
+def describe_run(config: RunConfig, opened: Opened, program: Program, span: str) -> str:
+    """Say what runs, one `name: value` line each."""
+    header, data, embedded = opened.header, config.data, config.embedded
+    height, width = header.image_size
+    source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
+    precision, wire = precision_word(header.precision), precision_word(header.input_type)
+    arrivals = describe_arrivals(
+        config.benchmark.num_repeats, embedded.requests_in_flight, embedded.arrival_rate, data.seed
+    )
+    thresholds = nms_settings(Config({"nms_configs": header.nms_configs}))
+    return _lines(
+        ("model", f"{header.model_name}, {width}x{height} pixels, {header.num_classes} classes"),
+        ("device", program.device),
+        ("executable", f"{opened.path} ({opened.origin})"),
+        ("precision", f"{precision}, images travel as {wire}"),
+        ("data", f"{data.dataset_type} ({source})"),
+        ("batch", f"{header.batch_size} images a request"),
+        ("nms", f"{header.nms_mode}, {thresholds}; {program.post_processing}"),
+        ("requests", arrivals),
+        ("measured", span),
+    )
+
+
+def describe_objects(objects: Objects) -> str:
+    """Say how much there was to suppress and how much was left."""
+    found = "" if objects.candidates is None else f"{objects.candidates:.1f} candidates and "
+    return _lines(("objects", f"{found}{objects.detections:.1f} detections an image (mean of {objects.images})"))
+
+
+def describe_start(opened: Opened, program: Program, first_seconds: float) -> str:
+    """Say, right behind the first result, what it took to get there; none of it is in the statistics."""
+    compiled = f"compile {opened.compile_seconds:.2f} s, " if opened.compile_seconds else ""
+    peak = process.peak_memory_mib()
+    memory = "" if peak is None else f"; at most {peak:.0f} MiB resident so far"
+    return _lines(
+        (
+            "start-up",
+            f"{compiled}load {program.load_seconds:.2f} s, first request {first_seconds:.2f} s, "
+            f"process start to first result {process.seconds_since_start():.2f} s{memory} (not in the statistics)",
+        )
+    )
+
+
+def describe_random(header: Header) -> Optional[str]:
+    """The last line where weights are random, else None."""
+    if not header.random_weights:
+        return None
+    return _lines(("weights", f"{header.weights}: the speed is real, the detections mean nothing"))

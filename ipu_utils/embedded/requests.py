@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What requests carry and which part of serving one is timed. No TensorFlow."""
+
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ipu_utils.config import RunConfig
+from ipu_utils.embedded.contract import Program, Worker
+from ipu_utils.embedded.executable import Header
+from ipu_utils.image_sources import ImageSource, open_source
+from ipu_utils.latency import Client
+from ipu_utils.predictions import PredictionWriter
+
+POOL_BYTES = 64 << 20  # of fitted images kept ready: more than a CPU's caches hold, so that inputs come from memory
+COUNTED_BATCHES = 16  # in which candidates and detections are counted
+
+
+class Inputs:
+    """Batches of distinct images, fitted into the network's input before measuring; requests take them in turn.
+
+    Attributes:
+      source: where the images come from. left_out: how many of its images there are no requests or no memory for.
+      images: uint8 [P, B, h, w, 3]. scales: float32 [P, B]. ids: int [P, B], numbers of the images in the source.
+    """
+
+    def __init__(self, source: ImageSource, batch_size: int, requests: int):
+        height, width = source.image_size
+        wanted = min(requests, -(-source.count // batch_size))
+        batches = max(1, min(wanted, POOL_BYTES // (batch_size * height * width * 3)))
+        self.batch_size = batch_size
+        self.source, self.left_out = source, source.count - min(source.count, batches * batch_size)
+        # A single image fills a whole batch, so that every row does the same work.
+        self.ids = np.arange(batches * batch_size).reshape(batches, batch_size) % source.count
+        fitted = [source.fitted(int(image_id)) for image_id in self.ids.flat]
+        self.images = np.stack([image for image, _ in fitted]).reshape(*self.ids.shape, height, width, 3)
+        self.scales = np.array([scale for _, scale in fitted], np.float32).reshape(self.ids.shape)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def decode(self, number: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Make a batch anew from files: images [B, h, w, 3] and scales [B]."""
+        fitted = [self.source.fitted(int(image_id)) for image_id in self.ids[number]]
+        return np.stack([image for image, _ in fitted]), np.array([scale for _, scale in fitted], np.float32)
+
+
+def open_inputs(config: RunConfig, header: Header, requests: int) -> Inputs:
+    """Open what --dataset-type and --image-path name, for the size and batch of the executable and so many requests."""
+    source = open_source(config.data, header.image_size, requests * header.batch_size)
+    return Inputs(source, header.batch_size, requests)
+
+
+def check_ends(config: RunConfig) -> None:
+    """Find out before time is spent on compiling whether images can be read and predictions be written.
+
+    Raises:
+      UserError: they cannot.
+    """
+    source = open_source(config.data, (1, 1), 1)
+    if config.output.output_predictions:
+        PredictionWriter(config.output.output_dir, config.model.model_name, 1, source, 1).prepare()
+
+
+class Span(NamedTuple):
+    """The part of serving a request that is timed."""
+
+    text: str  # for the report
+    client: Callable[[Worker, Inputs], Client]
+
+
+def span_of(config: RunConfig) -> Span:
+    """Return what --measure asks for, up to the detections unless --onchip-nms false leaves them out."""
+    measure = config.embedded.measure
+    detects = config.nms.onchip_nms or config.benchmark.benchmark_host_postprocessing
+    end = "to detections in memory" if detects else "to the network's outputs in memory, without post-processing"
+    if measure == "network":
+        return Span("network: from an input that is in place to the network's outputs in memory", _network)
+    if measure == "device":
+        return Span(f"device: from an image of the network's size in memory {end}", _device(detects))
+    start = "an image file, decoded and resized for each request,"
+    if config.data.dataset_type == "generated":
+        start = "noise made for each request (nothing to decode or resize)"
+    return Span(f"end-to-end: from {start} {end}", _end_to_end(detects))
+
+
+def _network(worker: Worker, inputs: Inputs) -> Client:
+    def prepare(number: int) -> None:
+        worker.load(inputs.images[number % len(inputs)], inputs.scales[number % len(inputs)])
+
+    return Client(prepare, lambda number: worker.run())
+
+
+def _device(detects: bool) -> Callable[[Worker, Inputs], Client]:
+    def client(worker: Worker, inputs: Inputs) -> Client:
+        def call(number: int) -> None:
+            worker.load(inputs.images[number % len(inputs)], inputs.scales[number % len(inputs)])
+            _compute(worker, detects)
+
+        return Client(_nothing, call)
+
+    return client
+
+
+def _end_to_end(detects: bool) -> Callable[[Worker, Inputs], Client]:
+    def client(worker: Worker, inputs: Inputs) -> Client:
+        def call(number: int) -> None:
+            worker.load(*inputs.decode(number % len(inputs)))
+            _compute(worker, detects)
+
+        return Client(_nothing, call)
+
+    return client
+
+
+def _nothing(number: int) -> None:
+    """Everything that a request needs is inside the span."""
+
+
+def _compute(worker: Worker, detects: bool) -> None:
+    worker.run()
+    if detects:
+        worker.detections()
+
+
+class Objects(NamedTuple):
+    """How much work suppression had, as means an image."""
+
+    candidates: Optional[float]  # None where the outputs of the heads do not reach the host
+    detections: float
+    images: int  # over which the means were taken
+
+
+def count_objects(program: Program, worker: Worker, inputs: Inputs) -> Objects:
+    """Count candidates and detections in some of the inputs, untimed."""
+    candidates: List[float] = []
+    lengths: List[int] = []
+    for number in range(min(len(inputs), COUNTED_BATCHES)):
+        worker.load(inputs.images[number], inputs.scales[number])
+        worker.run()
+        lengths.extend(np.asarray(worker.detections().lengths).tolist())
+        outputs = getattr(worker, "class_outputs", None)
+        if outputs is not None:
+            candidates.append(_count_candidates(outputs, program.header))
+    mean = float(np.mean(candidates)) / program.header.batch_size if candidates else None
+    return Objects(mean, float(np.mean(lengths)), len(lengths))
+
+
+def _count_candidates(class_outputs: Sequence[np.ndarray], header: Header) -> int:
+    """Anchors, in multi-class mode pairs of anchor and class, that score above the threshold."""
+    threshold = header.nms_configs.get("score_thresh")
+    total = 0
+    for output in class_outputs:
+        if output.dtype == np.uint16:  # bfloat16: the upper half of a float32
+            output = (output.astype(np.uint32) << 16).view(np.float32)
+        logits = output.astype(np.float32).reshape(-1, header.num_classes)
+        scores = 1 / (1 + np.exp(-(logits if header.nms_mode == "multi-class" else logits.max(1))))
+        total += scores.size if threshold is None else int(np.count_nonzero(scores > threshold))
+    return total
+
+
+def write_predictions(writer: PredictionWriter, worker: Worker, inputs: Inputs) -> None:
+    """Detect in every image of the source and write what was found."""
+    source, batch_size = inputs.source, inputs.batch_size
+    with writer:
+        for first in range(0, source.count, batch_size):
+            ids = [number if number < source.count else -1 for number in range(first, first + batch_size)]
+            fitted = [source.fitted(number) for number in ids]
+            scales = np.array([scale for _, scale in fitted], np.float32)
+            worker.load(np.stack([image for image, _ in fitted]), scales)
+            worker.run()
+            found = worker.detections()
+            writer.write(ids, (found.boxes, found.scores, found.classes, found.lengths))

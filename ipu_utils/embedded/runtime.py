@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a compiled model: NumPy, Pillow, OpenVINO and libdetect.so, no TensorFlow.
+
+from ipu_utils.embedded.runtime import EmbeddedModel
+
+model = EmbeddedModel.load("efficientdet-d0.effdet")
+boxes, scores, classes = model.detect(image)                 # image: uint8 [H, W, 3], RGB, any size
+names = [model.header.label_map.get(number, str(number)) for number in classes]
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from ipu_utils.devices import detect
+from ipu_utils.devices.detect_library import Detections, Detector
+from ipu_utils.embedded import fingerprint
+from ipu_utils.embedded.executable import Executable, ExecutableError, Header, read_executable, target_difference
+from ipu_utils.errors import UserError
+from ipu_utils.resize import fit_image
+from tf2.anchor_boxes import Anchors
+from tf2.nms_settings import nms_settings
+
+# The names of types in OpenVINO.
+OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+ALIGNMENT = 64  # bytes: a vector, and a line of the cache
+
+
+class ImageDetections(NamedTuple):
+    """What was found in one image, best first."""
+
+    boxes: np.ndarray  # float32 [n, 4]: ymin, xmin, ymax, xmax in pixels of the image that was given
+    scores: np.ndarray  # float32 [n]
+    classes: np.ndarray  # int32 [n], from 1 on: keys of the label map
+
+
+def import_openvino() -> Any:
+    """Return the package `openvino`; a UserError says what to install where it is missing."""
+    # On import OpenVINO reports to its makers over the network, from a thread of its own. A latency benchmark and a
+    # deployed program should not; without the reporting package it does not, and is imported sooner.
+    report = "openvino_telemetry"
+    blocked = report not in sys.modules
+    if blocked:
+        sys.modules[report] = None
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError(
+            f"OpenVINO cannot be imported ({error}), and on a CPU this script runs executables of OpenVINO: "
+            "`pip install openvino` (Python 3.9 or later), or measure TensorFlow with ipu_inference.py."
+        ) from error
+    finally:
+        if blocked:
+            del sys.modules[report]
+    return openvino
+
+
+def engine_name(openvino: Any) -> str:
+    """Name and full version, as it is kept in executables and printed."""
+    return f"OpenVINO {openvino.get_version()}"
+
+
+def properties(precision: str, num_threads: Optional[int]) -> Dict[str, Any]:
+    """What OpenVINO is told on compiling and on loading, so that both agree.
+
+    The precision is never left to OpenVINO, which takes bfloat16 by itself where a CPU can compute it.
+    """
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision],
+        "INFERENCE_NUM_THREADS": num_threads or detect.usable_cores(),
+    }
+
+
+def output_names(header: Header) -> Tuple[List[str], List[str]]:
+    """Names of the class outputs and of the box outputs in the exported network, finest level first."""
+    levels = range(header.anchors["min_level"], header.anchors["max_level"] + 1)
+    return [f"class_{level}" for level in levels], [f"box_{level}" for level in levels]
+
+
+def aligned_zeros(shape: Sequence[int], type_name: str) -> np.ndarray:
+    """An array that starts at a multiple of ALIGNMENT; bfloat16, which NumPy lacks, is held as uint16."""
+    dtype = np.dtype("uint16" if type_name == "bfloat16" else type_name)
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+class _Compiled(NamedTuple):
+    """A network in OpenVINO and the mapping of the file that its weights lie in: it must not go before the network."""
+
+    network: Any
+    file: np.ndarray
+
+
+class Worker:
+    """One request at a time: input, outputs of the network, and detections from them. Not for several threads."""
+
+    def __init__(self, compiled: "_Compiled", header: Header, detector: Detector):
+        openvino = import_openvino()
+        self._compiled = compiled
+        compiled = compiled.network
+        self._request, self._detector, self._output_type = compiled.create_infer_request(), detector, header.output_type
+        self._images = aligned_zeros((header.batch_size, *header.image_size, 3), header.input_type)
+        self._scales = np.ones(header.batch_size, np.float32)
+        self._request.set_input_tensor(openvino.Tensor(self._images, shared_memory=True))
+        classes, boxes = output_names(header)
+        outputs = []
+        for name in classes + boxes:
+            port = compiled.output(name)
+            output = aligned_zeros(tuple(port.shape), header.output_type)
+            # The network writes where libdetect reads.
+            self._request.set_tensor(port, openvino.Tensor(output, port.shape, port.element_type))
+            outputs.append(output)
+        self.class_outputs, self.box_outputs = outputs[: len(classes)], outputs[len(classes) :]
+
+    def load(self, images: np.ndarray, scales: np.ndarray) -> None:
+        """Copy a batch into the input: images [B, h, w, 3] of the network's size, scales [B] to the original."""
+        np.copyto(self._images, images, casting="unsafe")
+        self._scales[:] = scales
+
+    def run(self) -> None:
+        """Compute the network's outputs from the images loaded last."""
+        self._request.infer()
+
+    def detections(self) -> Detections:
+        """Detect in the outputs computed last; boxes in pixels of the original images."""
+        return self._detector.run(self.class_outputs, self.box_outputs, self._scales, dtype=self._output_type)
+
+
+class EmbeddedModel:
+    """A compiled model in memory. `detect` is for one thread at a time; for more, take a `worker` for each.
+
+    Attributes:
+      header: everything that the file says about the model: see `ipu_utils.embedded.executable.Header`.
+      path: the file.
+    """
+
+    def __init__(self, executable: Executable, num_threads: Optional[int] = None):
+        openvino = import_openvino()
+        header = executable.header
+        self.header, self.path = header, executable.path
+        threads = num_threads or detect.usable_cores()
+        _check_machine(executable, openvino)
+        self._compiled = _import(openvino, executable, num_threads)
+        anchors = Anchors(**header.anchors, image_size=header.image_size)
+        nms = nms_settings(header.nms_configs)
+        self._detector = Detector(
+            anchors.boxes,
+            _level_anchors(anchors),
+            header.num_classes,
+            header.image_size,
+            nms.iou_thresh,
+            nms.score_thresh,
+            nms.sigma,
+            nms.max_output_size,
+            header.nms_mode,
+            threads,
+        )
+        self._worker = self.worker()
+
+    @classmethod
+    def load(cls, path: Union[str, Path], num_threads: Optional[int] = None) -> "EmbeddedModel":
+        """Load an executable.
+
+        Args:
+          path: a file that `ipu_embedded_inference.py --exec-output-dir` wrote.
+          num_threads: threads of the network; None: the cores that this process may use.
+
+        Raises:
+          ExecutableError: the file is damaged, or was compiled by another version of OpenVINO or for another CPU.
+          UserError: OpenVINO or libdetect.so is missing.
+        """
+        return cls(read_executable(path), num_threads)
+
+    def worker(self) -> Worker:
+        """A request of its own, with its own memory; all of them share the weights."""
+        return Worker(self._compiled, self.header, self._detector)
+
+    def detect(self, image: np.ndarray) -> ImageDetections:
+        """Find objects in one image.
+
+        Args:
+          image: uint8 [H, W, 3], RGB, of any size: it is fitted into the network's input.
+
+        Raises:
+          UserError: the executable was compiled for batches of more than one image: use `worker`.
+          ValueError: the image is not uint8 [H, W, 3].
+        """
+        if self.header.batch_size != 1:
+            raise UserError(
+                f"{self.path} was compiled for batches of {self.header.batch_size} images: use worker(), or compile it "
+                "with --micro-batch-size 1."
+            )
+        fitted = fit_image(image, self.header.image_size)
+        if fitted.image.shape[2] != 3:
+            raise ValueError(f"image must be uint8 [H, W, 3], got {list(image.shape)}: convert it to RGB.")
+        self._worker.load(fitted.image, fitted.scale_to_original)
+        self._worker.run()
+        found = self._worker.detections()
+        length = found.lengths[0]
+        return ImageDetections(found.boxes[0, :length], found.scores[0, :length], found.classes[0, :length])
+
+
+def _level_anchors(anchors: Anchors) -> List[int]:
+    """How many anchors each level has, finest first."""
+    sizes = anchors.feat_sizes[anchors.min_level : anchors.max_level + 1]
+    return [size["height"] * size["width"] * anchors.get_anchors_per_location() for size in sizes]
+
+
+def machine_differences(header: Header, engine: str) -> List[str]:
+    """Say why this machine cannot run an executable; empty when it can."""
+    found = []
+    if header.engine != engine:
+        found.append(f"it was compiled by {header.engine}, this is {engine}")
+    target = fingerprint.cpu_features()
+    if header.target != target:
+        found.append(target_difference(header.target, target))
+    return found
+
+
+def _check_machine(executable: Executable, openvino: Any) -> None:
+    found = machine_differences(executable.header, engine_name(openvino))
+    if found:
+        raise ExecutableError(
+            f"{executable.path} cannot run here: {'; '.join(found)}. Compile it on this machine: "
+            "--exec-output-dir FOLDER with the model's options."
+        )
+
+
+def _import(openvino: Any, executable: Executable, num_threads: Optional[int]) -> _Compiled:
+    header = executable.header
+    if header.precision not in OPENVINO_TYPES:
+        raise ExecutableError(f"{executable.path} computes in {header.precision}, which OpenVINO does not have.")
+    file = executable.network()
+    network = openvino.Tensor(file, shared_memory=True)
+    try:
+        settings = properties(header.precision, num_threads)
+        return _Compiled(openvino.Core().import_model(network, "CPU", settings), file)
+    except RuntimeError as error:
+        raise ExecutableError(f"{executable.path} cannot be loaded by OpenVINO: {error}. Compile it again.") from error

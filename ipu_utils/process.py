@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this process has cost so far: time since it was started, and memory."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Optional
+
+_STARTED = time.time()  # when this module was imported: the next best where the kernel does not tell
+
+
+def seconds_since_start() -> float:
+    """Seconds since the process was started, the interpreter's own start included where /proc tells."""
+    try:
+        # The command's name, in brackets, may hold spaces; start time is the 20th field behind it, in ticks since boot.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.time() - _STARTED
+
+
+def peak_memory_mib() -> Optional[float]:
+    """Largest resident size so far in MiB, or None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
