@@ -26,14 +26,14 @@ def run(config: RunConfig) -> None:
     from ipu_utils.predictions import open_writer
 
     hparams = hparams_config.get_inference_config(config.model.model_name, config.model.hparams, config.data.image_size)
-    # Inputs and outputs first: a missing folder should not cost the time of building the network.
+    start = time.perf_counter()
+    device = get_device(config.device.device, config)
+    # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
     batches = open_dataset(config.data, utils.parse_image_size(hparams.image_size), config.benchmark.benchmark_repeats)
     writer = open_writer(config.output, config.model.model_name, hparams, batches)
     if config.ipu.profile_dir is not None:
         write_app_json(config, hparams.as_dict(), config.ipu.profile_dir)
 
-    start = time.perf_counter()
-    device = get_device(config.device.device, config)
     model = prepare(config, hparams, device)
     pipeline = Pipeline(model.network, hparams, config.nms, model.precision, device)
     print(summary.describe_run(config, hparams, device, model, pipeline), flush=True)

@@ -29,7 +29,10 @@ class HostDevice:
             # One inter-op thread less costs 5 to 9 percent: branches of the BiFPN run beside each other.
             tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
         except RuntimeError as error:
-            raise UserError(f"--num-threads must be set before TensorFlow runs anything: {error}") from error
+            # Only a program that used TensorFlow before gets here; what it set stays, unless it asks for something else.
+            if num_threads is not None:
+                raise UserError(f"{num_threads} threads must be set before TensorFlow runs anything: {error}") from error
+            threads = tf.config.threading.get_intra_op_parallelism_threads() or threads
         if kind == "gpu":
             names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in _gpus()]
             self.name = f"gpu ({names[0]})"
