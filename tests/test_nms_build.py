@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building the libraries of NMS/, finding them, and what is said when one is missing or does not fit."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ipu_nms
+from ipu_utils.devices import detect_library, native
+from ipu_utils.keras2 import tf
+
+pytest_plugins = ["native_fixtures"]
+NMS = native.ROOT / "NMS"
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="building needs g++")
+
+
+def make(*arguments, cwd=NMS):
+    command = ["make", "--no-print-directory", "-C", str(cwd), *map(str, arguments)]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+
+
+def arguments_of_nms():
+    return 0.5, 0.1, 2, np.ones((1, 3), np.float32), np.zeros((1, 3, 4), np.float32)
+
+
+def test_a_missing_library_says_how_to_build_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "HOST_BUILD", tmp_path)
+    path = native.operators_path()
+    with pytest.raises(ipu_nms.CustomOpsNotFoundException) as caught:
+        ipu_nms.nms_op(*arguments_of_nms())
+    expected = f'{path} is missing. Run "make" in {native.ROOT}, or pass --onchip-nms false.'
+    assert str(caught.value).startswith(expected)
+    assert not ipu_nms.available("cpu")
+    detect_library._library.cache_clear()
+    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match="libdetect.so is missing"):
+        detect_library.Detector(np.zeros((9, 4)), [9], 90, (64, 64))
+
+
+def test_a_library_built_for_another_tensorflow_is_not_loaded(monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "HOST_BUILD", tmp_path)
+    path = native.operators_path()
+    path.parent.mkdir()
+    # Loading this would fail in another way: the record is read first.
+    path.write_bytes(b"\x7fELF ... NMS_HOST_BUILD tensorflow=1.99.0 abi=0; ...")
+    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match="was built for tf-1.99.0-abi0, this is tf-") as caught:
+        ipu_nms.nms_op(*arguments_of_nms())
+    assert 'Run "make" in' in str(caught.value) and f"BUILD_PYTHON={sys.executable}" in str(caught.value)
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_a_damaged_library_is_an_error_that_says_run_make(monkeypatch, tmp_path, record):
+    monkeypatch.setattr(native, "HOST_BUILD", tmp_path)
+    path = native.operators_path()
+    path.parent.mkdir()
+    text = f"NMS_HOST_BUILD tensorflow={tf.__version__} abi={tf.sysconfig.CXX11_ABI_FLAG};" if record else "nothing"
+    path.write_text(text)
+    message = "cannot be loaded" if record else "was built for something else than TensorFlow"
+    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match=message):
+        ipu_nms.nms_op(*arguments_of_nms())
+
+
+def test_the_built_library_records_its_tensorflow(host_libraries):
+    wanted = f"NMS_HOST_BUILD tensorflow={tf.__version__} abi={tf.sysconfig.CXX11_ABI_FLAG};"
+    assert wanted.encode() in native.operators_path().read_bytes()
+    assert ipu_nms.available("cpu") and ipu_nms.available("gpu")
+
+
+def test_a_library_of_another_interface_is_refused(host_libraries, monkeypatch):
+    detect_library._library.cache_clear()
+    monkeypatch.setattr(detect_library, "_INTERFACE", 999)
+    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match="of another version"):
+        detect_library._library()
+
+
+def test_only_the_interface_is_exported(host_libraries):
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", str(native.libdetect_path())], stdout=subprocess.PIPE, universal_newlines=True
+    )
+    strong = [line.split()[2] for line in listed.stdout.splitlines() if line.split()[1] in "TDRBi"]
+    assert sorted(strong) == ["detect_create", "detect_destroy", "detect_interface", "detect_run"]
+
+
+def test_without_the_poplar_sdk_make_says_what_it_left_out():
+    result = make("poplar", "POPC=popc-is-not-here")
+    assert result.returncode == 0
+    assert "NMS/tf, NMS/tf_multi: skipped, popc-is-not-here was not found" in result.stdout
+
+
+@needs_compiler
+def test_without_tensorflow_make_says_what_it_left_out(host_libraries):
+    # -S leaves out site-packages.
+    result = make("host", f"PYTHON={sys.executable} -S")
+    assert result.returncode == 0, result.stdout
+    assert "cannot import TensorFlow" in result.stdout and "operators for TensorFlow skipped" in result.stdout
+
+
+def test_without_a_compiler_make_says_what_to_install(tmp_path):
+    result = make("libdetect", f"BUILD={tmp_path}", "CXX=no-such-compiler", cwd=NMS / "host")
+    assert result.returncode != 0 and "no-such-compiler was not found. Install g++" in result.stdout
+
+
+def test_nothing_is_built_twice(host_libraries):
+    result = make("host", f"PYTHON={sys.executable}")
+    assert result.returncode == 0 and result.stdout == ""
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_changed_header_rebuilds_what_includes_it_and_nothing_else(tmp_path):
+    for folder in ("NMS", "ipu_utils"):
+        shutil.copytree(native.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("build", "__pycache__"))
+    host = tmp_path / "NMS" / "host"
+    assert make("libdetect", cwd=host).returncode == 0
+    later = time.time() + 2
+    os.utime(host / "scan.hpp", (later, later))
+    result = make("libdetect", cwd=host)
+    assert [name for name in ("scan.cpp", "pipeline.cpp", "libdetect.cpp") if f"compiling {name}" in result.stdout] == [
+        "scan.cpp",
+        "pipeline.cpp",
+    ]
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_two_makes_at_once_do_not_damage_each_other(tmp_path):
+    command = ["make", "-C", str(NMS / "host"), "libdetect", f"BUILD={tmp_path}"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(3)]
+    for process in running:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+    assert ctypes.CDLL(str(tmp_path / "libdetect.so")).detect_interface() == 1
+    assert not [path for path in Path(tmp_path).rglob("*") if ".tmp" in path.name]
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_the_library_passes_its_tests_under_sanitizers():
+    result = make("sanitize")
+    assert result.returncode == 0, result.stdout
+    assert "all tests of the host library passed" in result.stdout
