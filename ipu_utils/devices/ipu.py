@@ -22,7 +22,9 @@ from tensorflow.python import ipu
 from ipu_utils.devices import ipu_options
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
-from ipu_utils.graph.freeze import FrozenStep, freeze
+from ipu_utils.graph.fold_constants import fold_constants
+from ipu_utils.graph.freeze import FrozenStep, freeze, producer
+from ipu_utils.graph.repeat_nearest import repeat_nearest
 from ipu_utils.keras2 import tf
 from ipu_utils.settings import EmbeddedConfig, IpuConfig, ModelConfig
 
@@ -248,9 +250,11 @@ class IpuDevice:
     def _freeze(self, step: Callable, signature: Signature) -> FrozenStep:
         self._compiling = True
         try:
-            return fold_batch_norm(freeze(step, signature))
+            with self._strategy.scope():  # Tells operations of several implementations that the IPU's is wanted.
+                frozen = freeze(step, signature)
         finally:
             self._compiling = False
+        return repeat_nearest(fold_constants(fold_batch_norm(frozen)))
 
 
 class Executable(contextlib.AbstractContextManager):
@@ -283,9 +287,13 @@ class Executable(contextlib.AbstractContextManager):
 
 def _inline(frozen: FrozenStep, arguments: Sequence[tf.Tensor]) -> Tuple[tf.Tensor, ...]:
     """Put the frozen graph into the graph that is being built."""
+    # The arguments take the place of its placeholders, which must not come along: XLA compiles unused nodes, too.
+    ends = {producer(name) for name in frozen.inputs}
+    graph_def = tf.compat.v1.GraphDef(versions=frozen.graph_def.versions, library=frozen.graph_def.library)
+    graph_def.node.extend(node for node in frozen.graph_def.node if node.name not in ends)
     return tuple(
         tf.graph_util.import_graph_def(
-            frozen.graph_def,
+            graph_def,
             input_map=dict(zip(frozen.inputs, arguments)),
             return_elements=list(frozen.outputs),
             name="step",
