@@ -195,7 +195,7 @@ def test_a_score_equal_to_the_threshold_is_not_enough(dtype):
 
 
 def test_the_threshold_is_not_rounded_to_half():
-    # 0.4 in half precision is 0.39990: compared in that type it would not be above 0.4 nor would 0.39995 make a difference.
+    # The half-precision number next to 0.4 is 0.39990: a threshold of 0.4 is above it, one of 0.3999 is not.
     scene = Scene(np.array([[SQUARE]], np.float16), np.array([[0.4]], np.float16), np.zeros((1, 1), np.int32))
     assert run(scene, "best-class", score=0.4).lengths == [0]
     assert run(scene, "best-class", score=0.3999).lengths == [1]
@@ -304,7 +304,7 @@ def test_published_arguments_work_and_classes_become_one_based():
     scene = make_scene(3, 2, 60)
     params = {"nms_configs": {"method": "hard", "iou_thresh": 0.4, "score_thresh": 0.3, "max_output_size": 50}}
     raw = run(scene, "best-class", 0.4, 0.3, 50)
-    boxes, scores, classes, indices = ipu_nms.ipu_nms(params, scene.scores, scene.boxes, scene.classes)
+    boxes, _, classes, indices = ipu_nms.ipu_nms(params, scene.scores, scene.boxes, scene.classes)
     np.testing.assert_array_equal(indices, raw.indices)
     np.testing.assert_array_equal(classes, np.where(raw.indices < 0, 0, raw.classes.astype(np.int64) + 1))
     np.testing.assert_array_equal(boxes, raw.boxes)
@@ -370,9 +370,8 @@ def test_a_long_call_ends_when_it_is_cancelled():
     # Boxes that do not touch, all to be kept: 5 thousand million comparisons. The session gives up after 100 ms.
     count = 100000
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        edge = tf.compat.v1.placeholder(
-            tf.float32, [1, count]
-        )  # A constant would be folded, and that cannot be cancelled.
+        # Not a constant: folding it would compute the result before the session looks at its clock.
+        edge = tf.compat.v1.placeholder(tf.float32, [1, count])
         boxes = tf.stack([edge, edge * 0, edge + 1, edge * 0 + 1], axis=2)
         lengths = ipu_nms.nms_op(0.5, 0.1, count, tf.ones_like(edge), boxes).lengths
         options = tf.compat.v1.RunOptions(timeout_in_ms=100)

@@ -23,7 +23,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="buildin
 
 def make(*arguments, cwd=NMS):
     command = ["make", "--no-print-directory", "-C", str(cwd), *map(str, arguments)]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def arguments_of_nms():
@@ -39,7 +39,7 @@ def test_a_missing_library_says_how_to_build_it(monkeypatch, tmp_path):
     assert str(caught.value).startswith(expected)
     assert not ipu_nms.available("cpu")
     detect_library._library.cache_clear()
-    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match="libdetect.so is missing"):
+    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match=r"libdetect\.so is missing"):
         detect_library.Detector(np.zeros((9, 4)), [9], 90, (64, 64))
 
 
@@ -49,7 +49,7 @@ def test_a_library_built_for_another_tensorflow_is_not_loaded(monkeypatch, tmp_p
     path.parent.mkdir()
     # Loading this would fail in another way: the record is read first.
     path.write_bytes(b"\x7fELF ... NMS_HOST_BUILD tensorflow=1.99.0 abi=0; ...")
-    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match="was built for tf-1.99.0-abi0, this is tf-") as caught:
+    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match=r"built for tf-1\.99\.0-abi0, this is tf-") as caught:
         ipu_nms.nms_op(*arguments_of_nms())
     assert 'Run "make" in' in str(caught.value) and f"BUILD_PYTHON={sys.executable}" in str(caught.value)
 
@@ -81,7 +81,7 @@ def test_a_library_of_another_interface_is_refused(host_libraries, monkeypatch):
 
 def test_only_the_interface_is_exported(host_libraries):
     listed = subprocess.run(
-        ["nm", "-D", "--defined-only", str(native.libdetect_path())], stdout=subprocess.PIPE, universal_newlines=True
+        ["nm", "-D", "--defined-only", str(native.libdetect_path())], stdout=subprocess.PIPE, text=True
     )
     strong = [line.split()[2] for line in listed.stdout.splitlines() if line.split()[1] in "TDRBi"]
     assert sorted(strong) == ["detect_create", "detect_destroy", "detect_interface", "detect_run"]

@@ -299,9 +299,10 @@ def test_one_detector_serves_several_threads():
 def test_detecting_without_tensorflow_loads_none_of_it():
     code = (
         "import sys, numpy as np; from ipu_utils.devices.detect_library import Detector;"
-        "found = Detector(np.array([[0, 0, 8, 8]] * 2), [2], 3, (8, 8)).run([np.ones((1, 2, 3), 'f')], [np.zeros((1, 2, 4), 'f')]);"
+        "detector = Detector(np.array([[0, 0, 8, 8]] * 2), [2], 3, (8, 8));"
+        "found = detector.run([np.ones((1, 2, 3), 'f')], [np.zeros((1, 2, 4), 'f')]);"
         "print(found.lengths[0], sorted(name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras')))"
     )
     command = [sys.executable, "-c", code]
-    output = subprocess.run(command, cwd=str(native.ROOT), stdout=subprocess.PIPE, check=True, universal_newlines=True)
+    output = subprocess.run(command, cwd=str(native.ROOT), stdout=subprocess.PIPE, check=True, text=True)
     assert output.stdout.split(maxsplit=1) == ["1", "[]\n"]

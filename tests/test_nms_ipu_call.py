@@ -127,7 +127,7 @@ def test_scales_belong_to_the_batch_and_types_to_the_outputs(calls, mode):
 def test_a_missing_library_for_the_ipu_says_how_to_build_it(calls):
     path = ipu_nms.IPU_LIBRARIES[False] / "codelet.gp"
     path.unlink()
-    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match='codelet.gp is missing. Run "make" in'):
+    with pytest.raises(ipu_nms.CustomOpsNotFoundException, match=r'codelet\.gp is missing\. Run "make" in'):
         run()
     (ipu_nms.IPU_LIBRARIES[True] / "nms_custom_op.so").unlink()
     assert not ipu_nms.available("ipu")
