@@ -60,8 +60,8 @@ def run(config: RunConfig) -> None:
         print(f"weights:   {model.weights}: the speed is real, the detections mean nothing")
 
 
-def main() -> None:
-    config = load_config()
+def main(argv=None) -> None:
+    config = load_config(argv)
     setup_logging(config.output.log_level)
     show_notes(config.notes)
     run(config)

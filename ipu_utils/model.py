@@ -66,8 +66,11 @@ def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
     if not random and weights.find_checkpoint(path) is None:
         wish = wants_checkpoint(config)
         if wish is not None:
-            advice = weights.missing_checkpoint_message(path, config.model.model_name)
-            raise UserError(f"{wish} asks for trained weights. {advice}")
+            fetch, unpack = weights.fetch_commands(config.model.model_name)
+            raise UserError(
+                f"{wish} asks for trained weights, and there is no checkpoint in {path}. To fetch the published one:\n"
+                f"  {fetch}\n  {unpack}\nor add --random-weights to run without trained ones."
+            )
         random = True
     network = build_network(hparams, activation=device.swish)
     if random:
@@ -77,8 +80,7 @@ def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
         asked = "" if config.model.random_weights else f" (no checkpoint in {path})"
         text = f"random, seed {config.data.seed}, calibrated to {report.candidates_mean:.0f} candidates an image{asked}"
     else:
-        loaded = weights.load_weights(network, path, use_ema=not config.model.no_ema)
-        text = f"{loaded.path} ({loaded.variable_set}, {loaded.matched} of {loaded.total} variables matched)"
+        text = str(weights.load_weights(network, path, use_ema=not config.model.no_ema))
     policy = device.dtype_policy(precision)
     if policy != "float32" or device.kind == "ipu":
         # Checkpoints and calibration are float32; the values are rounded to the network's own type once, here.

@@ -10,7 +10,9 @@ import numpy as np
 
 from ipu_utils.devices import detect
 from ipu_utils.errors import UserError
+from ipu_utils.graph.clean_up import remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
+from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.keras2 import tf
 
@@ -29,9 +31,11 @@ class HostDevice:
             # One inter-op thread less costs 5 to 9 percent: branches of the BiFPN run beside each other.
             tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
         except RuntimeError as error:
-            # Only a program that used TensorFlow before gets here; what it set stays, unless it asks for something else.
+            # A program that used TensorFlow before gets here; what it set stays, unless it asks for something else.
             if num_threads is not None:
-                raise UserError(f"{num_threads} threads must be set before TensorFlow runs anything: {error}") from error
+                raise UserError(
+                    f"{num_threads} threads must be set before TensorFlow runs anything: {error}"
+                ) from error
             threads = tf.config.threading.get_intra_op_parallelism_threads() or threads
         if kind == "gpu":
             names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in _gpus()]
@@ -82,7 +86,7 @@ class HostDevice:
 
     def optimise(self, step: Callable, signature: Sequence[tf.TensorSpec]) -> Callable:
         """Freeze `step` for `signature`, fold its batch norms. Never through XLA, many times slower on a CPU."""
-        return as_function(fold_batch_norm(freeze(step, signature)))
+        return as_function(remove_identities(fold_constants(fold_batch_norm(freeze(step, signature)))))
 
     def compile(self, step: Callable, dataset: tf.data.Dataset, batches: int) -> Callable[[], List]:
         """Return a call that runs `step` on `batches` batches and returns when all outputs are in host memory.
