@@ -6,12 +6,12 @@
 //   select      every worker lists its candidates and reports the best; the answer is emptied
 //   loop        while an image is active
 //     tile      on every tile, the best of its workers' records
-//     group     the best of each group of tiles (left out when tiles are few)
+//     group     the best of each group of tiles, and of each group of groups; fewer steps of it when tiles are few
 //     suppress  every worker finds the winner among the groups' records, suppresses its own candidates, reports the
 //     best that
 //               is left; one more vertex an image writes the winner into the answer
 //
-// Two or three supersteps an iteration, whatever the batch: images only share the loop.
+// Two to four supersteps an iteration, whatever the batch: images only share the loop.
 #include "nms.hpp"
 
 #include <limits>
@@ -141,7 +141,8 @@ Tensor stack(const std::vector<Tensor> &parts) {
 }
 
 struct ComputeSets {
-  ComputeSet select, tile, group, suppress;
+  ComputeSet select, tile, suppress;
+  std::vector<ComputeSet> groups; // one a level
 };
 
 // The part of one image: local state, vertices and answer.
@@ -174,13 +175,11 @@ private:
   }
 
   void addWorkers(const ComputeSets &sets, const DebugContext &dc) {
-    std::vector<unsigned> sliceTiles, groupTiles;
+    std::vector<unsigned> sliceTiles;
     for (const WorkerSlice &slice : plan_.slices)
       sliceTiles.push_back(slice.tile);
-    for (const Range &group : plan_.groups)
-      groupTiles.push_back(plan_.tiles[group.begin]);
 
-    const Records workers(graph_, sliceTiles, dc, "worker"), tiles(graph_, plan_.tiles, dc, "tile");
+    const Records workers(graph_, sliceTiles, dc, "worker");
     const std::size_t n = sliceTiles.size(), entries = plan_.entriesPerSlice;
     // Scores that change are kept in float, those that are only dropped may stay as they came.
     const Type workingType = options_.sigma > 0.0f ? Type(poplar::FLOAT) : type_;
@@ -192,24 +191,28 @@ private:
       graph_.setTileMapping(working[i], sliceTiles[i]);
       graph_.setTileMapping(count[i], sliceTiles[i]);
     }
-    for (std::size_t i = 0; i < plan_.tiles.size(); ++i)
-      addBest(sets.tile, workers, plan_.tileSlices[i], tiles, i, plan_.tiles[i]);
-
-    if (plan_.groups.empty()) {
-      addSuppression(sets, workers, tiles, alive, working, count);
-      return;
+    Records finalists = join(sets.tile, workers, plan_.tileSlices, plan_.tiles, {dc, "tile"});
+    std::vector<unsigned> tiles = plan_.tiles;
+    for (std::size_t level = 0; level < plan_.levels.size(); ++level) {
+      std::vector<unsigned> groupTiles;
+      for (const Range &group : plan_.levels[level])
+        groupTiles.push_back(tiles[group.begin]);
+      finalists = join(sets.groups[level], finalists, plan_.levels[level], groupTiles, {dc, "group"});
+      tiles = groupTiles;
     }
-    const Records groups(graph_, groupTiles, dc, "group");
-    for (std::size_t i = 0; i < plan_.groups.size(); ++i)
-      addBest(sets.group, tiles, plan_.groups[i], groups, i, groupTiles[i]);
-    addSuppression(sets, workers, groups, alive, working, count);
+    addSuppression(sets, workers, finalists, alive, working, count);
   }
 
-  void addBest(ComputeSet cs, const Records &from, const Range &range, const Records &to, std::size_t i,
-               unsigned tile) {
-    VertexRef vertex = addVertex(graph_, cs, "NmsBest", tile, range.size());
-    from.connectInput(graph_, vertex, range);
-    to.connectOutput(graph_, vertex, i);
+  // The best of each group of records, on the tile that belongs to the group.
+  Records join(ComputeSet cs, const Records &from, const std::vector<Range> &groups, const std::vector<unsigned> &tiles,
+               const DebugContext &dc) {
+    const Records to(graph_, tiles, dc, "best");
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      VertexRef vertex = addVertex(graph_, cs, "NmsBest", tiles[i], groups[i].size());
+      from.connectInput(graph_, vertex, groups[i]);
+      to.connectOutput(graph_, vertex, i);
+    }
+    return to;
   }
 
   void addSuppression(const ComputeSets &sets, const Records &workers, const Records &finalists, const Tensor &alive,
@@ -308,8 +311,12 @@ Detections suppress(Graph &graph, Sequence &prog, const Candidates &in, const Op
   if (in.classes.valid())
     classes = copyToWorkers(graph, prog, in.classes.reinterpret(poplar::INT), plans, {debugContext, "classes"});
 
-  const ComputeSets sets{graph.addComputeSet({debugContext, "select"}), graph.addComputeSet({debugContext, "tile"}),
-                         graph.addComputeSet({debugContext, "group"}), graph.addComputeSet({debugContext, "suppress"})};
+  ComputeSets sets{graph.addComputeSet({debugContext, "select"}),
+                   graph.addComputeSet({debugContext, "tile"}),
+                   graph.addComputeSet({debugContext, "suppress"}),
+                   {}};
+  for (std::size_t level = 0; level < plans[0].levels.size(); ++level) // images are of one size, so plans are alike
+    sets.groups.push_back(graph.addComputeSet({debugContext, "group" + std::to_string(level)}));
   std::vector<Tensor> indices, scores, answerBoxes, answerClasses, lengths, active;
   for (std::size_t i = 0; i < batch; ++i) {
     const Image image(graph, in, boxes, classes, options, plans[i], i, sets,
@@ -339,8 +346,8 @@ Detections suppress(Graph &graph, Sequence &prog, const Candidates &in, const Op
   }
   Sequence body;
   body.add(Execute(sets.tile, {debugContext, "tile"}));
-  if (!plans[0].groups.empty())
-    body.add(Execute(sets.group, {debugContext, "group"}));
+  for (const ComputeSet group : sets.groups)
+    body.add(Execute(group, {debugContext, "group"}));
   body.add(Execute(sets.suppress, {debugContext, "suppress"}));
   prog.add(RepeatWhileTrue(Sequence(), predicate[0], body, {debugContext, "loop"}));
 

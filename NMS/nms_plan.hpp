@@ -24,26 +24,57 @@ struct WorkerSlice {
   unsigned tile;
 };
 
-// The layout of one image. Slices, tiles and groups of tiles are numbered in the order of the anchors they cover.
+// The layout of one image. Slices, tiles and groups are numbered in the order of the anchors they cover.
 struct ImagePlan {
   std::vector<WorkerSlice> slices;
   std::vector<unsigned> tiles;   // tiles that hold slices
   std::vector<Range> tileSlices; // which slices each of these tiles holds
-  std::vector<Range> groups;     // which of these tiles each group holds; empty when the tiles are few
-  std::size_t entriesPerSlice;   // greatest number of scores in a slice, rounded up to even
+  std::vector<std::vector<Range>>
+      levels;                  // how the tiles' records are joined: each level groups those of the one before
+  std::size_t entriesPerSlice; // greatest number of scores in a slice, rounded up to even
   unsigned answerTile;
 };
 
 // Positions of entries within a slice are kept in 16 bits.
 constexpr std::size_t maxEntriesPerSlice = 65536;
 
-// With fewer finalists than this every worker compares them all by itself. One more superstep would cost more.
-constexpr std::size_t maxFinalistsWithoutGroups = 12;
+// What one more level of groups takes (a superstep, starting a vertex, passing a record on), in comparisons of records.
+constexpr std::size_t comparisonsPerLevel = 13;
 
 // A worker is not worth its record when it has less to do than this.
 constexpr std::size_t minEntriesPerSlice = 4;
 
 inline std::size_t ceilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+// The least group size with which `steps` steps of joining reduce n records to one.
+inline std::size_t groupSizeFor(std::size_t n, std::size_t steps) {
+  for (std::size_t size = 1;; ++size) {
+    std::size_t reach = 1;
+    for (std::size_t i = 0; i < steps && reach < n; ++i)
+      reach *= size;
+    if (reach >= n)
+      return size;
+  }
+}
+
+// Groups of the records of n tiles, level by level. What the last level leaves is compared by every worker for itself,
+// so that the winner is known a superstep earlier. As many levels as take the least time.
+inline std::vector<std::vector<Range>> planLevels(std::size_t n) {
+  std::size_t best = 0;
+  const auto cost = [n](std::size_t levels) {
+    return levels * comparisonsPerLevel + (levels + 1) * groupSizeFor(n, levels + 1);
+  };
+  while (cost(best + 1) < cost(best))
+    ++best;
+  const std::size_t size = groupSizeFor(n, best + 1);
+  std::vector<std::vector<Range>> levels(best);
+  for (std::vector<Range> &groups : levels) {
+    for (std::size_t i = 0; i < n; i += size)
+      groups.push_back({i, std::min(n, i + size)});
+    n = groups.size();
+  }
+  return levels;
+}
 
 // image < batch; classes: scores an anchor, 1 except in the multi-class form, at most maxEntriesPerSlice; workers: of a
 // tile.
@@ -71,15 +102,7 @@ inline ImagePlan planImage(std::size_t image, std::size_t batch, std::size_t anc
       plan.tileSlices.push_back({i, std::min(numSlices, i + slicesPerTile)});
     }
   }
-  const std::size_t tilesUsed = plan.tiles.size();
-  if (tilesUsed > maxFinalistsWithoutGroups) {
-    // Two steps of comparisons, as equal as they get: the square root of the number of tiles in each.
-    std::size_t groupSize = 1;
-    while (groupSize * groupSize < tilesUsed)
-      ++groupSize;
-    for (std::size_t i = 0; i < tilesUsed; i += groupSize)
-      plan.groups.push_back({i, std::min(tilesUsed, i + groupSize)});
-  }
+  plan.levels = planLevels(plan.tiles.size());
   return plan;
 }
 

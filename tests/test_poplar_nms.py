@@ -206,10 +206,13 @@ def test_numbers_that_are_not_numbers_and_boxes_without_area_take_no_part():
     np.testing.assert_array_equal(found.boxes[0, 2], boxes[0, 3])
 
 
-@pytest.mark.parametrize(("tiles", "batch", "per_iteration"), [(12, 1, 2), (64, 1, 3), (12, 3, 2), (64, 3, 3)])
-def test_an_iteration_takes_two_or_three_supersteps_whatever_the_batch(tiles, batch, per_iteration):
-    # With few tiles the step that joins groups of tiles is left out.
-    scores, boxes, classes = scene(8, [40] * batch, 1600)
+@pytest.mark.parametrize(
+    ("tiles", "anchors", "batch", "per_iteration"),
+    [(12, 300, 1, 2), (64, 1600, 1, 3), (512, 12000, 1, 4), (12, 300, 3, 2), (192, 1600, 3, 3)],
+)
+def test_an_iteration_takes_two_to_four_supersteps_whatever_the_batch(tiles, anchors, batch, per_iteration):
+    # One joins the records of a tile's workers, none to two those of groups of tiles, one suppresses.
+    scores, boxes, classes = scene(8, [40] * batch, anchors)
     arrays, rows = [scores, boxes, classes], 12
     outputs = outputs_of(scores, rows)
     op = poplar_model.CustomOp(
@@ -219,7 +222,9 @@ def test_an_iteration_takes_two_or_three_supersteps_whatever_the_batch(tiles, ba
         [(np.dtype(t).name, s) for t, s in zip(outputs["output_types"], outputs["output_shapes"])],
         tiles=tiles,
     )
-    assert (op(arrays)[4] == rows).all()
+    outputs = nms_np.NmsOutputs(*op(arrays))
+    assert_same(outputs, expected(*arrays, numDetections=rows))
+    assert (outputs.lengths == rows).all()
     passes = rows + (batch > 1)  # joined flags arrive one pass late
     assert op.statistics()[0] == 1 + per_iteration * passes
 

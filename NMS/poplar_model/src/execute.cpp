@@ -38,6 +38,11 @@ void Executable::step(const Step &step, const CostModel *costs) {
   case Step::Kind::repeatWhileTrue:
     for (;;) {
       this->step(*step.children[0], costs);
+      if (costs) {
+        Cost &total = cost("loop test");
+        ++total.executions;
+        total.syncCycles += costs->loopCycles;
+      }
       if (!read(step.predicate))
         return;
       this->step(*step.children[1], costs);

@@ -49,6 +49,7 @@ struct Cost {
 struct CostModel {
   std::map<std::string, CostFunction> vertices; // by name without template arguments
   double syncCycles = 0;                        // of a superstep or copy: synchronisation and starting the exchange
+  double loopCycles = 0;                        // of telling all tiles whether a loop goes on
 };
 
 class Executable {
