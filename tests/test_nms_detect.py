@@ -260,7 +260,7 @@ def test_the_detector_checks_before_it_hands_out_addresses():
     detector = make_detector(config, LEVELS_64X96)
     for change, message in [
         ((class_outputs[:4], box_outputs), "class_outputs has 4 levels, expected 5"),
-        ((class_outputs, [output[:1] for output in box_outputs]), "level 0 of box_outputs is float32"),
+        ((class_outputs, [output[:1] for output in box_outputs]), "an array of box_outputs is float32"),
         ((class_outputs, [output.astype(np.float16) for output in box_outputs]), "expected float32"),
         (([output.astype(np.float64) for output in class_outputs], box_outputs), "the head outputs are float64"),
         ((class_outputs, box_outputs, np.ones(3, np.float32)), r"scales must be \[2\]"),

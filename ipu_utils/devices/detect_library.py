@@ -17,6 +17,7 @@ from ipu_utils.errors import UserError
 _INTERFACE = 1  # DETECT_INTERFACE of NMS/host/libdetect.h
 _MODES = {"best-class": 0, "class-agnostic": 1, "multi-class": 2}
 _DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
+_Bytes = ctypes.c_char * 0  # as many as one likes
 
 
 class Detections(NamedTuple):
@@ -135,15 +136,15 @@ class Detector:
           UserError: an array has another size or type than the configuration asks for.
           MemoryError: there is no memory for the candidates.
         """
-        dtype = str(np.asarray(class_outputs[0]).dtype) if dtype is None else dtype
+        dtype = np.asarray(class_outputs[0]).dtype.name if dtype is None else dtype
         if dtype not in _DTYPES:
             raise UserError(f"the head outputs are {dtype}: expected float32, float16 or bfloat16.")
-        storage = "uint16" if dtype == "bfloat16" else dtype
+        storage = np.dtype("uint16" if dtype == "bfloat16" else dtype)
         batch = len(class_outputs[0])
         values = 1 if class_ids is not None else self._num_classes
         logits = self._checked("class_outputs", class_outputs, batch, values, storage)
         boxes = self._checked("box_outputs", box_outputs, batch, 4, storage)
-        ids = None if class_ids is None else self._checked("class_ids", class_ids, batch, 1, "int32")
+        ids = None if class_ids is None else self._checked("class_ids", class_ids, batch, 1, np.dtype("int32"))
         if scales is not None:
             scales = np.ascontiguousarray(scales, np.float32)
             if scales.shape != (batch,):
@@ -162,8 +163,8 @@ class Detector:
             _addresses(boxes),
             _DTYPES[dtype],
             batch,
-            None if scales is None else scales.ctypes.data,
-            *(array.ctypes.data for array in found),
+            None if scales is None else _address(scales),
+            *map(_address, found),
         )
         if status == 2:
             raise MemoryError("no memory for the candidates: raise the score threshold")
@@ -171,22 +172,29 @@ class Detector:
             raise UserError("class_ids do not go with mode multi-class: give the logits of all classes.")
         return found
 
-    def _checked(self, name: str, arrays: Sequence[Any], batch: int, values: int, dtype: str) -> List[np.ndarray]:
+    def _checked(self, name: str, arrays: Sequence[Any], batch: int, values: int, dtype: np.dtype) -> List[np.ndarray]:
         """Return the arrays, sure to lie in memory as the library will read them."""
-        arrays = [np.asarray(array) for array in arrays]
+        arrays = [np.ascontiguousarray(array) for array in arrays]
         if len(arrays) != len(self._levels):
             raise UserError(f"{name} has {len(arrays)} levels, expected {len(self._levels)}.")
-        for level, (array, anchors) in enumerate(zip(arrays, self._levels)):
+        for array, anchors in zip(arrays, self._levels):
             if array.dtype != dtype or array.size != batch * anchors * values or len(array) != batch:
                 raise UserError(
-                    f"level {level} of {name} is {array.dtype} {list(array.shape)}, expected {dtype} and "
-                    f"{batch} x {anchors * values} values ({anchors} anchors of {values})."
+                    f"an array of {name} is {array.dtype} {list(array.shape)}, expected {dtype}, {batch} images and "
+                    f"{anchors * values} values an image ({anchors} anchors of {values})."
                 )
-        return [np.ascontiguousarray(array) for array in arrays]
+        return arrays
+
+
+def _address(array: np.ndarray) -> int:
+    # NumPy's own ways to tell an address build dictionaries first, and this runs 15 times a call.
+    if array.flags.writeable:
+        return ctypes.addressof(_Bytes.from_buffer(array))
+    return array.ctypes.data
 
 
 def _addresses(arrays: Sequence[np.ndarray]) -> Any:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+    return (ctypes.c_void_p * len(arrays))(*map(_address, arrays))
 
 
 @functools.lru_cache(maxsize=None)

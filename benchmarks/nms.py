@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time post-processing on the host: ours against TensorFlow's and NumPy's, side by side in one run.
+
+    python benchmarks/nms.py
+    python benchmarks/nms.py --write docs/NMS.md
+
+Head outputs of one 512x512 image (49104 anchors, 90 classes) with a given number of anchors above the score threshold
+of 0.4, grouped around objects. The contenders take turns, so that whatever else the machine does meets all of them; the
+median of each is printed with the quartiles. Run make first, and nothing else beside it.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+IMAGE_SIZE = 512
+NUM_CLASSES = 90
+SCORE_THRESHOLD = 0.4
+FUSED = "ours, fused operator"
+READ = "reading the logits once (NumPy maximum)"
+MARKS = "<!-- measured by benchmarks/nms.py -->", "<!-- end -->"
+
+
+class Timing(NamedTuple):
+    """Of one contender, milliseconds an image."""
+
+    median: float
+    low: float  # first quartile
+    high: float  # third quartile
+
+
+class Problem(NamedTuple):
+    """Head outputs of one image as NumPy arrays, finest level first."""
+
+    config: Any
+    class_outputs: List[np.ndarray]
+    box_outputs: List[np.ndarray]
+
+
+def make_problem(image_size: int, candidates: int, max_detections: int = 100, seed: int = 0) -> Problem:
+    """Head outputs with exactly `candidates` anchors above the threshold, about twelve of them an object."""
+    import hparams_config
+
+    overrides = {"image_size": image_size, "nms_configs": {"max_output_size": max_detections}}
+    config = hparams_config.get_inference_config("efficientdet-d0", overrides)
+    rng = np.random.RandomState(seed)
+    sides = [image_size // 2**level for level in range(config.min_level, config.max_level + 1)]
+    rows = [side * side * 9 for side in sides]
+    logits = np.minimum(rng.standard_normal((sum(rows), NUM_CLASSES)) * 0.8 - 4, -1.0).astype(np.float32)
+    regressions = (rng.standard_normal((sum(rows), 4)) * 0.3).astype(np.float32)
+    # Anchors of a cell and of its neighbours see the same object.
+    starts = rng.permutation(sum(rows) // 12)[: -(-candidates // 12)] * 12
+    hot = (starts[:, None] + np.arange(12)).reshape(-1)[:candidates]
+    labels = np.repeat(rng.randint(0, NUM_CLASSES, len(starts)), 12)[:candidates]
+    logits[hot, labels] = rng.uniform(-0.35, 4, len(hot))
+
+    def split(values):
+        parts = np.split(values, np.cumsum(rows)[:-1])
+        return [part.reshape(1, side, side, -1) for part, side in zip(parts, sides)]
+
+    return Problem(config, split(logits), split(regressions))
+
+
+def contenders(problem: Problem) -> Dict[str, Callable[[], Any]]:
+    """What is compared, each a call that detects in the image once."""
+    import ipu_nms
+    import nms_np
+    from ipu_utils.keras2 import tf
+    from tf2 import postprocess
+
+    config, params = problem.config, problem.config.as_dict()
+    tensors = [tf.constant(x) for x in problem.class_outputs], [tf.constant(x) for x in problem.box_outputs]
+    detector = make_detector(problem)
+    anchors = make_anchors(problem).T
+
+    def unfused(classes, boxes):
+        scores, corners, labels = ipu_nms.decode(config, classes, boxes)
+        found = ipu_nms.ipu_nms(params, scores, corners, labels, device="host")
+        return postprocess.clip_boxes(found.boxes, config.image_size), found
+
+    def automl(classes, boxes):
+        """AutoML's global mode: all anchors decoded, then TensorFlow's operator, image by image."""
+        corners, scores, labels = postprocess.pre_nms(params, classes, boxes, topk=True)
+        found = postprocess.nms(params, corners[0], scores[0], labels[0], padded=True)
+        return postprocess.clip_boxes(found[0], config.image_size), found
+
+    def with_numpy():
+        logits = np.concatenate([x.reshape(-1, NUM_CLASSES) for x in problem.class_outputs])
+        codes = np.concatenate([x.reshape(-1, 4) for x in problem.box_outputs])
+        scores, labels = nms_np.sigmoid(logits.max(1)), logits.argmax(1)
+        boxes = nms_np.decode_box_outputs_np(codes.T, anchors)
+        return nms_np.non_max_suppression(boxes, scores, labels, 100, 0.5, SCORE_THRESHOLD)
+
+    def graph(function):
+        compiled = tf.function(function)
+        return lambda: compiled(*tensors)
+
+    return {
+        READ: lambda: [x.max() for x in problem.class_outputs],
+        "an empty tf.function with the same inputs": graph(lambda classes, boxes: classes[0][0, 0, 0, 0]),
+        FUSED: graph(lambda classes, boxes: ipu_nms.detect(config, classes, boxes)),
+        "ours, libdetect, one thread": lambda: detector.run(problem.class_outputs, problem.box_outputs),
+        "ours, unfused operators": graph(unfused),
+        "TensorFlow's operators, candidates first (tf2/postprocess.py)": graph(
+            lambda classes, boxes: postprocess.postprocess_best_class(params, classes, boxes)
+        ),
+        "TensorFlow global NMS as AutoML does it": graph(automl),
+        "TensorFlow combined NMS": graph(
+            lambda classes, boxes: postprocess.postprocess_combined(params, classes, boxes)
+        ),
+        "NumPy": with_numpy,
+    }
+
+
+def make_anchors(problem: Problem) -> np.ndarray:
+    """The anchors of the problem's configuration, [N, 4]."""
+    from tf2.anchor_boxes import Anchors
+
+    keys = ("min_level", "max_level", "num_scales", "aspect_ratios", "anchor_scale", "image_size")
+    return Anchors(*(problem.config[key] for key in keys)).boxes
+
+
+def make_detector(problem: Problem) -> Any:
+    """libdetect for the problem's configuration."""
+    from ipu_utils.devices.detect_library import Detector
+    from utils import parse_image_size
+
+    return Detector(
+        make_anchors(problem),
+        [x.size // 4 for x in problem.box_outputs],
+        NUM_CLASSES,
+        parse_image_size(problem.config.image_size),
+        score_threshold=SCORE_THRESHOLD,
+        max_detections=problem.config.nms_configs.max_output_size,
+    )
+
+
+def measure(calls: Dict[str, Callable[[], Any]], rounds: int) -> Dict[str, Timing]:
+    """Time the calls in turns. A call much slower than the first is made only in every tenth round."""
+    seconds = {name: [] for name in calls}
+    for call in calls.values():  # traces, caches
+        call()
+        call()
+    for number in range(rounds):
+        for name, call in calls.items():
+            if number % 10 and seconds[name][0] > 0.05:
+                continue
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Timing(*(1e3 * np.percentile(values, [50, 25, 75]))) for name, values in seconds.items()}
+
+
+def compare(rounds: int) -> List[str]:
+    """The table of contenders at 300 candidates."""
+    timings = measure(contenders(make_problem(IMAGE_SIZE, 300)), rounds)
+    fused = timings[FUSED].median
+    lines = [
+        "| 300 candidates, batch 1 | median, ms | quartiles | times the fused operator |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, timing in timings.items():
+        ratio = f"{timing.median / fused:.1f}"
+        lines.append(f"| {name} | {timing.median:.2f} | {timing.low:.2f} - {timing.high:.2f} | {ratio} |")
+    excess = fused - timings[READ].median
+    return [*lines, "", f"The fused operator takes {excess:.2f} ms more than reading the logits once."]
+
+
+def scale(rounds: int) -> List[str]:
+    """The table of libdetect on one thread over numbers of candidates, detections and anchors."""
+    cases: List[Tuple[int, int, int]] = [(IMAGE_SIZE, count, 100) for count in (0, 30, 300, 3000, 30000)]
+    cases += [(IMAGE_SIZE, 300, rows) for rows in (10, 1000)] + [(256, 300, 100), (1024, 300, 100)]
+    problems = {case: make_problem(*case) for case in cases}
+    calls = {}
+    for case, problem in problems.items():
+        detector = make_detector(problem)
+        calls[case] = lambda d=detector, p=problem: d.run(p.class_outputs, p.box_outputs)
+        calls[(*case, READ)] = lambda p=problem: [x.max() for x in p.class_outputs]
+    timings = measure(calls, rounds)
+    lines = ["| anchors | candidates | rows K | reading, ms | detecting, ms |", "| --- " * 5 + "|"]
+    for case in cases:
+        _, count, rows = case
+        anchors = sum(x.size // 4 for x in problems[case].box_outputs)
+        read, detect = timings[(*case, READ)].median, timings[case].median
+        lines.append(f"| {anchors} | {count} | {rows} | {read:.2f} | {detect:.2f} |")
+    return lines
+
+
+def machine() -> str:
+    """Where and with what this was measured, in one line."""
+    from ipu_utils.keras2 import tf
+
+    model = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        model = names[0] if names else model
+    return (
+        f"{model}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, NumPy {np.__version__}, Python "
+        f"{platform.python_version()}; load average at the start {os.getloadavg()[0]:.1f}."
+    )
+
+
+def write_between_marks(path: Path, lines: Sequence[str]) -> None:
+    """Replace what stands between the marks in a document."""
+    before, rest = path.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    path.write_text(before + "\n".join([MARKS[0], *lines, MARKS[1]]) + after)
+
+
+def main() -> None:
+    """Measure and print, in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=100, help="turns of every contender (default: %(default)s)")
+    parser.add_argument("--write", type=Path, help="a document to put the tables into, between its marks")
+    options = parser.parse_args()
+    lines = [machine(), "", *compare(options.rounds), "", "libdetect on one thread:", "", *scale(options.rounds)]
+    print("\n".join(lines))
+    if options.write:
+        write_between_marks(options.write, lines)
+
+
+if __name__ == "__main__":
+    main()
