@@ -26,7 +26,7 @@ TITLES = {
     "embedded": "executable and requests",
 }
 IPU_REMARK = "A CPU or GPU accepts these, and says which of them have no effect."
-DEFAULT_CONFIG = "efficientdet"
+DEFAULT_CONFIGS = {"throughput": "efficientdet", "embedded": "efficientdet-low-latency"}
 DESCRIPTIONS = {
     "throughput": "Measure the throughput and latency of an EfficientDet model on batches of images.",
     "embedded": "Compile an EfficientDet model into a file and time single requests against that file.",
@@ -176,7 +176,7 @@ def build_parser(script: str = "throughput") -> Parser:
         "--config",
         metavar="NAME|FILE",
         help="preset, a file of ipu_configs/ or any YAML file; efficientdet is made for throughput, "
-        f"efficientdet-low-latency for single requests (default: {DEFAULT_CONFIG})",
+        f"efficientdet-low-latency for single requests (default: {DEFAULT_CONFIGS[script]})",
     )
     groups: Dict[str, Any] = {}
     for section, fields in sections.items():

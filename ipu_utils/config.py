@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from ipu_utils.arguments import DEFAULT_CONFIG, build_parser, sections_of
+from ipu_utils.arguments import DEFAULT_CONFIGS, build_parser, sections_of
 from ipu_utils.environment import options_from_environment
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.options import flag_of, rules_of
@@ -88,7 +88,7 @@ class RunConfig:
             part: section(**{name: options[name] for name in rules_of(section) if name in options})
             for part, section in sections.items()
         }
-        return cls(script=script, **{"config_name": DEFAULT_CONFIG, **parts, **kwargs})
+        return cls(script=script, **{"config_name": DEFAULT_CONFIGS[script], **parts, **kwargs})
 
 
 def load_config(
@@ -126,7 +126,7 @@ def load_config(
 
 
 def _resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping[str, str]) -> RunConfig:
-    config_name = typed.get("config", DEFAULT_CONFIG)
+    config_name = typed.get("config", DEFAULT_CONFIGS[script])
     typed_options = {name: value for name, value in typed.items() if name != "config"}
     model_name = typed.get("model_name", ModelConfig.model_name)
     known = {name for section in sections_of(script).values() for name in rules_of(section)}
