@@ -220,11 +220,11 @@ def differences(header: Header, wanted: Header) -> List[str]:
         if field.name in ("weights", "random_weights") or has == wants:
             continue  # what the fingerprint identifies, told to people
         if field.name == "fingerprint":
-            found += [f"its {part} differ" for part in wants if has.get(part) != wants[part]]
+            found += [f"it was made from other {part}" for part in wants if has.get(part) != wants[part]]
         elif field.name == "target":
             found.append(target_difference(has, wants))
         elif isinstance(has, dict):
-            found.append(f"its {field.name} differ")
+            found.append(f"it has other {field.name}")
         else:
             found.append(f"its {field.name} is {_text(has)}, not {_text(wants)}")
     return found

@@ -64,7 +64,7 @@ def plan(
         random_weights=random,
         fingerprint={
             "weights": fingerprint.of_weights(model.weights_path, model.random_weights, recipe),
-            "configuration": fingerprint.digest([hparams.as_dict(), options]),
+            "settings": fingerprint.digest([hparams.as_dict(), options]),
             "network code": fingerprint.of_sources(),
         },
         engine=engine,

@@ -47,8 +47,9 @@ class Inputs:
 
 def open_inputs(config: RunConfig, header: Header, requests: int) -> Inputs:
     """Open what --dataset-type and --image-path name, for the size and batch of the executable and so many requests."""
-    source = open_source(config.data, header.image_size, requests * header.batch_size)
-    return Inputs(source, header.batch_size, requests)
+    height, width = header.image_size
+    noise = max(1, min(requests * header.batch_size, POOL_BYTES // (height * width * 3)))
+    return Inputs(open_source(config.data, header.image_size, noise), header.batch_size, requests)
 
 
 def check_ends(config: RunConfig) -> None:
