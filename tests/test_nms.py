@@ -223,6 +223,19 @@ def test_an_image_gives_the_same_detections_alone_and_in_any_batch(mode, dtype, 
         assert whole.tobytes() == turned[::-1].tobytes()
 
 
+def test_the_thread_makes_no_difference_to_subnormal_numbers():
+    # TensorFlow's own threads, on which datasets are mapped, flush them to zero; the thread that calls does not.
+    scores = tf.constant([[1e-40, 2e-40]])
+    boxes = tf.constant([[[0, 0, 1e-20, 1e-19], [0, 0, 1e-20, 1e-19]]])
+
+    def suppress(scores):
+        return ipu_nms.nms_op(0.5, 0.0, 2, scores, boxes).indices
+
+    mapped = tf.data.Dataset.from_tensors(scores).repeat(4).map(suppress, num_parallel_calls=2)
+    for indices in [suppress(scores), *mapped]:
+        np.testing.assert_array_equal(indices, [[1, -1]])
+
+
 def test_boxes_larger_than_half_can_measure_are_still_suppressed():
     # 512 x 512 is an area of 262144; half precision ends at 65504.
     boxes = np.array([[[0, 0, 512, 512], [0, 0, 512, 384], [0, 0, 512, 200]]], np.float16)
