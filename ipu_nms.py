@@ -72,7 +72,7 @@ class Detections(NamedTuple):
 def available(device: str) -> bool:
     """Can the custom operators be used on "ipu", "host", "cpu" or "gpu"? (On a GPU's host they run on its CPU.)"""
     if device == "ipu":
-        return all((folder / "nms_custom_op.so").is_file() for folder in IPU_LIBRARIES.values())
+        return all(path.is_file() for folder in IPU_LIBRARIES.values() for path in _ipu_files(folder))
     try:
         native.load_operators()
     except CustomOpsNotFoundException:
@@ -328,8 +328,7 @@ def _nms_on_host(scores, boxes, classes, mode, **options) -> NmsOutputs:
 def _nms_on_ipu(scores, boxes, classes, mode, threshold, score_threshold, sigma, rows) -> NmsOutputs:
     from ipu_utils.devices.ipu import custom_op
 
-    folder = IPU_LIBRARIES[mode == "multi-class"]
-    library, codelets = folder / "nms_custom_op.so", folder / "codelet.gp"
+    library, codelets = _ipu_files(IPU_LIBRARIES[mode == "multi-class"])
     for path in (library, codelets):
         if not path.is_file():
             raise native.missing(path)
@@ -360,6 +359,11 @@ def _nms_on_ipu(scores, boxes, classes, mode, threshold, score_threshold, sigma,
         unused = tf.fill(tf.shape(indices), tf.constant(UNUSED_CLASS, tf.int32))
         results.insert(3, tf.where(indices == UNUSED_INDEX, unused, tf.zeros_like(indices)))
     return NmsOutputs(*results)
+
+
+def _ipu_files(folder: Path) -> Tuple[Path, Path]:
+    """Library and codelets of the IPU's operator."""
+    return folder / "nms_custom_op.so", folder / "codelet.gp"
 
 
 @functools.lru_cache(maxsize=8)
