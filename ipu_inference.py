@@ -10,6 +10,7 @@ import time
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes
+from ipu_utils.errors import ConfigError
 from ipu_utils.results import Samples, format_report, measure
 
 
@@ -21,10 +22,12 @@ def run(config: RunConfig) -> None:
     from ipu_utils import summary
     from ipu_utils.dataset import open_dataset
     from ipu_utils.devices import get_device
+    from ipu_utils.keras2 import tf
     from ipu_utils.model import prepare
     from ipu_utils.pipeline import Pipeline, count_objects, images_as, timed_call, write_predictions
     from ipu_utils.predictions import open_writer
 
+    tf.debugging.set_log_device_placement(config.output.debug)
     hparams = hparams_config.get_inference_config(config.model.model_name, config.model.hparams, config.data.image_size)
     start = time.perf_counter()
     device = get_device(config.device.device, config)
@@ -62,6 +65,10 @@ def run(config: RunConfig) -> None:
 
 def main(argv=None) -> None:
     config = load_config(argv)
+    if config.device.engine == "openvino":
+        raise ConfigError(
+            "--engine openvino is not for this script, whose hosts run TensorFlow: ipu_embedded_inference.py uses it."
+        )
     setup_logging(config.output.log_level)
     show_notes(config.notes)
     run(config)

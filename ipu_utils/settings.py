@@ -206,7 +206,7 @@ class IpuConfig(Checked):
     profile_dir: Optional[Path] = option(
         None,
         path("FOLDER"),
-        "write the compiler's profile there, and app.json with arguments and configuration",
+        "write app.json with arguments and configuration there, and on an IPU the compiler's profile",
         "none",
     )
     skip_execution_report: bool = option(
