@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From the outputs of the heads to a score and a box: the arithmetic of one anchor. As nms_core.hpp it knows no framework,
-// allocates nothing and computes in float. The fused operator and the unfused one call the same functions, which is why
-// they agree bit for bit.
+// From the outputs of the heads to a score and a box: the arithmetic of one anchor. As nms_core.hpp it knows no
+// framework, allocates nothing and computes in float. The fused operator and the unfused one call the same functions,
+// which is why they agree bit for bit.
 //
-// Source of the formulas: google/automl efficientdet, anchors.py (decoding) and postprocess.py (class choice, clipping).
+// Source of the formulas: google/automl efficientdet, anchors.py (decoding) and postprocess.py (class choice,
+// clipping).
 #pragma once
 
 #include "nms_core.hpp"
@@ -16,8 +17,8 @@ namespace nms_core {
 // The library's own exp on purpose: vectorised approximations differ from one instruction set to the next.
 inline float sigmoid(float logit) { return 1.0f / (1.0f + std::exp(-logit)); }
 
-// Position of the greatest value, the first of equals. Values that are not numbers are passed over; a row of nothing else
-// gives 0, so the "best" logit is then not a number either and its score is never selected.
+// Position of the greatest value, the first of equals. Values that are not numbers are passed over; a row of nothing
+// else gives 0, so the "best" logit is then not a number either and its score is never selected.
 template <typename T> inline std::size_t argMax(const T *row, std::size_t count) {
   std::size_t best = 0;
   float bestValue = static_cast<float>(row[0]);
@@ -35,8 +36,8 @@ struct Corners {
   float y1, x1, y2, x2; // pixels
 };
 
-// regression: shift of the centre (y, x) in units of the anchor's size, then the logarithm of the growth (height, width).
-// anchor: corners y1, x1, y2, x2 in pixels of the network's input.
+// regression: shift of the centre (y, x) in units of the anchor's size, then the logarithm of the growth (height,
+// width). anchor: corners y1, x1, y2, x2 in pixels of the network's input.
 template <typename T> inline Corners decodeBox(const T *regression, const float *anchor) {
   const float anchorHeight = anchor[2] - anchor[0], anchorWidth = anchor[3] - anchor[1];
   const float anchorY = (anchor[0] + anchor[2]) / 2.0f, anchorX = (anchor[1] + anchor[3]) / 2.0f;

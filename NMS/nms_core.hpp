@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The arithmetic of non-maximum suppression, and nothing else: no framework, no allocation, no exceptions, C++14.
-// The host operators, libdetect.so and the Poplar codelets all call these functions, so that a box is kept or removed for
-// the same reason on every device.
+// The host operators, libdetect.so and the Poplar codelets all call these functions, so that a box is kept or removed
+// for the same reason on every device.
 //
 // What two readers would guess differently:
-//  * T is the type boxes and scores are stored in: float, half, bfloat16, anything that converts to float. All arithmetic is
-//    float. Half tops out at 65504, and one box of 512 x 512 pixels already covers 262144.
-//  * Scores that change (soft suppression) are kept in float from the first read to the last write. Rounding them to T after
-//    every step would make the order depend on T.
-//  * Both thresholds are float and both comparisons are strict: a candidate must score more than the score threshold, a box
-//    goes when its IoU with a kept one is more than the IoU threshold.
+//  * T is the type boxes and scores are stored in: float, half, bfloat16, anything that converts to float. All
+//    arithmetic is float. Half tops out at 65504, and one box of 512 x 512 pixels already covers 262144.
+//  * Scores that change (soft suppression) are kept in float from the first read to the last write. Rounding them to T
+//    after every step would make the order depend on T.
+//  * Both thresholds are float and both comparisons are strict: a candidate must score more than the score threshold,
+//    a box goes when its IoU with a kept one is more than the IoU threshold.
 //  * Equal scores: the lower index wins. In multi-class mode the index is anchor * classes + class.
-//  * Corners may come in any order ("inverted" boxes); they are sorted first, as TensorFlow does. A box without area, or
-//    with a coordinate that is not a number, overlaps nothing: its IoU is 0, it neither removes nor is removed.
+//  * Corners may come in any order ("inverted" boxes); they are sorted first, as TensorFlow does. A box without area,
+//    or with a coordinate that is not a number, overlaps nothing: its IoU is 0, it neither removes nor is removed.
 //  * A score that is not a number is never selected, it is not more than any threshold.
 //  * With sigma > 0 the IoU threshold plays no part: every overlap lowers a score, none removes a box outright.
 //
@@ -26,7 +26,7 @@
 
 namespace nms_core {
 
-constexpr std::int32_t unusedIndex = -1;                                      // rows of the output that hold no detection
+constexpr std::int32_t unusedIndex = -1; // rows of the output that hold no detection
 constexpr std::int32_t unusedClass = std::numeric_limits<std::int32_t>::max();
 
 // Working score of a candidate that hard suppression has removed, or that has been selected. It is not more than any
@@ -46,8 +46,9 @@ struct Box {
   float area;
 };
 
-// NaN must not reach the caller as the smaller or greater of two numbers by accident: std::fmin would hide it, and which
-// operand std::min returns depends on their order. Here a NaN corner leads to an area that is 0 or NaN, which iou() rejects.
+// NaN must not reach the caller as the smaller or greater of two numbers by accident: std::fmin would hide it, and
+// which operand std::min returns depends on their order. Here a NaN corner leads to an area that is 0 or NaN, which
+// iou() rejects.
 inline float lesser(float a, float b) { return b < a ? b : a; }
 inline float greater(float a, float b) { return a < b ? b : a; }
 
@@ -84,7 +85,7 @@ inline bool precedes(float scoreA, std::int32_t indexA, float scoreB, std::int32
 // Hard suppression: does a kept box with this overlap remove the candidate?
 inline bool suppresses(float overlap, float iouThreshold) { return overlap > iouThreshold; }
 
-// Soft suppression: exp(-iou^2 / sigma), 0 to 1. Graphs and kernels pass softScale(sigma) once instead of dividing per pair.
+// Soft suppression: exp(-iou^2 / sigma), 0 to 1. Kernels pass softScale(sigma) once instead of dividing per pair.
 inline float softScale(float sigma) { return -1.0f / sigma; }
 inline float softWeight(float overlap, float scale) {
   // An overlap of 0 leaves the score alone, also where the scale of a tiny sigma is infinite.

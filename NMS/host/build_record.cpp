@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What this library was built for, as text in the file: ipu_utils/devices/native.py looks for it before it loads the library.
+// What this library was built for, as text in the file: ipu_utils/devices/native.py looks for it before it loads the
+// library.
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)

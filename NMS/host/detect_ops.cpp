@@ -61,8 +61,9 @@ REGISTER_OP("HostDecode")
       c->set_output(2, multi ? c->Matrix(batch, c->MakeDim(0)) : c->Matrix(batch, anchors));
       return Status();
     })
-    .Doc("Scores and boxes of all anchors: the sigmoid of the greatest logit and its class (multi-class: the sigmoid of "
-         "all), and corners in pixels. float32 whatever the type of the heads.");
+    .Doc(
+        "Scores and boxes of all anchors: the sigmoid of the greatest logit and its class (multi-class: the sigmoid of "
+        "all), and corners in pixels. float32 whatever the type of the heads.");
 
 REGISTER_OP("HostDetect")
     .Input("class_outputs: L * T")
@@ -114,10 +115,11 @@ void readHeads(OpKernelContext *context, std::int64_t classes, Heads *heads) {
   std::int64_t total = 0;
   for (int level = 0; level < logits.size(); ++level) {
     const TensorShape &ofLogits = logits[level].shape(), &ofBoxes = regressions[level].shape();
-    OP_REQUIRES(context, ofLogits.dims() >= 2 && ofBoxes.dims() >= 2 && ofLogits.dim_size(0) == batch &&
-                             ofBoxes.dim_size(0) == batch,
+    OP_REQUIRES(context,
+                ofLogits.dims() >= 2 && ofBoxes.dims() >= 2 && ofLogits.dim_size(0) == batch &&
+                    ofBoxes.dim_size(0) == batch,
                 invalid("all levels must hold the same number of images, got ", ofLogits.DebugString(), " and ",
-                                ofBoxes.DebugString(), " in level ", level, " and ", batch, " in the first."));
+                        ofBoxes.DebugString(), " in level ", level, " and ", batch, " in the first."));
     std::int64_t values = 1, coordinates = 1;
     for (int i = 1; i < ofLogits.dims(); ++i)
       values *= ofLogits.dim_size(i);
@@ -125,14 +127,14 @@ void readHeads(OpKernelContext *context, std::int64_t classes, Heads *heads) {
       coordinates *= ofBoxes.dim_size(i);
     OP_REQUIRES(context, values % classes == 0 && values / classes * 4 == coordinates,
                 invalid("level ", level, " has ", values, " logits and ", coordinates, " coordinates an image; with ",
-                                classes, " classes that is not the same number of anchors. Check num_classes."));
-    heads->levels.push_back({static_cast<std::size_t>(values / classes), dataOf(logits[level]), nullptr,
-                             dataOf(regressions[level])});
+                        classes, " classes that is not the same number of anchors. Check num_classes."));
+    heads->levels.push_back(
+        {static_cast<std::size_t>(values / classes), dataOf(logits[level]), nullptr, dataOf(regressions[level])});
     total += values / classes;
   }
   OP_REQUIRES(context, anchors->shape() == TensorShape({total, 4}),
               invalid("the head outputs hold ", total, " anchors, so anchors must be [", total, ",4], got ",
-                              anchors->shape().DebugString(), ". Check the image size and the levels."));
+                      anchors->shape().DebugString(), ". Check the image size and the levels."));
   OP_REQUIRES(context, total * classes < (std::int64_t{1} << 31),
               invalid(total, " anchors of ", classes, " classes are more than an index of 32 bits can number."));
   heads->type = dtypeOf(logits[0].dtype());
@@ -198,7 +200,7 @@ public:
     const std::int64_t batch = static_cast<std::int64_t>(call.heads.batch), rows = options_.maxDetections;
     OP_REQUIRES(context, scales->shape() == TensorShape({batch}) || scales->shape() == TensorShape({0}),
                 invalid("image_scales must hold one number an image, [", batch, "], or be empty, got ",
-                                scales->shape().DebugString(), "."));
+                        scales->shape().DebugString(), "."));
     Tensor *boxes, *scores, *labels, *indices, *lengths;
     OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({batch, rows, 4}), &boxes));
     OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({batch, rows}), &scores));

@@ -24,8 +24,8 @@ namespace {
 using nms_host::DType;
 using nms_host::Mode;
 
-// Starts threads for the call and joins them: a few microseconds each, for work of a millisecond. A thread that cannot be
-// started leaves its share to the others.
+// Starts threads for the call and joins them: a few microseconds each, for work of a millisecond. A thread that cannot
+// be started leaves its share to the others.
 void runOnThreads(std::size_t threads, std::size_t count, const std::function<void(std::size_t)> &work) {
   std::vector<std::thread> helpers;
   nms_host::shareTasks(threads, count, work, [&](const std::function<void()> &help) {

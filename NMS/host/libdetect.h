@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Detections from the outputs of the heads, for programs without TensorFlow: plain C, made for ctypes. Data stays where it
- * is: every array is given by its address. Types, modes and formulas are those of NMS/nms_core.hpp and detect_core.hpp, and
- * the results are bit for bit those of the TensorFlow operator HostDetect.
+ * Detections from the outputs of the heads, for programs without TensorFlow: plain C, made for ctypes. Data stays where
+ * it is: every array is given by its address. Types, modes and formulas are those of NMS/nms_core.hpp and
+ * detect_core.hpp, and the results are bit for bit those of the TensorFlow operator HostDetect.
  */
 #ifndef LIBDETECT_H
 #define LIBDETECT_H
@@ -57,8 +57,8 @@ DETECT_API void detect_destroy(detect_handle *handle);
  *   box_outputs: num_levels addresses of [N, anchors of the level, 4] regressions.
  *   dtype: of class_outputs and box_outputs.
  *   scales: null, or [N] factors for the clipped boxes.
- * Writes K rows an image: boxes [N, K, 4], scores [N, K], classes [N, K] (one-based; 0 where unused), indices [N, K] (anchor,
- * in DETECT_MULTI_CLASS anchor * num_classes + class; -1 where unused) and lengths [N].
+ * Writes K rows an image: boxes [N, K, 4], scores [N, K], classes [N, K] (one-based; 0 where unused), indices [N, K]
+ * (anchor, in DETECT_MULTI_CLASS anchor * num_classes + class; -1 where unused) and lengths [N].
  */
 DETECT_API int32_t detect_run(detect_handle *handle, const void *const *class_outputs, const int32_t *const *class_ids,
                               const void *const *box_outputs, int32_t dtype, int64_t batch, const float *scales,

@@ -63,19 +63,19 @@ public:
     const bool multi = mode_ == Mode::multiClass;
     OP_REQUIRES(context, scores.dims() == (multi ? 3 : 2),
                 invalid(multi ? "scores must be [N, K, C]" : "scores must be [N, K]", ", got ",
-                                scores.shape().DebugString(),
-                                multi ? "." : ": reduce over classes, or use the mode multi-class."));
+                        scores.shape().DebugString(),
+                        multi ? "." : ": reduce over classes, or use the mode multi-class."));
     const std::int64_t batch = scores.dim_size(0), count = scores.dim_size(1), classes = multi ? scores.dim_size(2) : 1;
     OP_REQUIRES(context, boxes.shape() == TensorShape({batch, count, 4}),
                 invalid("boxes must be [N, K, 4] = [", batch, ",", count, ",4] for scores ",
-                                scores.shape().DebugString(), ", got ", boxes.shape().DebugString(), "."));
+                        scores.shape().DebugString(), ", got ", boxes.shape().DebugString(), "."));
     const bool labelled = labels.dims() == 2 && labels.dim_size(1) > 0;
     OP_REQUIRES(context, labels.shape() == TensorShape({batch, count}) || labels.shape() == TensorShape({batch, 0}),
                 invalid("classes must be [N, K] = [", batch, ",", count, "], or [", batch,
-                                ",0] when no box has a class, got ", labels.shape().DebugString(), "."));
+                        ",0] when no box has a class, got ", labels.shape().DebugString(), "."));
     OP_REQUIRES(context, count * classes < (std::int64_t{1} << 31) && classes >= 1,
                 invalid("scores ", scores.shape().DebugString(),
-                                " hold no class, or more candidates an image than an index of 32 bits can number."));
+                        " hold no class, or more candidates an image than an index of 32 bits can number."));
     const std::int64_t rows = options_.maxDetections;
     Tensor *outIndices, *outScores, *outBoxes, *outLabels, *lengths;
     OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({batch, rows}), &outIndices));

@@ -69,8 +69,10 @@ inline void readOptions(tensorflow::OpKernelConstruction *construction, Mode *mo
   OP_REQUIRES(construction, options->sigma >= 0.0f && options->sigma <= 3.4e38f,
               invalid("sigma must be 0 (hard suppression) or a positive number, got ", options->sigma, "."));
   OP_REQUIRES(construction, options->sigma == 0.0f || options->scoreThreshold >= 0.0f,
-              invalid("soft suppression (sigma ", options->sigma, ") multiplies scores, so negative ones would "
-                              "rise: score_threshold must be at least 0, got ", options->scoreThreshold, "."));
+              invalid("soft suppression (sigma ", options->sigma,
+                      ") multiplies scores, so negative ones would "
+                      "rise: score_threshold must be at least 0, got ",
+                      options->scoreThreshold, "."));
 }
 
 // Runs one of the pipeline's functions with the threads and the cancellation of a kernel's call.

@@ -23,8 +23,9 @@ using nms_core::Options;
 constexpr std::size_t rowsPerCheck = NMS_ROWS_PER_CHECK; // rows scanned between two looks at the interrupt
 constexpr std::size_t rowsPerPiece = NMS_ROWS_PER_PIECE; // an image is not cut into smaller pieces than this
 
-// A limit for logits that no candidate fails: every logit whose score is above the threshold is above it. It is set a little
-// low, so nothing depends on how exp() rounds; the exact test is made on the score. `all` when there is no such limit.
+// A limit for logits that no candidate fails: every logit whose score is above the threshold is above it. It is set a
+// little low, so nothing depends on how exp() rounds; the exact test is made on the score. `all` when there is no such
+// limit.
 struct LogitLimit {
   float value;
   bool all;
@@ -60,8 +61,9 @@ void forEachRow(const T *values, std::size_t rows, std::size_t size, float limit
 
 // Appends the candidates among `rows` anchors, whose first is number `offset` of the image.
 template <typename T>
-void collectLogits(const T *logits, const std::int32_t *labels, std::size_t rows, std::size_t offset, std::size_t classes,
-                   Mode mode, const LogitLimit &limit, float scoreThreshold, std::vector<Candidate> &out) {
+void collectLogits(const T *logits, const std::int32_t *labels, std::size_t rows, std::size_t offset,
+                   std::size_t classes, Mode mode, const LogitLimit &limit, float scoreThreshold,
+                   std::vector<Candidate> &out) {
   const auto add = [&](float logit, std::size_t index, std::int32_t label) {
     const float score = nms_core::sigmoid(logit);
     if (nms_core::isCandidate(score, scoreThreshold))
@@ -96,8 +98,8 @@ std::size_t anchorsOf(const Heads &heads) {
   return sum;
 }
 
-// Calls onPart(level, row of the level, rows, number of the first anchor) for the anchors begin to end of one image, in pieces
-// between which the interrupt is looked at. Returns false when interrupted.
+// Calls onPart(level, row of the level, rows, number of the first anchor) for the anchors begin to end of one image, in
+// pieces between which the interrupt is looked at. Returns false when interrupted.
 template <typename OnPart>
 bool forEachPart(const Heads &heads, std::size_t begin, std::size_t end, const Interrupt &stop, OnPart onPart) {
   std::size_t first = 0;
@@ -169,8 +171,8 @@ template <typename T> bool finish(const DetectCall &call, std::size_t image, Wor
   return true;
 }
 
-// The worker threads of TensorFlow flush subnormal numbers to zero, the thread that calls does not. A detection must not
-// depend on where it was computed, so every task runs in the default environment.
+// The worker threads of TensorFlow flush subnormal numbers to zero, the thread that calls does not. A detection must
+// not depend on where it was computed, so every task runs in the default environment.
 class DefaultFloats {
 public:
   DefaultFloats() {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The three things the host library does, on plain memory: nms() on scores and boxes, decode() from head outputs to scores and
-// boxes, detect() from head outputs to detections. TensorFlow's kernels and libdetect's functions check what they are given,
-// fill one of these structures and call. detect() gives exactly what nms() gives on the outputs of decode().
+// The three things the host library does, on plain memory: nms() on scores and boxes, decode() from head outputs to
+// scores and boxes, detect() from head outputs to detections. TensorFlow's kernels and libdetect's functions check what
+// they are given, fill one of these structures and call. detect() gives exactly what nms() gives on the outputs of
+// decode().
 #pragma once
 
 #include "select.hpp"
@@ -12,7 +13,8 @@
 
 namespace nms_host {
 
-enum class Mode : std::int32_t { bestClass = 0, classAgnostic = 1, multiClass = 2 }; // numbers are part of libdetect's interface
+// The numbers are part of libdetect's interface.
+enum class Mode : std::int32_t { bestClass = 0, classAgnostic = 1, multiClass = 2 };
 
 enum class Outcome { done, interrupted, outOfMemory };
 
@@ -41,12 +43,13 @@ struct NmsCall {
   std::int32_t *outLengths;          // [N]
 };
 
-// One level of the pyramid: A anchors an image, in the order in which the head writes them (row, column, anchor of the cell).
+// One level of the pyramid: A anchors an image, in the order in which the head writes them (row, column, anchor of the
+// cell).
 struct Level {
   std::size_t anchors;
-  const void *logits;              // [N, A, C]; or, where `labels` is given, [N, A], the greatest logit of each anchor
-  const std::int32_t *labels;      // null, or [N, A], the class that has it
-  const void *regressions;         // [N, A, 4]
+  const void *logits;         // [N, A, C]; or, where `labels` is given, [N, A], the greatest logit of each anchor
+  const std::int32_t *labels; // null, or [N, A], the class that has it
+  const void *regressions;    // [N, A, 4]
 };
 
 struct Heads {

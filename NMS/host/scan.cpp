@@ -3,8 +3,9 @@
 
 #include <limits>
 
-// One copy of each pass for each of these instruction sets; the dynamic loader picks the best that the machine has, so a
-// library may be carried to another machine. NMS_ONE_TARGET leaves the choice out: sanitizers are not ready yet when it is made.
+// One copy of each pass for each of these instruction sets; the dynamic loader picks the best that the machine has, so
+// a library may be carried to another machine. NMS_ONE_TARGET leaves the choice out: sanitizers are not ready yet when
+// it is made.
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && \
     !defined(NMS_ONE_TARGET)
 #define NMS_TARGETS __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
@@ -39,7 +40,8 @@ template <typename T> std::int16_t keyBelow(float limit) {
   return static_cast<float>(nearest) > limit ? static_cast<std::int16_t>(key - 1) : key;
 }
 
-// The comparisons are joined as integers, which may be done in any order: the compiler would not reorder a maximum of floats.
+// The comparisons are joined as integers, which may be done in any order: the compiler would not reorder a maximum of
+// floats.
 NMS_TARGETS
 std::size_t firstAbove32(const float *values, std::size_t groups, std::size_t size, std::size_t start, float limit) {
   for (std::size_t group = start; group < groups; ++group) {
@@ -111,7 +113,8 @@ std::size_t firstGroupAbove(const Half *values, std::size_t groups, std::size_t 
   return firstAbove16(reinterpret_cast<const std::uint16_t *>(values), groups, size, start, keyBelow<Half>(limit));
 }
 
-std::size_t firstGroupAbove(const BFloat16 *values, std::size_t groups, std::size_t size, std::size_t start, float limit) {
+std::size_t firstGroupAbove(const BFloat16 *values, std::size_t groups, std::size_t size, std::size_t start,
+                            float limit) {
   return firstAbove16(reinterpret_cast<const std::uint16_t *>(values), groups, size, start, keyBelow<BFloat16>(limit));
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Passes over many numbers that find the few that matter. They run at the speed of memory: plain loops that the compiler
-// turns into vector code, compiled for several instruction sets where one can be chosen when the library is loaded.
+// Passes over many numbers that find the few that matter. They run at the speed of memory: plain loops that the
+// compiler turns into vector code, compiled for several instruction sets where one can be chosen when the library is
+// loaded.
 #pragma once
 
 #include "types.hpp"
@@ -10,19 +11,20 @@
 
 namespace nms_host {
 
-// `values` is [groups, size]. Returns the first group at or after `start` that may hold a value above the limit: every group
-// that holds one is found; in the 16-bit types a group is also found for a NaN. `groups` when there is none.
+// `values` is [groups, size]. Returns the first group at or after `start` that may hold a value above the limit: every
+// group that holds one is found; in the 16-bit types a group is also found for a NaN. `groups` when there is none.
 std::size_t firstGroupAbove(const float *values, std::size_t groups, std::size_t size, std::size_t start, float limit);
 std::size_t firstGroupAbove(const Half *values, std::size_t groups, std::size_t size, std::size_t start, float limit);
-std::size_t firstGroupAbove(const BFloat16 *values, std::size_t groups, std::size_t size, std::size_t start, float limit);
+std::size_t firstGroupAbove(const BFloat16 *values, std::size_t groups, std::size_t size, std::size_t start,
+                            float limit);
 
 // What nms_core::argMax returns, ties and NaNs included, faster. `count` is at least 1.
 std::size_t fastArgMax(const float *row, std::size_t count);
 std::size_t fastArgMax(const Half *row, std::size_t count);
 std::size_t fastArgMax(const BFloat16 *row, std::size_t count);
 
-// Calls onRow(row) for the rows of [rows, size] that may hold a value above the limit, in order. Rows without one are passed
-// over in blocks; the callee still has to test, it may be called for rows that hold none.
+// Calls onRow(row) for the rows of [rows, size] that may hold a value above the limit, in order. Rows without one are
+// passed over in blocks; the callee still has to test, it may be called for rows that hold none.
 template <typename T, typename OnRow>
 void forEachRowAbove(const T *values, std::size_t rows, std::size_t size, float limit, OnRow onRow) {
   constexpr std::size_t blockValues = 256; // small enough that one hit costs little, large enough for vector code

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Exact greedy selection among the candidates of one image, without touching boxes that cannot matter: candidates lie in a
-// heap and are ordered only as far as they are needed, each is compared only with kept boxes (of its class), and the search
-// ends with the last row of the output. The result is that of the textbook loop "take the best, suppress the rest, repeat".
+// Exact greedy selection among the candidates of one image, without touching boxes that cannot matter: candidates lie
+// in a heap and are ordered only as far as they are needed, each is compared only with kept boxes (of its class), and
+// the search ends with the last row of the output. The result is that of the textbook loop "take the best, suppress the
+// rest, repeat".
 //
-// Why lazily is exact: suppression only ever lowers a score, so the score in the heap is an upper bound. A candidate that
-// leaves the heap meets the kept boxes it has not met yet, in the order in which they were kept. If its score survives
-// unchanged it is the best of all; if not it goes back with its new score.
+// Why lazily is exact: suppression only ever lowers a score, so the score in the heap is an upper bound. A candidate
+// that leaves the heap meets the kept boxes it has not met yet, in the order in which they were kept. If its score
+// survives unchanged it is the best of all; if not it goes back with its new score.
 #pragma once
 
 #include "../nms_core.hpp"
@@ -109,7 +110,8 @@ private:
 //   boxAt(index) -> nms_core::Box, called when a candidate is first looked at.
 // Returns false when interrupted.
 template <typename BoxAt>
-bool select(Workspace &space, const nms_core::Options &options, bool byClass, const BoxAt &boxAt, const Interrupt &stop) {
+bool select(Workspace &space, const nms_core::Options &options, bool byClass, const BoxAt &boxAt,
+            const Interrupt &stop) {
   constexpr std::int32_t none = -1;
   constexpr std::uint32_t buckets = 256; // kept boxes are chained by the low bits of their class
   const nms_core::Suppression suppression(options);
@@ -138,8 +140,8 @@ bool select(Workspace &space, const nms_core::Options &options, bool byClass, co
     const std::uint32_t bucket = static_cast<std::uint32_t>(label) % buckets;
     float score = candidate.score;
     std::int32_t node = visit.met == none ? first[bucket] : kept[static_cast<std::size_t>(visit.met)].next;
-    for (; node != none && nms_core::isCandidate(score, options.scoreThreshold); visit.met = node,
-                                                                                 node = kept[static_cast<std::size_t>(node)].next) {
+    for (; node != none && nms_core::isCandidate(score, options.scoreThreshold);
+         visit.met = node, node = kept[static_cast<std::size_t>(node)].next) {
       const Kept &winner = kept[static_cast<std::size_t>(node)];
       if (!byClass || winner.label == label)
         score = suppression.apply(score, nms_core::iou(visit.box, winner.box));

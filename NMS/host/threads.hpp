@@ -11,10 +11,12 @@
 
 namespace nms_host {
 
-// Calls work(0) to work(count - 1) and returns when all are done. The caller takes part, so nothing depends on the helpers:
-// one that starts late finds nothing to do and touches nothing of the caller's. `start` is given a function to run elsewhere.
+// Calls work(0) to work(count - 1) and returns when all are done. The caller takes part, so nothing depends on the
+// helpers: one that starts late finds nothing to do and touches nothing of the caller's. `start` is given a function to
+// run elsewhere.
 template <typename Start>
-void shareTasks(std::size_t threads, std::size_t count, const std::function<void(std::size_t)> &work, const Start &start) {
+void shareTasks(std::size_t threads, std::size_t count, const std::function<void(std::size_t)> &work,
+                const Start &start) {
   struct State {
     std::atomic<std::size_t> next{0};
     std::size_t done = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The element types of the host library. TensorFlow's own half and bfloat16 have the same bits, so pointers pass unchanged,
-// and the algorithms are compiled once without any framework header.
+// The element types of the host library. TensorFlow's own half and bfloat16 have the same bits, so pointers pass
+// unchanged, and the algorithms are compiled once without any framework header.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzz target: shapes, types, thresholds and values come from the fuzzer; every answer is compared with the textbook loop.
-// Built with libFuzzer where clang is there; otherwise with a driver that makes random inputs (NMS_FUZZ_DRIVER).
+// Fuzz target: shapes, types, thresholds and values come from the fuzzer; every answer is compared with the textbook
+// loop. Built with libFuzzer where clang is there; otherwise with a driver that makes random inputs (NMS_FUZZ_DRIVER).
 #include "problems.hpp"
 
 #include <cstdio>

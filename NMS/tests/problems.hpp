@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Problems for the host library out of a stream of numbers (a seeded generator, or what a fuzzer gives), and the check of
-// every answer against the textbook loop.
+// Problems for the host library out of a stream of numbers (a seeded generator, or what a fuzzer gives), and the check
+// of every answer against the textbook loop.
 #pragma once
 
 #include "../detect_core.hpp"
@@ -39,7 +39,9 @@ public:
 
   std::uint32_t below(std::uint32_t bound) { return bits() % bound; }
   float unit() { return static_cast<float>(bits() >> 8) / 16777216.0f; }
-  float choice(std::initializer_list<float> values) { return values.begin()[below(static_cast<std::uint32_t>(values.size()))]; }
+  float choice(std::initializer_list<float> values) {
+    return values.begin()[below(static_cast<std::uint32_t>(values.size()))];
+  }
 
 private:
   std::mt19937 generator_;
@@ -137,7 +139,8 @@ std::vector<Row> textbook(std::vector<float> scores, const Options &options, boo
 }
 
 // Runs a call on real threads.
-template <typename Run> Outcome runWith(std::size_t threads, WorkspacePool &pool, const Interrupt &stop, const Run &run) {
+template <typename Run>
+Outcome runWith(std::size_t threads, WorkspacePool &pool, const Interrupt &stop, const Run &run) {
   const ParallelFor parallelFor = [&](std::size_t count, const std::function<void(std::size_t)> &work) {
     std::vector<std::thread> helpers;
     shareTasks(threads, count, work, [&](const std::function<void()> &help) { helpers.emplace_back(help); });
@@ -160,16 +163,29 @@ template <typename T> std::vector<T> values(Source &source, std::size_t count, f
 // Each check returns an empty text, or what is wrong.
 template <typename T> std::string checkNms(const Problem &problem, Source &source) {
   const bool multi = problem.mode == Mode::multiClass;
-  const std::size_t boxes = problem.levels[0], classes = multi ? problem.classes : 1, rows = problem.options.maxDetections;
+  const std::size_t boxes = problem.levels[0], classes = multi ? problem.classes : 1,
+                    rows = problem.options.maxDetections;
   const std::vector<T> scores = values<T>(source, problem.batch * boxes * classes, score);
   const std::vector<T> corners = values<T>(source, problem.batch * boxes * 4, coordinate);
   std::vector<std::int32_t> labels(problem.batch * boxes);
   for (std::int32_t &label : labels)
-    label = source.below(16) ? static_cast<std::int32_t>(source.below(3)) * 256 : static_cast<std::int32_t>(source.bits());
+    label =
+        source.below(16) ? static_cast<std::int32_t>(source.below(3)) * 256 : static_cast<std::int32_t>(source.bits());
   std::vector<std::int32_t> indices(problem.batch * rows), outLabels(problem.batch * rows), lengths(problem.batch);
   std::vector<T> outScores(problem.batch * rows), outCorners(problem.batch * rows * 4);
-  const NmsCall call{problem.type, problem.mode, problem.options, problem.batch, boxes, classes, scores.data(), corners.data(),
-                     multi ? nullptr : labels.data(), indices.data(), outScores.data(), outCorners.data(), outLabels.data(),
+  const NmsCall call{problem.type,
+                     problem.mode,
+                     problem.options,
+                     problem.batch,
+                     boxes,
+                     classes,
+                     scores.data(),
+                     corners.data(),
+                     multi ? nullptr : labels.data(),
+                     indices.data(),
+                     outScores.data(),
+                     outCorners.data(),
+                     outLabels.data(),
                      lengths.data()};
   WorkspacePool pool;
   if (runWith(problem.threads, pool, {}, [&](const Context &context) { return nms(call, context); }) != Outcome::done)
@@ -178,7 +194,9 @@ template <typename T> std::string checkNms(const Problem &problem, Source &sourc
     const std::size_t first = image * boxes;
     const std::vector<float> ofImage(scores.begin() + static_cast<std::ptrdiff_t>(first * classes),
                                      scores.begin() + static_cast<std::ptrdiff_t>((first + boxes) * classes));
-    const auto labelAt = [&](std::size_t i) { return multi ? static_cast<std::int32_t>(i % classes) : labels[first + i]; };
+    const auto labelAt = [&](std::size_t i) {
+      return multi ? static_cast<std::int32_t>(i % classes) : labels[first + i];
+    };
     const auto boxAt = [&](std::size_t i) { return nms_core::makeBox(corners.data() + (first + i / classes) * 4); };
     const std::vector<Row> expected =
         textbook(ofImage, problem.options, problem.mode != Mode::classAgnostic, labelAt, boxAt);
@@ -226,7 +244,8 @@ template <typename T> struct DetectMemory {
     for (std::size_t i = 0; i < problem.batch; ++i)
       scales.push_back(source.unit() * 3.0f);
     const std::size_t rows = problem.batch * problem.options.maxDetections;
-    corners.resize(rows * 4), scores.resize(rows), classes.resize(rows), indices.resize(rows), lengths.resize(problem.batch);
+    corners.resize(rows * 4), scores.resize(rows), classes.resize(rows), indices.resize(rows),
+        lengths.resize(problem.batch);
     call.heads.anchors = anchors.data();
     call.mode = problem.mode;
     call.options = problem.options;
@@ -244,7 +263,8 @@ template <typename T> std::string checkDetect(const Problem &problem, Source &so
   DetectMemory<T> memory(problem, source);
   const DetectCall &call = memory.call;
   WorkspacePool pool;
-  if (runWith(problem.threads, pool, {}, [&](const Context &context) { return detect(call, context); }) != Outcome::done)
+  if (runWith(problem.threads, pool, {}, [&](const Context &context) { return detect(call, context); }) !=
+      Outcome::done)
     return "detect: not done";
 
   const bool multi = problem.mode == Mode::multiClass;
@@ -255,8 +275,19 @@ template <typename T> std::string checkDetect(const Problem &problem, Source &so
   const DecodeCall decodeCall{call.heads, problem.mode, scores.data(), corners.data(), multi ? nullptr : labels.data()};
   std::vector<float> outScores(batch * rows), outCorners(batch * rows * 4);
   std::vector<std::int32_t> outLabels(batch * rows), indices(batch * rows), lengths(batch);
-  const NmsCall nmsCall{DType::float32, problem.mode, problem.options, batch, total, perAnchor, scores.data(), corners.data(),
-                        multi ? nullptr : labels.data(), indices.data(), outScores.data(), outCorners.data(), outLabels.data(),
+  const NmsCall nmsCall{DType::float32,
+                        problem.mode,
+                        problem.options,
+                        batch,
+                        total,
+                        perAnchor,
+                        scores.data(),
+                        corners.data(),
+                        multi ? nullptr : labels.data(),
+                        indices.data(),
+                        outScores.data(),
+                        outCorners.data(),
+                        outLabels.data(),
                         lengths.data()};
   const auto both = [&](const Context &context) {
     const Outcome outcome = decode(decodeCall, context);

@@ -14,12 +14,12 @@ using namespace nms_test;
 
 int failures = 0;
 
-#define CHECK(condition)                                                                                                        \
-  do {                                                                                                                          \
-    if (!(condition)) {                                                                                                         \
-      std::printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                               \
-      ++failures;                                                                                                               \
-    }                                                                                                                           \
+#define CHECK(condition)                                          \
+  do {                                                            \
+    if (!(condition)) {                                           \
+      std::printf("%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+      ++failures;                                                 \
+    }                                                             \
   } while (false)
 
 float overlap(const std::vector<float> &a, const std::vector<float> &b) { return nms_core::iou(a.data(), b.data()); }
@@ -28,7 +28,7 @@ void iouIsTheSharedPartOfTheUnion() {
   CHECK(overlap({0, 0, 2, 2}, {0, 0, 2, 2}) == 1.0f);
   CHECK(overlap({0, 0, 2, 2}, {0, 1, 2, 3}) == 2.0f / 6.0f);
   CHECK(overlap({0, 1, 2, 3}, {0, 0, 2, 2}) == 2.0f / 6.0f);
-  CHECK(overlap({0, 0, 2, 2}, {0, 2, 2, 4}) == 0.0f); // touching
+  CHECK(overlap({0, 0, 2, 2}, {0, 2, 2, 4}) == 0.0f);        // touching
   CHECK(overlap({2, 2, 0, 0}, {0, 3, 2, 1}) == 2.0f / 6.0f); // corners in any order
 }
 
@@ -152,7 +152,8 @@ void longSelectionsCanBeInterrupted() {
   CHECK(space.kept.size() < count);
 }
 
-detect_config configOf(const DetectMemory<float> &memory, const Problem &problem, const std::vector<std::int64_t> &levels) {
+detect_config configOf(const DetectMemory<float> &memory, const Problem &problem,
+                       const std::vector<std::int64_t> &levels) {
   detect_config config{};
   config.anchors = memory.anchors.data();
   config.level_anchors = levels.data();
@@ -204,15 +205,16 @@ void theCInterfaceDetectsTheSame() {
     std::vector<float> corners(memory.corners.size()), scores(memory.scores.size());
     std::vector<std::int32_t> classes(memory.classes.size()), indices(classes.size()), lengths(memory.lengths.size());
     CHECK(detect_run(handle, reduced ? best.data() : logits.data(), reduced ? ids.data() : nullptr, regressions.data(),
-                     DETECT_FLOAT32, 3, memory.call.scales, corners.data(), scores.data(), classes.data(), indices.data(),
-                     lengths.data()) == DETECT_OK);
+                     DETECT_FLOAT32, 3, memory.call.scales, corners.data(), scores.data(), classes.data(),
+                     indices.data(), lengths.data()) == DETECT_OK);
     CHECK(lengths == memory.lengths && indices == memory.indices && classes == memory.classes);
     for (std::size_t i = 0; i < corners.size(); ++i)
       CHECK(same(corners[i], memory.corners[i]) && same(scores[i / 4], memory.scores[i / 4]));
   }
-  CHECK(detect_run(handle, logits.data(), nullptr, regressions.data(), 7, 3, nullptr, nullptr, nullptr, nullptr, nullptr,
-                   nullptr) == DETECT_BAD_ARGUMENT);
-  CHECK(detect_run(handle, logits.data(), nullptr, regressions.data(), 0, 0, nullptr, nullptr, nullptr, nullptr, nullptr,
+  CHECK(detect_run(handle, logits.data(), nullptr, regressions.data(), 7, 3, nullptr, nullptr, nullptr, nullptr,
+                   nullptr, nullptr) == DETECT_BAD_ARGUMENT);
+  CHECK(detect_run(handle, logits.data(), nullptr, regressions.data(), 0, 0, nullptr, nullptr, nullptr, nullptr,
+                   nullptr,
                    nullptr) == DETECT_OK); // an empty batch
   detect_destroy(handle);
   detect_destroy(nullptr);
