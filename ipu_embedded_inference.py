@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Optional, Sequence
 
 from ipu_utils.config import RunConfig, load_config
 from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes
@@ -76,8 +77,8 @@ def run(config: RunConfig, folder: Path) -> None:
         print(last)
 
 
-def main() -> None:
-    config = load_config(script="embedded", choose_device=choose_device)
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    config = load_config(argv, script="embedded", choose_device=choose_device)
     setup_logging(config.output.log_level)
     show_notes(config.notes)
     kept = config.embedded.exec_output_dir

@@ -37,14 +37,13 @@ def quick_machine(monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capfd):
+def run(capfd):
     """Run the script; (exit status, standard output, standard error without TensorFlow's own messages)."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ipu_embedded_inference.py", "--device", "cpu", *map(str, arguments)])
         capfd.readouterr()
         try:
-            status = run_script(script.main)
+            status = run_script(lambda: script.main(["--device", "cpu", *map(str, arguments)]))
         except SystemExit as stop:
             status = stop.code
         out, err = capfd.readouterr()
@@ -60,9 +59,8 @@ def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
-        arguments = [*MODEL, "--exec-output-dir", str(folder), "--compile-only"]
-        patch.setattr(sys, "argv", ["ipu_embedded_inference.py", "--device", "cpu", *arguments])
-        assert run_script(script.main) == 0
+        arguments = ["--device", "cpu", *MODEL, "--exec-output-dir", str(folder), "--compile-only"]
+        assert run_script(lambda: script.main(arguments)) == 0
     assert [path.name for path in folder.iterdir()] == [NAME]
     return folder
 
