@@ -20,20 +20,20 @@ namespace nms_test {
 using namespace nms_host;
 using nms_core::Options;
 
-// Where the choices come from.
+// Where the choices come from: a seeded generator, behind the bytes of a fuzzer if there are any. The fuzzer then
+// decides about shapes and options with few bytes, and values are never just the zeros that follow their end.
 class Source {
 public:
   explicit Source(std::uint32_t seed) : generator_(seed), data_(nullptr), size_(0) {}
-  Source(const std::uint8_t *data, std::size_t size) : generator_(0), data_(data), size_(size) {}
+  Source(const std::uint8_t *data, std::size_t size) : generator_(digest(data, size)), data_(data), size_(size) {}
 
   std::uint32_t bits() {
-    if (!data_)
+    if (size_ < 4)
       return generator_();
-    std::uint32_t value = 0;
-    const std::size_t taken = std::min<std::size_t>(4, size_);
-    std::memcpy(&value, data_, taken);
-    data_ += taken;
-    size_ -= taken;
+    std::uint32_t value;
+    std::memcpy(&value, data_, 4);
+    data_ += 4;
+    size_ -= 4;
     return value;
   }
 
@@ -44,9 +44,16 @@ public:
   }
 
 private:
+  static std::uint32_t digest(const std::uint8_t *data, std::size_t size) {
+    std::uint32_t value = 2166136261u; // FNV-1a
+    for (std::size_t i = 0; i < size; ++i)
+      value = (value ^ data[i]) * 16777619u;
+    return value;
+  }
+
   std::mt19937 generator_;
-  const std::uint8_t *data_; // null: use the generator
-  std::size_t size_;
+  const std::uint8_t *data_;
+  std::size_t size_; // bytes left
 };
 
 constexpr float inf = std::numeric_limits<float>::infinity();
