@@ -89,6 +89,8 @@ template <typename T, typename Score> struct Slice {
     unsigned kept = 0, anchor = 0, anchorBegin = 0;
     for (unsigned i = 0; i < count; ++i) {
       const unsigned entry = alive[i];
+      if (numClasses == 1)
+        anchor = anchorBegin = entry;
       while (entry >= anchorBegin + numClasses) { // entries rise: no division to find the anchor
         ++anchor;
         anchorBegin += numClasses;
@@ -101,9 +103,12 @@ template <typename T, typename Score> struct Slice {
         score = suppression.apply(score, nms_core::iou(winner, nms_core::makeBox(&boxes[4 * anchor])));
         if (!nms_core::isCandidate(score, scoreThreshold))
           continue;
+        working[i] = static_cast<Score>(score);
       }
-      alive[kept] = static_cast<unsigned short>(entry);
-      working[kept] = static_cast<Score>(score);
+      if (kept != i) { // nothing moves until something has gone
+        alive[kept] = static_cast<unsigned short>(entry);
+        working[kept] = static_cast<Score>(score);
+      }
       ++kept;
       offer(score, entry, anchor, label);
     }

@@ -36,6 +36,7 @@ using poplar::program::Copy;
 using poplar::program::Execute;
 using poplar::program::RepeatWhileTrue;
 using poplar::program::Sequence;
+using poplar::program::WriteUndef;
 using Mapping = Graph::TileToTensorMapping;
 
 std::string shapeText(const Tensor &tensor) {
@@ -148,7 +149,7 @@ struct ComputeSets {
 // The part of one image: local state, vertices and answer.
 class Image {
 public:
-  Image(Graph &graph, const Candidates &in, const Tensor &localBoxes, const Tensor &localClasses,
+  Image(Graph &graph, Sequence &prog, const Candidates &in, const Tensor &localBoxes, const Tensor &localClasses,
         const Options &options, const ImagePlan &plan, std::size_t image, const ComputeSets &sets,
         const DebugContext &dc)
       : graph_(graph), options_(options), plan_(plan), type_(in.scores.elementType()),
@@ -157,7 +158,7 @@ public:
     if (labelled_)
       classes_ = localClasses[image];
     addAnswer(sets.select, dc);
-    addWorkers(sets, dc);
+    addWorkers(prog, sets, dc);
   }
 
   Tensor indices, scores, boxes, classes, length, active;
@@ -174,7 +175,7 @@ private:
     connectAnswer(addVertex(graph_, select, poputil::templateVertex("NmsReset", type_), plan_.answerTile, rows));
   }
 
-  void addWorkers(const ComputeSets &sets, const DebugContext &dc) {
+  void addWorkers(Sequence &prog, const ComputeSets &sets, const DebugContext &dc) {
     std::vector<unsigned> sliceTiles;
     for (const WorkerSlice &slice : plan_.slices)
       sliceTiles.push_back(slice.tile);
@@ -191,6 +192,10 @@ private:
       graph_.setTileMapping(working[i], sliceTiles[i]);
       graph_.setTileMapping(count[i], sliceTiles[i]);
     }
+    // The lists are written in part, so vertices own them as InOut. Without this they would seem to carry something
+    // from one run to the next, and their memory could not serve anything else meanwhile.
+    prog.add(WriteUndef(alive));
+    prog.add(WriteUndef(working));
     Records finalists = join(sets.tile, workers, plan_.tileSlices, plan_.tiles, {dc, "tile"});
     std::vector<unsigned> tiles = plan_.tiles;
     for (std::size_t level = 0; level < plan_.levels.size(); ++level) {
@@ -319,7 +324,7 @@ Detections suppress(Graph &graph, Sequence &prog, const Candidates &in, const Op
     sets.groups.push_back(graph.addComputeSet({debugContext, "group" + std::to_string(level)}));
   std::vector<Tensor> indices, scores, answerBoxes, answerClasses, lengths, active;
   for (std::size_t i = 0; i < batch; ++i) {
-    const Image image(graph, in, boxes, classes, options, plans[i], i, sets,
+    const Image image(graph, prog, in, boxes, classes, options, plans[i], i, sets,
                       {debugContext, "image" + std::to_string(i)});
     indices.push_back(image.indices);
     scores.push_back(image.scores);

@@ -194,10 +194,11 @@ def run(library_path, inputs, attributes, outs, gp_path=None, tiles=TILES, op_na
     )
     input_specs = tuple((array.dtype.name, array.shape) for array in inputs)
     library = model_library(library_path)
-    stamp = library.stat().st_mtime_ns if library.exists() else None
-    key = (str(library), stamp, input_specs, attributes, output_specs, str(gp_path), tiles, op_name)
+    codelets = library.parent / "codelet.gp" if gp_path is None else Path(gp_path)
+    stamps = tuple(path.stat().st_mtime_ns if path.exists() else None for path in (library, codelets))
+    key = (str(library), str(codelets), stamps, input_specs, attributes, output_specs, tiles, op_name)
     with _CACHE_LOCK:
-        op = _CACHE.pop(key, None) or CustomOp(library, input_specs, attributes, output_specs, gp_path, tiles, op_name)
+        op = _CACHE.pop(key, None) or CustomOp(library, input_specs, attributes, output_specs, codelets, tiles, op_name)
         _CACHE[key] = op
         while len(_CACHE) > _CACHE_SIZE:
             _CACHE.popitem(last=False)

@@ -18,9 +18,9 @@ INPUT = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 TILES = 8
 
 
-def compile_library(source, target):
+def compile_library(target, *sources):
     command = [os.environ.get("CXX", "g++"), "-std=c++14", "-O0", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    command += [f"-I{poplar_model.MODEL / 'include'}", f"-I{poplar_model.NMS}", str(source), "-o", str(target)]
+    command += [f"-I{poplar_model.MODEL / 'include'}", f"-I{poplar_model.NMS}", *map(str, sources), "-o", str(target)]
     command += [f"-L{poplar_model.build()}", "-lpoplar_model", f"-Wl,-rpath,{poplar_model.BUILD}"]
     made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     assert made.returncode == 0, made.stdout.decode()
@@ -42,7 +42,7 @@ def library(tmp_path_factory):
     poplar_model.build()
     made = popc(CASES / "codelets.cpp", folder / "codelet.gp")
     assert made.returncode == 0, made.stdout.decode()
-    return compile_library(CASES / "cases.cpp", folder / "cases.so")
+    return compile_library(folder / "cases.so", CASES / "refused.cpp", CASES / "done.cpp")
 
 
 def run(library, case, inputs, *outputs):
@@ -79,6 +79,7 @@ REFUSED = {
     "copy_to_another_type": "type_error: copy of float to half",
     "copy_onto_itself": "graph_connection_error: source and destination of a copy overlap",
     "copy_to_a_constant": "graph_connection_error: the destination of a copy is constant",
+    "undefined_constant": "graph_connection_error: what is to be undefined is constant",
     "predicate_that_is_no_scalar": "control_program_error: a predicate must be a scalar",
     "predicate_that_is_no_bool": "control_program_error: a predicate must be bool",
     "slice_beyond_the_end": "index_error: slice 1 to 4 of dimension 1 of a tensor of shape {2,3,4}",
@@ -102,9 +103,8 @@ def test_the_model_refuses(case, library):
 
 
 def test_every_case_of_the_library_is_tested():
-    text = (CASES / "cases.cpp").read_text()
-    refused = text[text.index("---- refused") : text.index("---- done")]
-    assert set(REFUSED) - {"not_there"} == {part.split(")")[0] for part in refused.split("CASE(")[1:]}
+    text = (CASES / "refused.cpp").read_text()
+    assert set(REFUSED) - {"not_there"} == {part.split(")")[0] for part in text.split("CASE(")[1:]}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_library_of_another_api_level_is_refused(tmp_path, library):
     source.write_text('#include <cstdint>\nextern "C" { std::int32_t custom_op_api_level = 4; }\n')
     shutil.copy(library.parent / "codelet.gp", tmp_path)
     with pytest.raises(PoplarModelError, match=r"link_error: .* has custom_op_api_level 4, wanted 5"):
-        run(compile_library(source, tmp_path / "level.so"), "Build", [INPUT])
+        run(compile_library(tmp_path / "level.so", source), "Build", [INPUT])
 
 
 def test_missing_files_are_named(tmp_path, library):
@@ -203,6 +203,11 @@ def test_loops_run_as_often_as_they_say_and_programs_are_copied_when_given(libra
     assert list(run(library, "loops", [INPUT], ("int32", (5,)))[0]) == [7, 4, 4, 1, 2]
 
 
+def test_what_was_declared_undefined_is_gone(library):
+    first, undefined, last = run(library, "undefined", [INPUT], ("int32", (3,)))[0]
+    assert first == last == 5 != undefined
+
+
 def test_what_a_vertex_reads_from_its_outputs_is_not_what_was_there(library):
     assert 5 not in run(library, "forgetful", [INPUT], ("int32", (2,)))[0]
 
@@ -246,6 +251,19 @@ def test_half_arithmetic_rounds_every_result_to_half(library, seed):
         exact = np.stack([wide_a + wide_b, wide_a - wide_b, wide_a * wide_b, wide_a / wide_b], 1)
         wanted = np.clip(exact.astype(np.float16), np.float16(-65504), np.float16(65504))
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("workers", "rounds"), [(1, 1), (6, 1), (7, 2), (13, 3)])
+def test_a_superstep_costs_its_slowest_worker_and_its_fullest_exchange(workers, rounds, library):
+    counts = (ctypes.c_double * 4)()
+    ctypes.CDLL(str(library)).count_cycles(
+        str(library.parent / "codelet.gp").encode(), ctypes.c_int64(workers), ctypes.byref(counts)
+    )
+    compute, exchange, sync, received = counts
+    assert compute == 3 * rounds * 10 * 6  # six workers take turns, so each issues every sixth cycle
+    assert exchange == 3 * 400 / 4  # sent once, though two tiles receive it
+    assert sync == 3 * 150
+    assert received == 2 * 400
 
 
 @settings(max_examples=200, deadline=None)

@@ -31,6 +31,10 @@ void Executable::step(const Step &step, const CostModel *costs) {
     return execute(step.computeSet, costs);
   case Step::Kind::copy:
     return copy(step, costs);
+  case Step::Kind::writeUndef: {
+    const std::size_t bytes = step.destination.numElements() * typeSize(step.destination.elementType());
+    return writeElements(step.destination, std::vector<unsigned char>(bytes, 0xa5).data());
+  }
   case Step::Kind::repeat:
     for (unsigned i = 0; i < step.count; ++i)
       this->step(*step.children[0], costs);

@@ -61,6 +61,13 @@ Copy::Copy(Tensor source, Tensor destination, bool, const DebugContext &) {
   step_->destination = destination;
 }
 
+WriteUndef::WriteUndef(Tensor tensor, const DebugContext &) {
+  if (!tensor.valid() || !tensor.isParallelWriteable())
+    throw graph_connection_error("what is to be undefined is constant or holds an element twice");
+  step_ = newStep(Step::Kind::writeUndef);
+  step_->destination = tensor;
+}
+
 Repeat::Repeat(unsigned count, const Program &body, const DebugContext &) {
   step_ = newStep(Step::Kind::repeat);
   step_->count = count;

@@ -43,6 +43,12 @@ public:
   Copy(Tensor source, Tensor destination, bool dontOutline = false, const DebugContext &debugContext = {});
 };
 
+// Says that nobody needs what the tensor holds.
+class WriteUndef : public Program {
+public:
+  WriteUndef(Tensor tensor, const DebugContext &debugContext = {});
+};
+
 class Repeat : public Program {
 public:
   Repeat(unsigned count, const Program &body, const DebugContext &debugContext = {});

@@ -60,7 +60,7 @@ struct GraphData {
 };
 
 struct Step {
-  enum class Kind { sequence, execute, copy, repeat, repeatWhileTrue, branch } kind;
+  enum class Kind { sequence, execute, copy, writeUndef, repeat, repeatWhileTrue, branch } kind;
   std::vector<std::shared_ptr<Step>> children; // sequence: all; loops: condition, body; branch: true, false
   unsigned computeSet = 0, count = 0;
   poplar::Tensor source, destination, predicate;

@@ -1,54 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Custom operations for tests of the model of Poplar: most of them make one mistake each, under whose name they are
-// exported. Inputs: [0] float [2, 3, 4]. tests/test_poplar_model.py says what is to come of each.
-#include <cstdint>
-#include <map>
-#include <string>
-#include <vector>
-
-#include <poplar/Graph.hpp>
-#include <poplar/Program.hpp>
-#include <poputil/VertexTemplates.hpp>
-
-#include "nms_plan.hpp"
-
-using namespace poplar;
-using namespace poplar::program;
-
-#define CASE(name)                                                                                                     \
-  extern "C" Program name(Graph &graph, const std::vector<Tensor> &inputs, std::vector<Tensor> &outputs,               \
-                          const std::string &, const std::string &)
-#define UNUSED (void)graph, (void)inputs, (void)outputs
+// Custom operations that make one mistake each, under whose name they are exported. Inputs: [0] float [2, 3, 4].
+#include "cases.hpp"
 
 extern "C" std::int32_t custom_op_api_level;
 std::int32_t custom_op_api_level = 5;
-
-namespace {
-
-Tensor variable(Graph &graph, const Type &type, const std::vector<std::size_t> &shape, unsigned tile = 0) {
-  const Tensor tensor = graph.addVariable(type, shape, "variable");
-  graph.setTileMapping(tensor, tile);
-  return tensor;
-}
-
-VertexRef increment(Graph &graph, ComputeSet set, const Tensor &in, const Tensor &out, unsigned tile = 0) {
-  VertexRef vertex = graph.addVertex(set, poputil::templateVertex("Increment", in.elementType()));
-  graph.connect(vertex["in"], in);
-  graph.connect(vertex["out"], out);
-  if (in.elementType() == INT)
-    graph.setInitialValue(vertex["by"], 1);
-  else if (in.elementType() == HALF)
-    graph.setInitialValue(vertex["by"], half(1.0f));
-  else
-    graph.setInitialValue(vertex["by"], 1.0f);
-  graph.setTileMapping(vertex, tile);
-  return vertex;
-}
-
-} // namespace
-
-// ---- refused -------------------------------------------------------------------------------------------------------
 
 CASE(unmapped_variable) {
   UNUSED;
@@ -243,6 +199,11 @@ CASE(copy_to_a_constant) {
   return Copy(inputs[0], constant);
 }
 
+CASE(undefined_constant) {
+  UNUSED;
+  return WriteUndef(graph.addConstant(INT, {3}, 5));
+}
+
 CASE(predicate_that_is_no_scalar) {
   UNUSED;
   return RepeatWhileTrue(Sequence(), variable(graph, BOOL, {1}), Sequence());
@@ -311,133 +272,4 @@ extern "C" void half_set_flags_metadata(std::vector<std::int64_t> &, std::vector
                                         bool &, std::uint32_t) {
   elementwise = false;
   stateless = true;
-}
-
-// ---- done ----------------------------------------------------------------------------------------------------------
-
-CASE(views) {
-  UNUSED;
-  const Tensor &in = inputs[0];
-  const std::vector<Tensor> results = {
-      in.dimShuffle({2, 0, 1}),
-      in.slice(1, 3, 1),
-      in.slice({0, 1, 2}, {2, 3, 4}),
-      in[1],
-      in.index({1, 2}),
-      in.reshape({4, 6}).slice(1, 5, 1),
-      in.flatten(1, 3),
-      in.expand({0, 3}),
-      in.slice(0, 1).squeeze({0}),
-      in.broadcast(3, 1),
-      concat(in.slice(2, 3, 2), in.slice(0, 2, 2), 2),
-      concat(in.slices({{0, 1}, {2, 3}}, 1)),
-  };
-  Sequence prog;
-  for (const Tensor &result : results) {
-    outputs.push_back(variable(graph, FLOAT, result.shape()));
-    prog.add(Copy(result, outputs.back()));
-  }
-  return prog;
-}
-
-// Fields connected to elements that do not lie together, both read and written.
-CASE(gathered_fields) {
-  UNUSED;
-  const Tensor out = variable(graph, FLOAT, {2, 3, 4}, 1);
-  const ComputeSet set = graph.addComputeSet("set");
-  increment(graph, set, inputs[0].dimShuffle({2, 1, 0}).flatten(), out.dimShuffle({2, 1, 0}).flatten());
-  outputs = {out};
-  return Execute(set);
-}
-
-// Counts passes: of Repeat, of RepeatWhileTrue, and of the branches of If.
-CASE(loops) {
-  UNUSED;
-  const Tensor count = variable(graph, INT, {5}), below = variable(graph, BOOL, {5});
-  const Tensor zero = graph.addConstant(INT, {1}, 0), yes = graph.addConstant(BOOL, {1}, true);
-  graph.setTileMapping(zero, 0);
-  graph.setTileMapping(yes, 0);
-  std::vector<ComputeSet> sets;
-  for (unsigned i = 0; i < 5; ++i) {
-    sets.push_back(graph.addComputeSet("count"));
-    VertexRef vertex = graph.addVertex(sets[i], "Count", {{"count", count[i]}, {"below", below[i]}});
-    graph.setInitialValue(vertex["limit"], 4);
-    graph.setTileMapping(vertex, i);
-  }
-  Sequence prog, late;
-  prog.add(Copy(zero.broadcast(5, 0), count));
-  prog.add(Copy(yes.broadcast(5, 0), below));
-  prog.add(Repeat(7, Execute(sets[0])));
-  prog.add(RepeatWhileTrue(Sequence(), below[1], Execute(sets[1])));
-  prog.add(RepeatWhileTrue(Execute(sets[2]), below[2], Sequence()));
-  prog.add(If(below[0], Execute(sets[3]), Repeat(2, Execute(sets[4])))); // below[0] is false after seven
-  late.add(Execute(sets[3]));
-  prog.add(late);
-  late.add(Execute(sets[3])); // too late: what was given has been copied
-  outputs = {count};
-  return prog;
-}
-
-CASE(half_arithmetic) {
-  UNUSED;
-  const std::size_t n = inputs[0].numElements();
-  const Tensor out = variable(graph, HALF, {n, 4});
-  const ComputeSet set = graph.addComputeSet("set");
-  VertexRef vertex =
-      graph.addVertex(set, "HalfArithmetic", {{"a", inputs[0]}, {"b", inputs[1]}, {"out", out.flatten()}});
-  graph.setTileMapping(vertex, 0);
-  outputs = {out};
-  return Execute(set);
-}
-
-CASE(to_half) {
-  UNUSED;
-  const Tensor out = variable(graph, HALF, inputs[0].shape());
-  const ComputeSet set = graph.addComputeSet("set");
-  graph.setTileMapping(graph.addVertex(set, "ToHalf", {{"in", inputs[0]}, {"out", out}}), 0);
-  outputs = {out};
-  return Execute(set);
-}
-
-CASE(to_float) {
-  UNUSED;
-  const Tensor out = variable(graph, FLOAT, inputs[0].shape());
-  const ComputeSet set = graph.addComputeSet("set");
-  graph.setTileMapping(graph.addVertex(set, "ToFloat", {{"in", inputs[0]}, {"out", out}}), 0);
-  outputs = {out};
-  return Execute(set);
-}
-
-CASE(forgetful) {
-  UNUSED;
-  const Tensor out = variable(graph, INT, {2});
-  const Tensor five = graph.addConstant(INT, {2}, 5);
-  graph.setTileMapping(five, 0);
-  const ComputeSet set = graph.addComputeSet("set");
-  graph.setTileMapping(graph.addVertex(set, "Forgetful", {{"out", out}}), 0);
-  outputs = {out};
-  return Sequence({Copy(five, out), Execute(set)});
-}
-
-CASE(unchanged) {
-  UNUSED;
-  outputs = {inputs[0]};
-  return Sequence();
-}
-
-// ---- the plan of the NMS operator ----------------------------------------------------------------------------------
-
-// Slices as triples (begin, end, tile), at most `capacity` of them; returns their number.
-extern "C" std::int64_t plan_slices(std::int64_t image, std::int64_t batch, std::int64_t anchors, std::int64_t classes,
-                                    std::int64_t tiles, std::int64_t workers, std::int64_t *slices,
-                                    std::int64_t capacity, std::int64_t *answer_tile, std::int64_t *entries) {
-  const nms::ImagePlan plan = nms::planImage(image, batch, anchors, classes, tiles, workers);
-  for (std::size_t i = 0; i < plan.slices.size() && static_cast<std::int64_t>(i) < capacity; ++i) {
-    slices[3 * i] = static_cast<std::int64_t>(plan.slices[i].anchors.begin);
-    slices[3 * i + 1] = static_cast<std::int64_t>(plan.slices[i].anchors.end);
-    slices[3 * i + 2] = plan.slices[i].tile;
-  }
-  *answer_tile = plan.answerTile;
-  *entries = static_cast<std::int64_t>(plan.entriesPerSlice);
-  return static_cast<std::int64_t>(plan.slices.size());
 }
