@@ -17,6 +17,7 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none
 import ipu_embedded_inference as script
 from ipu_utils.console import run_script
 from ipu_utils.devices import detect, native
+from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import read_executable, write_executable
 from ipu_utils.errors import UserError
 
@@ -30,10 +31,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def quick_machine(monkeypatch):
-    """The same default precision wherever the tests run."""
+def stand_still(monkeypatch):
+    """The same default precision wherever the tests run, and sources that nobody edits meanwhile."""
     monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
+    monkeypatch.setattr(fingerprint, "of_sources", lambda: "sources")
+
+
+@pytest.fixture(autouse=True)
+def _stand_still(monkeypatch):
+    stand_still(monkeypatch)
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ def compiled(tmp_path_factory):
     """A folder with one executable, compiled by the script."""
     folder = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
+        stand_still(patch)
         arguments = ["--device", "cpu", *MODEL, "--exec-output-dir", str(folder), "--compile-only"]
         assert run_script(lambda: script.main(arguments)) == 0
     assert [path.name for path in folder.iterdir()] == [NAME]
@@ -281,7 +287,8 @@ START = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 from ipu_utils.devices import detect
-detect.cpu_flags = lambda: frozenset({"avx2", "fma"})
+from ipu_utils.embedded import fingerprint
+detect.cpu_flags, fingerprint.of_sources = lambda: frozenset({"avx2", "fma"}), lambda: "sources"
 import ipu_embedded_inference
 ipu_embedded_inference.main()
 print([name for name in ("tensorflow", "tf_keras", "keras", "openvino_telemetry") if name in sys.modules])

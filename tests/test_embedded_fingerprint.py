@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tells one executable from another."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipu_utils.devices import detect
+from ipu_utils.embedded import fingerprint
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A folder as a published archive leaves it."""
+    folder = tmp_path / "efficientdet-d0"
+    folder.mkdir()
+    for name in ("checkpoint", "model.index", "model.meta", "model.data-00000-of-00001", "d0_coco_test-dev2017.txt"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def names(path):
+    return [file.name for file in fingerprint.checkpoint_files(path)]
+
+
+WHOLE = ["checkpoint", "model.data-00000-of-00001", "model.index"]
+
+
+def test_a_folder_a_prefix_and_a_part_name_the_same_weights(checkpoint):
+    assert names(checkpoint) == WHOLE
+    assert names(checkpoint.parent) == WHOLE  # an archive unpacked into a folder of its own
+    assert names(checkpoint / "model") == WHOLE[1:]
+    assert names(checkpoint / "model.index") == WHOLE[1:]
+    assert names(checkpoint / "model.data-00000-of-00001") == WHOLE[1:]
+
+
+@pytest.mark.parametrize("name", ["d0.h5", "efficientdet-d0.tar.gz", "lite0.tgz"])
+def test_a_single_file_may_hold_the_weights(tmp_path, name):
+    (tmp_path / name).write_text("")
+    assert names(tmp_path / name) == names(tmp_path) == [name]
+
+
+def test_there_may_be_none(tmp_path):
+    (tmp_path / "checkpoint").write_text("names a file that is not there")
+    assert names(tmp_path) == names(tmp_path / "absent") == names(tmp_path / "no" / "such" / "prefix") == []
+
+
+def test_weights_are_known_by_content_not_by_age(checkpoint):
+    recipe = {"no_ema": False}
+    before = fingerprint.of_weights(checkpoint, False, recipe)
+    os.utime(str(checkpoint / "model.index"), (0, 0))
+    assert fingerprint.of_weights(checkpoint, False, recipe) == before
+    (checkpoint / "model.data-00000-of-00001").write_text("retrained")
+    assert fingerprint.of_weights(checkpoint, False, recipe) != before
+    assert fingerprint.of_weights(checkpoint, False, {"no_ema": True}) != fingerprint.of_weights(
+        checkpoint, False, recipe
+    )
+
+
+def test_random_weights_do_not_depend_on_a_checkpoint(checkpoint, tmp_path):
+    seed = {"seed": 1}
+    assert fingerprint.of_weights(checkpoint, True, seed) == fingerprint.of_weights(tmp_path / "none", False, seed)
+    assert fingerprint.of_weights(checkpoint, True, {"seed": 2}) != fingerprint.of_weights(checkpoint, True, seed)
+
+
+def test_the_order_of_keys_is_not_part_of_a_value():
+    assert fingerprint.digest({"a": 1, "b": [2, None]}) == fingerprint.digest({"b": [2, None], "a": 1})
+    assert fingerprint.digest({"a": 1}) != fingerprint.digest({"a": 1.5})
+
+
+def test_every_pattern_of_sources_finds_something():
+    assert all(list(ROOT.glob(pattern)) for pattern in fingerprint.SOURCES)
+
+
+def test_an_edited_source_is_another_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    (tmp_path / "tf2").mkdir()
+    (tmp_path / "tf2" / "anchors.py").write_text("x = 1\n")
+    before = fingerprint.of_sources()
+    (tmp_path / "tf2" / "anchors.py").write_text("x = 2\n")
+    assert fingerprint.of_sources() != before
+
+
+def test_only_instruction_sets_that_choose_kernels_count(monkeypatch):
+    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx512f", "avx2", "hypervisor", "msr"}))
+    assert fingerprint.cpu_features()[1:] == ("avx2", "avx512f")
+
+
+def test_planning_needs_neither_tensorflow_nor_openvino():
+    code = (
+        "import sys; from ipu_utils.embedded import plan, fingerprint, executable, requests, report; print([m for m in "
+    )
+    code += "('tensorflow', 'tf_keras', 'openvino') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.strip() == "[]"
