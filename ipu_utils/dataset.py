@@ -7,9 +7,12 @@ network's input by `ipu_utils.resize`, the factor from the network's pixels back
 the source a row holds. A row with id -1 is padding and holds zeros.
 """
 
+import atexit
 import contextlib
+import threading
+import time
 import weakref
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -21,35 +24,46 @@ from ipu_utils.settings import DataConfig
 
 PREFETCH_BATCHES = 2  # when --dataset-prefetch-buffer is 0: one batch ready, one in the making
 GENERATED_POOL_BYTES = 32 << 20  # noise made before the run: more than a core's caches hold, yet made in 0.1 s
+QUIET_SECONDS, SETTLING_SECONDS = 0.05, 10  # at exit: no call for so long means rest; give up after so long
 
 
-class PythonPermits:
-    """Permission for threads of tf.data to run Python, withdrawn before the interpreter shuts down.
+class PipelineFunction:
+    """A Python function for threads of tf.data, which comes to rest before the interpreter shuts down.
 
-    A pipeline reads ahead of the run, so some of its threads are inside Python functions, or about to be, when the
-    program ends. An interpreter that is shutting down never lets them finish, and destroying the pipeline waits for
-    them: the process hangs. At exit the permits are taken away one by one, which waits for the calls under way; calls
-    that come later wait inside TensorFlow, where destroying the pipeline cancels them.
+    A pipeline reads ahead of the run, so some of its threads are usually inside Python when the program ends. Shutdown
+    takes them away there, and destroying the pipeline then waits for them without end: the process hangs. So at exit,
+    while Python still works, calls become calls of `at_exit`, which fill the pipeline's bounded buffers at once; then
+    shutdown waits until the calls under way have returned and no new one has come for a moment.
     """
 
-    def __init__(self, count: int):
-        with tf.device("/CPU:0"):
-            self._permits = tf.queue.FIFOQueue(count, [tf.bool], shapes=[()])
-        for _ in range(count):
-            self._permits.enqueue(True)
-        weakref.finalize(self, _take_all, self._permits, count)
+    def __init__(self, function: Callable, at_exit: Callable):
+        self._function, self._at_exit = function, at_exit
+        self._lock, self._running, self._started, self._ending = threading.Lock(), 0, 0, False
+        atexit.register(_call_if_alive, weakref.WeakMethod(self.settle))
 
-    def numpy_function(self, function: Callable, inputs: List, types: List) -> List[tf.Tensor]:
-        """`tf.numpy_function` under a permit. `function` must not raise: its permit would be lost."""
-        with tf.control_dependencies([self._permits.dequeue()]):
-            outputs = tf.numpy_function(function, inputs, types)
-        with tf.control_dependencies([*outputs]), tf.control_dependencies([self._permits.enqueue(True)]):
-            return [tf.identity(output) for output in outputs]
+    def __call__(self, *inputs):
+        with self._lock:
+            self._running += 1
+            self._started += 1
+        try:
+            return self._at_exit() if self._ending else self._function(*inputs)
+        finally:
+            with self._lock:
+                self._running -= 1
+
+    def settle(self) -> None:
+        """Let the pipeline come to rest, for good."""
+        self._ending = True
+        started, deadline = -1, time.monotonic() + SETTLING_SECONDS
+        while (self._running or self._started != started) and time.monotonic() < deadline:
+            started = self._started
+            time.sleep(QUIET_SECONDS)  # Threads that wait for the interpreter get it meanwhile, and are counted.
 
 
-def _take_all(permits: tf.queue.FIFOQueue, count: int) -> None:
-    for _ in range(count):
-        permits.dequeue()
+def _call_if_alive(method: weakref.WeakMethod) -> None:
+    function = method()
+    if function is not None:
+        function()
 
 
 class ImageBatches:
@@ -95,6 +109,10 @@ class ImageBatches:
         except Exception as error:
             self._failure = error
             return (*self.source.fitted(PADDING_ID), str(error).encode())
+
+    def load_nothing(self) -> Tuple[np.ndarray, np.float32, bytes]:
+        """What `load` returns when the program ends."""
+        return (*self.source.fitted(PADDING_ID), b"The program is ending.")
 
 
 def open_dataset(data: DataConfig, image_size: Tuple[int, int], batches: Optional[int] = None) -> ImageBatches:
@@ -150,14 +168,13 @@ def _streamed(opened: ImageBatches, *, endless: bool) -> tf.data.Dataset:
     order = np.concatenate([np.arange(opened.count), np.full(padding, PADDING_ID)]).astype(np.int32)
 
     def load(image_id):
-        image, scale, problem = permits.numpy_function(opened.load, [image_id], [tf.uint8, tf.float32, tf.string])
+        image, scale, problem = tf.numpy_function(function, [image_id], [tf.uint8, tf.float32, tf.string])
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(problem, ""), [problem])]):
             return tf.ensure_shape(image, (*opened.source.image_size, 3)), tf.ensure_shape(scale, ()), image_id
 
-    workers = usable_cores()
-    permits = PythonPermits(workers)
+    function = PipelineFunction(opened.load, at_exit=opened.load_nothing)
     dataset = tf.data.Dataset.from_tensor_slices(order)
     if endless:
         dataset = dataset.repeat()
-    dataset = dataset.map(load, num_parallel_calls=workers, deterministic=True)
+    dataset = dataset.map(load, num_parallel_calls=usable_cores(), deterministic=True)
     return dataset.batch(opened.batch_size, drop_remainder=True)

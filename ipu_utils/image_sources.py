@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where images come from: noise, one file, or a folder, addressed by id. No TensorFlow, for the deployment runtime.
 
-Ids run from 0 to count - 1 in a fixed order. `name` and `original` serve reports and annotated pictures, `fitted` serves
-the network.
+Ids run from 0 to count - 1 in a fixed order. `name` and `original` serve reports and annotated pictures, and `fitted`
+serves the network.
 """
 
 from pathlib import Path
