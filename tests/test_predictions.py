@@ -39,7 +39,7 @@ def writer(source, tmp_path):
 
 
 def detections(*images):
-    """Arrays of a batch, four rows an image; an image is a list of (class, score, box), the rest is filled with rubbish."""
+    """Arrays of a batch, four rows an image; an image is a list of (class, score, box), rubbish fills the rest."""
     boxes, scores = np.full((len(images), 4, 4), 50.0, np.float32), np.full((len(images), 4), 0.99, np.float32)
     classes = np.full((len(images), 4), 7, np.int32)
     boxes[..., 2:] += 20
