@@ -157,7 +157,8 @@ def test_the_rates_of_a_run_are_those_of_its_slowest_and_fastest_tenth():
         ((5, 4, None, 0), "5 requests, 4 in flight"),
         (
             (5, 2, 12.5, 7),
-            "5 requests, Poisson arrivals at 12.5 a second (seed 7), latency from the planned arrival, at most 2 under way",
+            "5 requests, Poisson arrivals at 12.5 a second (seed 7), latency from the planned arrival, "
+            "at most 2 under way",
         ),
     ],
 )
