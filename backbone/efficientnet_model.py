@@ -67,6 +67,11 @@ class MBConvBlock(tf.keras.layers.Layer):
         self._project_conv = _conv(args.output_filters, 1, 1, _numbered("conv2d", first))
         self._bn2 = build_batch_norm(name=_numbered("tpu_batch_normalization", first + 1))
 
+    @property
+    def last_norm(self) -> tf.keras.layers.BatchNormalization:
+        """The batch norm behind the projection, whose gamma is the gain of the block beside its skip."""
+        return self._bn2
+
     def call(self, inputs, training=False):
         x = inputs
         if self._expands:
@@ -107,6 +112,11 @@ class Model(tf.keras.Model):
         self._stem = Stem(params.stem_filters, act_type)
         # A feature is what the next block would halve, or what no block follows.
         self._is_feature = tuple([max(args.strides) > 1 for args in blocks[1:]] + [True])
+
+    @property
+    def blocks(self) -> List[MBConvBlock]:
+        """All blocks in order."""
+        return list(self._blocks)
 
     def call(self, inputs, training=False) -> List[tf.Tensor]:
         features, x = [inputs], self._stem(inputs, training=training)

@@ -289,16 +289,26 @@ class PredictionHead(tf.keras.layers.Layer):
         # The attribute differs between the two heads, and object paths are frozen: `classes` and `boxes`.
         setattr(self, predictor, net.conv3x3(net.num_anchors * per_anchor, f"{prefix}-predict", bias=bias))
 
+    @property
+    def predictor(self) -> tf.keras.layers.Layer:
+        """The last convolution."""
+        return getattr(self, self._predictor)
+
+    def hidden(self, features, training=False) -> List[tf.Tensor]:
+        """Return what the last convolution gets, a list of [N, H_l, W_l, filters]."""
+        return [self._level(feature, level, training) for level, feature in enumerate(features)]
+
     def _level(self, feature, level, training):
         for i, (conv, bns) in enumerate(zip(self.conv_ops, self.bns)):
             before = feature
             feature = utils.activation_fn(bns[level](conv(feature), training=training), self._net.act_type)
             if i > 0 and self._net.head_residual:
                 feature = feature + before
-        return feature if self._feature_only else getattr(self, self._predictor)(feature)
+        return feature
 
     def call(self, features, training=False):
-        return [self._level(feature, level, training) for level, feature in enumerate(features)]
+        hidden = self.hidden(features, training=training)
+        return hidden if self._feature_only else [self.predictor(feature) for feature in hidden]
 
 
 class EfficientDetNet(tf.keras.Model):
@@ -350,11 +360,15 @@ class EfficientDetNet(tf.keras.Model):
         else:
             self._name = ""
 
-    def call(self, inputs, training=False):
+    def features(self, inputs, training=False) -> List[tf.Tensor]:
+        """Return the maps that go into the heads, a list of [N, H_l, W_l, filters], finest level first."""
         if None in _size(inputs):
             raise ConfigError(f"the network needs images of a known height and width, got {inputs.shape}.")
         features = self.backbone(inputs, training=training)[self._net.min_level : self._net.max_level + 1]
         for resample in self.resample_layers:
             features.append(resample(features[-1], training=training))
-        features = self.fpn_cells(features, training=training)
+        return self.fpn_cells(features, training=training)
+
+    def call(self, inputs, training=False):
+        features = self.features(inputs, training=training)
         return self.class_net(features, training=training), self.box_net(features, training=training)
