@@ -159,11 +159,15 @@ def count_objects(pipeline: Pipeline, outputs: List, dataset: tf.data.Dataset, d
 
 
 def write_predictions(writer: PredictionWriter, pipeline: Pipeline, call: Callable[[], List], count: int) -> None:
-    """Run on until every one of `count` images has been written once."""
+    """Run on until each of `count` images has been written once, or nothing new has come for one round of them."""
     with writer:
-        while writer.written < count:
-            batches = call()
+        rows_without_news = 0
+        while writer.written < count and rows_without_news <= count:
+            batches, written = call(), writer.written
             if not batches:
                 raise UserError("--output-predictions needs outputs, and --synthetic true makes none: use one of them.")
             for outputs in batches:
                 writer.write(*pipeline.postprocess(outputs))
+            # One instance of several never sees the images of the others.
+            rows = sum(len(outputs[0]) for outputs in batches)
+            rows_without_news = 0 if writer.written > written else rows_without_news + rows

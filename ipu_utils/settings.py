@@ -75,7 +75,7 @@ class DataConfig(Checked):
     )
     micro_batch_size: int = option(1, whole_number(1), "images in a batch on one replica")
     dataset_prefetch_buffer: int = option(
-        0, whole_number(0), "batches that the host prepares ahead, apart from the IPU's --opt-prefetch-depth"
+        0, whole_number(0), "batches that the host prepares ahead, 0 for two; apart from the IPU's --opt-prefetch-depth"
     )
     seed: int = option(0, whole_number(0, 2**32 - 1), "seed of generated images and random weights")
 
@@ -242,7 +242,7 @@ class OutputConfig(Checked):
     """What is written and how much is said."""
 
     output_predictions: bool = option(
-        False, boolean(), "write annotated images and detections.json of the last call into --output-dir"
+        False, boolean(), "write every image once, annotated, and detections.json into --output-dir"
     )
     output_dir: Path = option(Path("./outputs"), path("FOLDER"), "folder of annotated images", "./outputs")
     debug: bool = option(False, boolean(), "log where every operation is placed")
