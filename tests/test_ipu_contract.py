@@ -104,6 +104,7 @@ MUTATIONS = {
     "no such function": ("popdist.getNumInstances()", "popdist.getInstances()"),
     "no such class": ("popdist_strategy.PopDistStrategy()", "popdist_strategy.PopDistributedStrategy()"),
     "no such method": ("config.configure_ipu_system()", "config.configure()"),
+    "no such method of a base class": ("self._strategy.scope()", "self._strategy.scopes()"),
     "no such property": ("session.run(infeed.initializer)", "session.run(infeed.initialiser)"),
     "extra argument": ("createTraceChannel(TRACE_CHANNEL)", "createTraceChannel(TRACE_CHANNEL, True)"),
     "extra keyword": ("IPUOutfeedQueue()", "IPUOutfeedQueue(outfeed_all=True)"),

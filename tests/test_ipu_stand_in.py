@@ -25,9 +25,9 @@ def configure(ipu, **attributes):
     config.configure_ipu_system()
 
 
-def run(ipu, step, element, count=1):
+def run(ipu, step, element, count=1, strategy=None):
     """One program: an infeed of `element`, `step`, an outfeed."""
-    strategy = ipu.ipu_strategy.IPUStrategy()
+    strategy = strategy or ipu.ipu_strategy.IPUStrategy()
     feed = ipu.ipu_infeed_queue.IPUOwnedIterator(dataset=tf.data.Dataset.from_tensors(element).repeat())
     outfeed = ipu.ipu_outfeed_queue.IPUOutfeedQueue()
 
@@ -194,6 +194,19 @@ def test_dequeue_stacks_what_came_since_the_last_time(ipu):
     assert outfeed.dequeue().shape == (0, 1)
 
 
+def test_popdist_strategy_does_not_wait_for_the_device(ipu):
+    from tensorflow.python.ipu.distributed import popdist_strategy
+
+    outfeed = run(ipu, lambda x: x, tf.constant([5]), count=4, strategy=popdist_strategy.PopDistStrategy())
+    assert list(outfeed) == []
+    assert outfeed.dequeue(wait_for_completion=True).shape == (4, 1)
+
+
+def on_the_host(x):
+    with tf.device("/CPU:0"):
+        return x + 1
+
+
 def strings(x):
     return tf.cast(tf.strings.length(tf.strings.as_string(x)), tf.int32)
 
@@ -209,6 +222,7 @@ def strings(x):
         (lambda x: tf.boolean_mask(x, x > 0), np.ones(2, np.float32), tf.errors.InvalidArgumentError),
         (lambda x: tf.unique(x)[0], np.ones(2, np.int32), tf.errors.InvalidArgumentError),
         (strings, np.ones(2, np.int32), tf.errors.InvalidArgumentError),
+        (on_the_host, np.ones(2, np.int32), tf.errors.InvalidArgumentError),
         (
             lambda x: tf.image.non_max_suppression_padded(x, x[:, 0], 2, pad_to_max_output_size=True)[0],
             np.ones([3, 4], np.float32),

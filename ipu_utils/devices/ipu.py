@@ -193,7 +193,9 @@ class IpuDevice:
                     f"the program is compiled and kept in {self._options.executable_cache_dir}. It was not run: "
                     "--ipu-connection-type never attaches no IPU."
                 ) from error
-            return [tuple(output.numpy() for output in outputs) for outputs in outfeed]
+            # Waits for the device, which PopDist's strategy does not do by itself, and fetches all batches at once.
+            stacked = [output.numpy() for output in outfeed.dequeue(wait_for_completion=True)]
+            return list(zip(*stacked))
 
         return call
 
@@ -291,6 +293,8 @@ def _inline(frozen: FrozenStep, arguments: Sequence[tf.Tensor]) -> Tuple[tf.Tens
     ends = {producer(name) for name in frozen.inputs}
     graph_def = tf.compat.v1.GraphDef(versions=frozen.graph_def.versions, library=frozen.graph_def.library)
     graph_def.node.extend(node for node in frozen.graph_def.node if node.name not in ends)
+    for node in graph_def.node:
+        node.device = ""  # It was traced on the host, and goes where the program goes.
     return tuple(
         tf.graph_util.import_graph_def(
             graph_def,

@@ -80,6 +80,10 @@ def _has_function(graph, name):
 def _check_op(op):
     if _attribute(op, FEED_ATTRIBUTE) is not None or _attribute(op, USER_OP_ATTRIBUTE) is not None:
         return
+    if op.device and "IPU" not in op.device and op.type != "Placeholder":
+        raise tf.errors.InvalidArgumentError(
+            None, op, f"{op.name} ({op.type}) is placed on {op.device}, not on the IPU"
+        )
     if op.type in HOST_ONLY:
         raise tf.errors.InvalidArgumentError(None, op, f"{op.name}: {op.type} has no kernel on the IPU")
     for dtype in _types(op) - HANDLES:

@@ -80,6 +80,13 @@ class State:
         self.compiled = []  # one record per compiled program
         self.engines = {}  # embedded runtime: name -> engine, for the life of the process
         self.building = None  # the embedded program that is being traced
+        self.in_flight = []  # functions that make results visible which the device has not finished yet
+
+    def synchronise(self):
+        """Wait for the device."""
+        for arrive in self.in_flight:
+            arrive()
+        self.in_flight.clear()
 
     @property
     def flags(self):

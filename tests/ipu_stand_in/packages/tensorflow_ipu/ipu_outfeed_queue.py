@@ -56,16 +56,22 @@ class IPUOutfeedQueue:
         return received.op
 
     def _receive(self, *values):
-        with self._receive_lock:
-            if self._mode is IPUOutfeedMode.LAST:
-                self._elements.clear()
-            self._elements.append([value.copy() for value in values])
+        element = [value.copy() for value in values]
+
+        def arrive():
+            with self._receive_lock:
+                if self._mode is IPUOutfeedMode.LAST:
+                    self._elements.clear()
+                self._elements.append(element)
+
+        _state.current.in_flight.append(arrive)
         return 0
 
     def dequeue(self, wait_for_completion=False):
         """Every element since the last call, stacked; or the last one."""
         if not self.enqueued:
             raise ValueError("nothing was enqueued yet")
+        _state.current.synchronise()  # as in eager mode, on the thread that enqueued
         with self._receive_lock:
             elements, self._elements = list(self._elements), collections.deque()
         if self._mode is IPUOutfeedMode.LAST:

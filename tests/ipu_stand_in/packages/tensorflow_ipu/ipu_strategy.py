@@ -19,7 +19,8 @@ class Program:
         self.name = getattr(function.python_function, "__name__", "program")
         self.jit_compile = bool(getattr(function, "_jit_compile", False))
         bound = tf.function(lambda: function.python_function(*args, **kwargs))
-        self.concrete = bound.get_concrete_function()
+        with tf.device(None):  # the caller's device does not count: the strategy places the program on the IPU
+            self.concrete = bound.get_concrete_function()
         _rules.check(self.concrete.graph)
         for tensor in list(self.concrete.inputs) + list(self.concrete.outputs):
             if tensor.dtype == tf.float64:
@@ -56,6 +57,8 @@ class Program:
 class IPUStrategyV1(tf.distribute.OneDeviceStrategy):
     """One IPU, or one replica's IPUs."""
 
+    _synchronises = True  # `run` returns when the device is done
+
     def __init__(
         self,
         ipu_device="/device:IPU:0",
@@ -73,7 +76,7 @@ class IPUStrategyV1(tf.distribute.OneDeviceStrategy):
         return _Scope(super().scope())
 
     def run(self, fn, args=(), kwargs=None, options=None):
-        """Run a tf.function as one program; returns when the device is done."""
+        """Run a tf.function as one program."""
         if tf.executing_eagerly() and not isinstance(fn, _FUNCTION):
             raise ValueError("IPUStrategyV1.run(fn, ...) does not support eager execution: make fn a tf.function")
         config.check_compilable()
@@ -82,7 +85,10 @@ class IPUStrategyV1(tf.distribute.OneDeviceStrategy):
         if key not in self._programs:
             self._programs[key] = Program(fn, args, kwargs)
         config.check_executable()
-        return self._programs[key].concrete()
+        outputs = self._programs[key].concrete()
+        if self._synchronises:
+            _state.current.synchronise()
+        return outputs
 
     def experimental_run_v2(self, *args, **kwargs):
         """Gone in the release."""

@@ -8,6 +8,8 @@ from tensorflow.python.ipu import ipu_strategy
 class PopDistStrategy(ipu_strategy.IPUStrategyV1):
     """Joins the other instances when made."""
 
+    _synchronises = False
+
     def __init__(
         self,
         ipu_device="/device:IPU:0",
