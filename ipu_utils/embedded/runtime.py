@@ -235,10 +235,12 @@ def _import(openvino: Any, executable: Executable, num_threads: Optional[int]) -
     header = executable.header
     if header.precision not in OPENVINO_TYPES:
         raise ExecutableError(f"{executable.path} computes in {header.precision}, which OpenVINO does not have.")
-    file = executable.network()
-    network = openvino.Tensor(file, shared_memory=True)
+    file, settings, core = executable.network(), properties(header.precision, num_threads), openvino.Core()
     try:
-        settings = properties(header.precision, num_threads)
-        return _Compiled(openvino.Core().import_model(network, "CPU", settings), file)
+        try:
+            network = core.import_model(openvino.Tensor(file, shared_memory=True), "CPU", settings)
+        except TypeError:  # Releases before 2026 take bytes, and copy them.
+            network = core.import_model(file.tobytes(), "CPU", settings)
+        return _Compiled(network, file)
     except RuntimeError as error:
         raise ExecutableError(f"{executable.path} cannot be loaded by OpenVINO: {error}. Compile it again.") from error
