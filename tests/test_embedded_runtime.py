@@ -16,7 +16,7 @@ from ipu_utils.config import load_config
 from ipu_utils.devices import get_device, native
 from ipu_utils.embedded import build, plan
 from ipu_utils.embedded.executable import ExecutableError, read_executable, write_executable
-from ipu_utils.embedded.host import HostWorld, wanted
+from ipu_utils.embedded.host import wanted
 from ipu_utils.embedded.runtime import EmbeddedModel, ImageDetections
 from ipu_utils.errors import UserError
 from ipu_utils.images import read_image
@@ -281,17 +281,6 @@ def test_a_precision_that_the_cpu_lacks_is_the_users_error(monkeypatch):
     monkeypatch.setattr(build, "import_openvino", lambda: OpenVino)
     with pytest.raises(UserError, match="cannot compute in float16 on this CPU, only in float32"):
         build.check_precision("float16")
-
-
-def test_the_tensorflow_engine_is_refused_with_the_way_out():
-    with pytest.raises(UserError, match=r"measure TensorFlow with ipu_inference\.py"):
-        HostWorld(run_config("--engine", "tensorflow"))
-
-
-def test_a_missing_openvino_is_the_users_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(UserError, match="pip install openvino"):
-        HostWorld(run_config())
 
 
 DETECT = """

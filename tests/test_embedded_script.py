@@ -19,7 +19,6 @@ from ipu_utils.console import run_script
 from ipu_utils.devices import detect, native
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import read_executable, write_executable
-from ipu_utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
@@ -250,14 +249,6 @@ def test_photographs_ask_for_trained_weights_although_random_ones_are_kept(run, 
     assert status == 2 and "error: " in err and "asks for trained weights" in err
 
 
-def test_an_image_that_cannot_be_read_is_told_before_compiling(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ipu_utils.embedded.host._compile", None)
-    (tmp_path / "bad.jpg").write_text("no image")
-    arguments = ["--dataset-type", "single-image", "--image-path", tmp_path / "bad.jpg"]
-    status, _, err = run(*MODEL, *FEW, *arguments)
-    assert status == 2 and "bad.jpg" in err
-
-
 def test_nothing_is_left_of_an_executable_that_is_not_to_be_kept(run, compiled, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     found = read_executable(compiled / NAME)
@@ -269,18 +260,6 @@ def test_nothing_is_left_of_an_executable_that_is_not_to_be_kept(run, compiled, 
     monkeypatch.setattr("ipu_utils.embedded.host._compile", compile_again)
     assert run(*MODEL, *FEW)[0] == 0
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_gpu_is_sent_to_the_other_script():
-    with pytest.raises(UserError, match=r"A GPU runs ipu_inference\.py"):
-        script.choose_device("gpu")
-
-
-def test_auto_takes_an_ipu_and_else_the_cpu(monkeypatch):
-    monkeypatch.setitem(detect.PROBES, "ipu", lambda: detect.Availability("ipu", True, "there"))
-    assert script.choose_device("auto") == "ipu"
-    monkeypatch.setitem(detect.PROBES, "ipu", lambda: detect.Availability("ipu", False, "not there"))
-    assert script.choose_device("auto") == "cpu"
 
 
 START = """
