@@ -143,17 +143,19 @@ def test_bfloat16_is_refused_with_what_works(open_ipu):
 
 def test_engine_options_join_those_of_the_environment(open_ipu, tmp_path):
     os.environ["POPLAR_ENGINE_OPTIONS"] = '{"opt.maxCompilationThreads": "4", "streamCallbacks.numWorkerThreads": "2"}'
-    open_ipu("--profile-dir", str(tmp_path), "--skip-execution-report", "--opt-internal-exchange-target", "cycles")
+    folder = tmp_path / "new" / "profile"
+    open_ipu("--profile-dir", str(folder), "--skip-execution-report", "--opt-internal-exchange-target", "cycles")
     assert json.loads(os.environ["POPLAR_ENGINE_OPTIONS"]) == {
         "opt.maxCompilationThreads": "4",
         "streamCallbacks.numWorkerThreads": "2",  # ours is only a default
         "streamCallbacks.multiThreadMode": "collaborative",
         "streamCallbacks.maxLookahead": "unlimited",
         "autoReport.all": "true",
-        "autoReport.directory": str(tmp_path),
+        "autoReport.directory": str(folder),
         "debug.instrument": "false",
         "opt.internalExchangeOptimisationTarget": "cycles",
     }
+    assert folder.is_dir()
 
 
 def test_a_clash_with_the_environment_is_a_warning(open_ipu, caplog):

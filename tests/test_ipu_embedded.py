@@ -59,6 +59,12 @@ def test_with_io_tiles_the_time_out_suits_the_requests(open_ipu, tmp_path, reque
     assert [engine.timeout_us for engine in state().engines.values()] == [timeout_us]
 
 
+@pytest.mark.parametrize("connection, configured", [("always", False), ("on_demand", True)])
+def test_the_engine_finds_the_ipu_free(open_ipu, tmp_path, connection, configured):
+    compiled(open_ipu("--ipu-connection-type", connection, script="embedded"), tmp_path / "a.poplar_exec")
+    assert (state().configuration is not None) == configured
+
+
 def test_two_executables_in_one_process_are_two_engines(open_ipu, tmp_path):
     device, batch = open_ipu(script="embedded"), [tensor.numpy() for tensor in next(iter(images()))]
     one = compiled(device, tmp_path / "a.poplar_exec")
@@ -100,6 +106,11 @@ def test_a_failed_compilation_leaves_nothing_behind(open_ipu, tmp_path):
     with pytest.raises(tf.errors.InvalidArgumentError):
         device.compile_executable(lambda i, s, n: (i + i, s, n), images().element_spec, tmp_path / "a.poplar_exec", 10)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_synthetic_requests_are_refused(open_ipu):
+    with pytest.raises(UserError, match="carry their data"):
+        open_ipu("--synthetic", script="embedded")
 
 
 def test_an_executable_is_compiled_without_a_device_but_not_run(open_ipu, tmp_path):

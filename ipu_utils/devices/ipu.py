@@ -48,11 +48,13 @@ def create(config: Optional[Any] = None) -> "IpuDevice":
     ipu_config = IpuConfig() if config is None else config.ipu
     model = ModelConfig() if config is None else config.model
     embedded = None if config is None else config.embedded
-    ipu_options.check_connection(ipu_config, embedded is not None)
+    ipu_options.check_purpose(ipu_config, embedded is not None)
     variables, warnings = ipu_options.environment(ipu_config, os.environ)
     for warning in warnings:
         log.warning(warning)
     os.environ.update(variables)  # The SDK reads them once, when it is first used.
+    for folder in filter(None, (ipu_config.profile_dir, ipu_config.executable_cache_dir)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
     configure(ipu_config, model, trap_exceptions=config is not None and config.output.debug)
     return IpuDevice(ipu_config, embedded)
 
@@ -235,7 +237,7 @@ class IpuDevice:
             os.replace(file, path)
 
     def start(self, path: Path, signature: Signature) -> "Executable":
-        """Start the executable in `path`, which was compiled for `signature`, on an IPU.
+        """Start the executable in `path`, which was compiled for `signature`, on an IPU. Compile before, not after.
 
         Raises:
           UserError: the connection type is `never`.
@@ -245,6 +247,9 @@ class IpuDevice:
                 f"{path} is compiled, and --ipu-connection-type never attaches no IPU to run it: use on_demand, or add "
                 "--compile-only."
             )
+        if self._options.ipu_connection_type == "always":
+            # The engine attaches by itself; it would wait for the IPU that the configuration holds.
+            ipu.config.reset_ipu_configuration()
         embedded = self._embedded or EmbeddedConfig()
         timeout = ipu_options.embedded_timeout_us(embedded.requests_in_flight, embedded.arrival_rate)
         return Executable(path, signature, timeout)

@@ -118,12 +118,16 @@ def environment(ipu: IpuConfig, environ: Mapping[str, str]) -> Tuple[Dict[str, s
     return variables, engine.warnings
 
 
-def check_connection(ipu: IpuConfig, embedded: bool) -> None:
-    """Refuse to compile without a device and without a place that keeps the result.
+def check_purpose(ipu: IpuConfig, embedded: bool) -> None:
+    """Refuse options with which the script cannot do what it is for.
 
     Raises:
-      UserError: --ipu-connection-type never, on the way to a measurement.
+      UserError: compiling without a device and without a place that keeps the result; requests that carry no data.
     """
+    if ipu.synthetic and embedded:
+        raise UserError(
+            "--synthetic: requests to an embedded executable carry their data. Use it with ipu_inference.py."
+        )
     if ipu.ipu_connection_type == "never" and not embedded and ipu.executable_cache_dir is None:
         raise UserError(
             "--ipu-connection-type never compiles without an IPU, so nothing can be measured: add "
