@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def prepare(model_name: str, precisions: List[str], folder: Path) -> None:
     network = build_network(hparams, activation=tf.nn.swish)
     network.set_weights(model.network.get_weights())
 
-    def step(images: tf.Tensor) -> Tuple[tf.Tensor, ...]:
+    def step(images):
         class_outputs, box_outputs = network(images, training=False)
         return (*class_outputs, *box_outputs)
 

@@ -140,6 +140,28 @@ def test_detections_equal_those_of_tensorflow(path, reference, tmp_path, number,
     np.testing.assert_allclose(boxes, wanted.boxes, atol=1e-2)  # pixels of photographs 300 to 600 pixels high
 
 
+@pytest.mark.slow
+def test_the_published_size_equals_tensorflow_too(tmp_path):
+    config = load_config(["--random-weights"], "embedded", choose_device=lambda requested: "cpu")
+    reference, header = Reference(config), wanted(config)
+    write_executable(tmp_path / "d0.effdet", header, build.compile_network(reference.pipeline.heads, header))
+    model = EmbeddedModel.load(tmp_path / "d0.effdet")
+    worker, found = model.worker(), 0
+    for photograph in photographs():
+        fitted = fit_image(photograph, header.image_size)
+        heads = reference.heads(fitted.image)
+        worker.load(fitted.image, fitted.scale_to_original)
+        worker.run()
+        for ours, theirs in zip(worker.class_outputs + worker.box_outputs, heads):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * np.std(theirs))
+        exact = reference.detect(heads, fitted.scale_to_original, header.nms_configs, header.nms_mode)
+        ours = model.detect(photograph)
+        assert ours.classes.tolist() == exact.classes.tolist()
+        np.testing.assert_allclose(ours.boxes, exact.boxes, atol=1e-2)
+        found += len(exact.boxes)
+    assert found > 20  # else there is nothing to compare
+
+
 def test_boxes_are_in_the_pixels_of_the_image_that_was_given(path, reference, tmp_path):
     nms = {**reference.hparams.nms_configs.as_dict(), "score_thresh": None}
     model = EmbeddedModel.load(rewritten(path, tmp_path, nms_configs=nms))

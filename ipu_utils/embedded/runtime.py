@@ -26,6 +26,8 @@ from tf2.nms_settings import nms_settings
 # The names of types in OpenVINO.
 OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 ALIGNMENT = 64  # bytes: a vector, and a line of the cache
+# Class outputs that one thread of post-processing reads. Starting a second one costs as long as reading this much.
+BYTES_A_THREAD = 32 << 20
 
 
 class ImageDetections(NamedTuple):
@@ -143,23 +145,9 @@ class EmbeddedModel:
         openvino = import_openvino()
         header = executable.header
         self.header, self.path = header, executable.path
-        threads = num_threads or detect.usable_cores()
         _check_machine(executable, openvino)
         self._compiled = _import(openvino, executable, num_threads)
-        anchors = Anchors(**header.anchors, image_size=header.image_size)
-        nms = nms_settings(header.nms_configs)
-        self._detector = Detector(
-            anchors.boxes,
-            _level_anchors(anchors),
-            header.num_classes,
-            header.image_size,
-            nms.iou_thresh,
-            nms.score_thresh,
-            nms.sigma,
-            nms.max_output_size,
-            header.nms_mode,
-            threads,
-        )
+        self._detector = make_detector(header, num_threads)
         self._worker = self.worker()
 
     @classmethod
@@ -200,15 +188,34 @@ class EmbeddedModel:
             raise ValueError(f"image must be uint8 [H, W, 3], got {list(image.shape)}: convert it to RGB.")
         self._worker.load(fitted.image, fitted.scale_to_original)
         self._worker.run()
-        found = self._worker.detections()
-        length = found.lengths[0]
-        return ImageDetections(found.boxes[0, :length], found.scores[0, :length], found.classes[0, :length])
+        return first_image(self._worker.detections())
 
 
-def _level_anchors(anchors: Anchors) -> List[int]:
-    """How many anchors each level has, finest first."""
-    sizes = anchors.feat_sizes[anchors.min_level : anchors.max_level + 1]
-    return [size["height"] * size["width"] * anchors.get_anchors_per_location() for size in sizes]
+def first_image(found: Detections) -> ImageDetections:
+    """The detections of the first image of a batch, without the unused rows."""
+    length = found.lengths[0]
+    return ImageDetections(found.boxes[0, :length], found.scores[0, :length], found.classes[0, :length])
+
+
+def make_detector(header: Header, num_threads: Optional[int] = None) -> Detector:
+    """Return the post-processing that a header describes."""
+    anchors = Anchors(**header.anchors, image_size=header.image_size)
+    levels = anchors.feat_sizes[anchors.min_level : anchors.max_level + 1]
+    nms = nms_settings(header.nms_configs)
+    item = 2 if header.output_type in ("bfloat16", "float16") else 4
+    work = header.batch_size * len(anchors.boxes) * header.num_classes * item // BYTES_A_THREAD
+    return Detector(
+        anchors.boxes,
+        [level["height"] * level["width"] * anchors.get_anchors_per_location() for level in levels],
+        header.num_classes,
+        header.image_size,
+        nms.iou_thresh,
+        nms.score_thresh,
+        nms.sigma,
+        nms.max_output_size,
+        header.nms_mode,
+        max(1, min(work, num_threads or detect.usable_cores())),
+    )
 
 
 def machine_differences(header: Header, engine: str) -> List[str]:
