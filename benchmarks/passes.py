@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What each graph pass is worth in OpenVINO: latency after each of them, and four ways to normalise images.
+
+    python benchmarks/passes.py --model-name efficientdet-d0
+
+Variants take turns, a few requests at a time, in one process; uint8 image in place to outputs in memory. `cpu ms` is
+the processor time of all threads: it still tells variants apart on a machine that is busy with other things.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+import hparams_config
+import utils
+from ipu_utils.config import NmsConfig
+from ipu_utils.devices import get_device
+from ipu_utils.devices.detect import cpu_name, usable_cores
+from ipu_utils.embedded.build import PASSES
+from ipu_utils.embedded.runtime import import_openvino, properties
+from ipu_utils.graph.freeze import FrozenStep, freeze
+from ipu_utils.keras2 import tf
+from ipu_utils.latency import percentile
+from ipu_utils.model import build_network
+from ipu_utils.pipeline import Pipeline
+
+STEM_FILTERS = 32
+
+
+def network_variants(model_name: str) -> Dict[str, FrozenStep]:
+    """The network as it is frozen, then with one pass more each."""
+    hparams = hparams_config.get_inference_config(model_name)
+    device = get_device("cpu")
+    network = build_network(hparams, activation=device.swish)
+    heads = Pipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device).heads
+    height, width = utils.parse_image_size(hparams.image_size)
+    signature = [tf.TensorSpec((1, height, width, 3), tf.uint8)]
+    frozen = freeze(lambda images: [output for level in heads(images) for output in level], signature)
+    variants = {"frozen": frozen}
+    for rewrite in PASSES:
+        frozen = rewrite(frozen)
+        variants[f"+ {rewrite.__name__}"] = frozen
+    return variants
+
+
+def stem_variants(model_name: str) -> Dict[str, FrozenStep]:
+    """Normalisation, the first convolution, and a 1x1 convolution behind it, for the layouts of the network."""
+    hparams = hparams_config.get_inference_config(model_name)
+    height, width = utils.parse_image_size(hparams.image_size)
+    mean, stddev = (np.ones(3) * values for values in (hparams.mean_rgb, hparams.stddev_rgb))
+    random = np.random.RandomState(0)
+    kernel = random.normal(0, 0.3, (3, 3, 3, STEM_FILTERS)).astype(np.float32)
+    project = random.normal(0, 0.1, (1, 1, STEM_FILTERS, 16)).astype(np.float32)
+    folded = (kernel / stddev.reshape(1, 1, 3, 1)).astype(np.float32)
+    bias = -np.sum(folded * mean.reshape(1, 1, 3, 1), (0, 1, 2)).astype(np.float32)
+
+    def stem(images, kernel, bias, padding="SAME"):
+        features = tf.nn.bias_add(tf.nn.conv2d(images, kernel, 2, padding), bias)
+        return (tf.nn.conv2d(features * tf.sigmoid(features), project, 1, "SAME"),)
+
+    def rows(images):
+        return tf.cast(tf.reshape(images, [1, height, width * 3]), tf.float32)
+
+    def image(values, height=height, width=width):
+        return tf.reshape(values, [1, height, width, 3])
+
+    def padded(images):
+        right = tf.constant(np.tile(mean, height).reshape(1, height, 3), tf.float32)
+        below = tf.constant(np.tile(mean, width + 1).reshape(1, 1, -1), tf.float32)
+        return image(tf.concat([tf.concat([rows(images), right], 2), below], 1), height + 1, width + 1)
+
+    scale, shift = (np.tile(values, width).astype(np.float32) for values in (1 / stddev, -mean / stddev))
+    nothing = np.zeros_like(bias)
+    steps: Dict[str, Callable] = {
+        "by pixel": lambda images: stem((tf.cast(images, tf.float32) - mean) / stddev, kernel, nothing),
+        "by row (normalise_rows)": lambda images: stem(image(rows(images) * scale + shift), kernel, nothing),
+        "folded, border wrong": lambda images: stem(image(rows(images)), folded, bias),
+        "folded, padded by the mean": lambda images: stem(padded(images), folded, bias, "VALID"),
+    }
+    signature = [tf.TensorSpec((1, height, width, 3), tf.uint8)]
+    return {name: freeze(step, signature) for name, step in steps.items()}
+
+
+def requests_of(variants: Dict[str, FrozenStep], precision: str, threads: int) -> Dict[str, Any]:
+    """One request a variant, with its input in place."""
+    openvino = import_openvino()
+    requests = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, frozen in variants.items():
+            path = os.path.join(folder, "network.pb")
+            Path(path).write_bytes(frozen.graph_def.SerializeToString())
+            model = openvino.Core().read_model(path)
+            compiled = openvino.Core().compile_model(model, "CPU", properties(precision, threads))
+            requests[name] = compiled.create_infer_request()
+            place = requests[name].get_input_tensor().data
+            place[:] = np.random.RandomState(0).randint(0, 256, place.shape)
+    return requests
+
+
+def compare(title: str, requests: Dict[str, Any], rounds: int, each: int) -> None:
+    """Let the variants take turns and print a table."""
+    wall: Dict[str, List[float]] = {name: [] for name in requests}
+    processor: Dict[str, List[float]] = {name: [] for name in requests}
+    for _ in range(rounds):
+        for name, request in requests.items():
+            request.infer()
+            for _ in range(each):
+                start, start_cpu = time.perf_counter(), time.process_time()
+                request.infer()
+                wall[name].append(1e3 * (time.perf_counter() - start))
+                processor[name].append(1e3 * (time.process_time() - start_cpu))
+    print(f"\n{title}\n{'variant':28} {'p50 ms':>8} {'p10 ms':>8} {'cpu ms p10':>11}")
+    for name, values in wall.items():
+        cpu = percentile(processor[name], 10)
+        print(f"{name:28} {percentile(values, 50):8.2f} {percentile(values, 10):8.2f} {cpu:11.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model-name", default="efficientdet-d0")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
+    parser.add_argument("--rounds", type=int, default=20, help="default 20")
+    parser.add_argument("--requests", type=int, default=5, help="requests a variant and round (default 5)")
+    options = parser.parse_args()
+    print(f"{cpu_name()}, {options.threads} threads, {options.precision}")
+    for title, make in (("network", network_variants), ("stem", stem_variants)):
+        requests = requests_of(make(options.model_name), options.precision, options.threads)
+        compare(f"{options.model_name}, {title}", requests, options.rounds, options.requests)
+
+
+if __name__ == "__main__":
+    main()
