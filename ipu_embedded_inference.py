@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Optional, Sequence
 
-from ipu_utils.config import RunConfig, load_config
+from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes
 from ipu_utils.devices import detect
-from ipu_utils.embedded import report
+from ipu_utils.embedded import plan, report
 from ipu_utils.embedded.contract import open_world
 from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
 from ipu_utils.errors import UserError
@@ -38,6 +38,8 @@ def run(config: RunConfig, folder: Path) -> None:
     """Open, measure and report one executable: the report on standard output, all else on standard error."""
     embedded, benchmark = config.embedded, config.benchmark
     check_ends(config)
+    if config.ipu.profile_dir is not None:
+        write_app_json(config, plan.hparams_of(config), config.ipu.profile_dir)
     world = open_world(config)
     opened = world.executable(folder)
     print(report.describe_weights(opened.header), flush=True)

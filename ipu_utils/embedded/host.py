@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from ipu_utils.config import NmsConfig, Precision, RunConfig
 from ipu_utils.devices import detect
@@ -23,12 +23,12 @@ class HostProgram:
 
     post_processing = "libdetect, right behind the network"
 
-    def __init__(self, opened: Opened, num_threads: int):
+    def __init__(self, opened: Opened, num_threads: Optional[int]):
         start = time.perf_counter()
         self._model = EmbeddedModel.load(opened.path, num_threads)
         self.load_seconds = time.perf_counter() - start
         self.header = opened.header
-        self.device = f"cpu ({detect.cpu_name()}, {num_threads} threads), {opened.header.engine}"
+        self.device = f"cpu ({detect.cpu_name()}, {self._model.num_threads} threads), {opened.header.engine}"
 
     def workers(self, count: int) -> List[Worker]:
         """One for every request in flight."""
@@ -41,11 +41,6 @@ class HostProgram:
 def default_precision() -> str:
     """Type name of the precision that suits this CPU: bfloat16 is the default only with matrix units for it."""
     return "bfloat16" if "amx_bf16" in detect.cpu_flags() else "float32"
-
-
-def num_threads(config: RunConfig) -> int:
-    """Threads of the network and of post-processing."""
-    return config.device.num_threads or detect.usable_cores()
 
 
 def wanted(config: RunConfig) -> Header:
@@ -91,7 +86,7 @@ class HostWorld:
         return Opened(path, header, time.perf_counter() - start, "compiled")
 
     def start(self, opened: Opened) -> HostProgram:
-        return HostProgram(opened, num_threads(self._config))
+        return HostProgram(opened, self._config.device.num_threads)
 
 
 def _compile(config: RunConfig, header: Header, path: Path) -> Header:
@@ -111,5 +106,5 @@ def _compile(config: RunConfig, header: Header, path: Path) -> Header:
     model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
     pipeline = Pipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
     header = plan.with_weights(header, model.weights, model.random)
-    write_executable(path, header, compile_network(pipeline.heads, header, num_threads(config)))
+    write_executable(path, header, compile_network(pipeline.heads, header, config.device.num_threads))
     return header

@@ -67,13 +67,13 @@ def engine_name(openvino: Any) -> str:
 def properties(precision: str, num_threads: Optional[int]) -> Dict[str, Any]:
     """What OpenVINO is told on compiling and on loading, so that both agree.
 
-    The precision is never left to OpenVINO, which takes bfloat16 by itself where a CPU can compute it.
+    The precision is never left to OpenVINO, which takes bfloat16 by itself where a CPU can compute it. The number of
+    threads is, unless the user says it: it knows which logical processors share a core and which cores a socket.
     """
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision],
-        "INFERENCE_NUM_THREADS": num_threads or detect.usable_cores(),
-    }
+    chosen = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision]}
+    if num_threads is not None:
+        chosen["INFERENCE_NUM_THREADS"] = num_threads
+    return chosen
 
 
 def output_names(header: Header) -> Tuple[List[str], List[str]]:
@@ -139,6 +139,7 @@ class EmbeddedModel:
     Attributes:
       header: everything that the file says about the model: see `ipu_utils.embedded.executable.Header`.
       path: the file.
+      num_threads: threads that the network runs on.
     """
 
     def __init__(self, executable: Executable, num_threads: Optional[int] = None):
@@ -147,7 +148,8 @@ class EmbeddedModel:
         self.header, self.path = header, executable.path
         _check_machine(executable, openvino)
         self._compiled = _import(openvino, executable, num_threads)
-        self._detector = make_detector(header, num_threads)
+        self.num_threads = self._compiled.network.get_property("INFERENCE_NUM_THREADS")
+        self._detector = make_detector(header, self.num_threads)
         self._worker = self.worker()
 
     @classmethod
@@ -156,7 +158,7 @@ class EmbeddedModel:
 
         Args:
           path: a file that `ipu_embedded_inference.py --exec-output-dir` wrote.
-          num_threads: threads of the network; None: the cores that this process may use.
+          num_threads: threads of the network; None: what OpenVINO finds best, one a core of one socket.
 
         Raises:
           ExecutableError: the file is damaged, or was compiled by another version of OpenVINO or for another CPU.
