@@ -4,11 +4,13 @@
 
     python benchmarks/engines.py --model-name efficientdet-d0 --micro-batch-size 1
 
-Measured span: uint8 images in memory to the network's outputs in host memory, float32, generated data, no NMS.
+Each engine has a process of its own, because threads are set once a process. Measured span: uint8 images in memory to
+the network's outputs in host memory, float32, generated data, calibrated random weights, no NMS.
 """
 
 import argparse
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,30 +19,47 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import hparams_config
 import utils
+from ipu_utils import calibration
 from ipu_utils.config import DataConfig, NmsConfig
 from ipu_utils.dataset import open_dataset
+from ipu_utils.devices import detect
 from ipu_utils.devices.host import HostDevice
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.keras2 import tf
 from ipu_utils.model import build_network
 from ipu_utils.pipeline import Pipeline
 
-
-class Plain(HostDevice):
-    """The model as a tf.function, which is what AutoML's own code gives."""
-
-    def optimise(self, step, signature):
-        return tf.function(step)
+PLAIN, FROZEN, OURS = "plain tf.function", "frozen", "ours: frozen, folded, batches side by side"
+ENGINES = (PLAIN, FROZEN, OURS)
 
 
-class Frozen(HostDevice):
-    """Variables made constants, nothing else."""
+def compiled(engine: str, model_name: str, batch_size: int, batches: int):
+    """Return (a call that runs `batches` batches, the name of the device)."""
+    hparams = hparams_config.get_inference_config(model_name)
+    # Everything but our engine gets TensorFlow's own choice of threads and the published activation.
+    device = HostDevice("cpu") if engine == OURS else None
+    network = build_network(hparams, activation=device.swish if device else None)
+    # Not as initialised: TensorFlow drops biases of zero, and with them work that trained weights cause.
+    calibration.randomise(network, hparams, hparams.image_size)
+    images = open_dataset(DataConfig(micro_batch_size=batch_size), utils.parse_image_size(hparams.image_size), batches)
+    pipeline = Pipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device)
+    if device:
+        return device.compile(pipeline.step, images.dataset, batches)
+    spec = images.dataset.element_spec
+    function = tf.function(pipeline.step) if engine == PLAIN else as_function(freeze(pipeline.step, spec))
+    feed = iter(images.dataset)
+    return lambda: [[output.numpy() for output in function(*next(feed))] for _ in range(batches)]
 
-    def optimise(self, step, signature):
-        return as_function(freeze(step, signature))
 
-
-ENGINES = {"plain tf.function": Plain, "frozen": Frozen, "ours (frozen, folded, in flight)": HostDevice}
+def serve(engine: str, options: argparse.Namespace) -> None:
+    """Run a round for every line on standard input and answer with its seconds."""
+    call = compiled(engine, options.model_name, options.micro_batch_size, options.batches)
+    call()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        call()
+        print(time.perf_counter() - start, flush=True)
 
 
 def main() -> None:
@@ -48,38 +67,38 @@ def main() -> None:
     parser.add_argument("--model-name", default="efficientdet-d0")
     parser.add_argument("--micro-batch-size", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7, help="rounds in which every engine runs once (default 7)")
-    parser.add_argument("--batches", type=int, default=10, help="batches an engine runs in a round (default 10)")
+    parser.add_argument("--batches", type=int, default=12, help="batches an engine runs in a round (default 12)")
+    parser.add_argument("--child", choices=ENGINES, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.child:
+        serve(options.child, options)
+        return
 
-    hparams = hparams_config.get_inference_config(options.model_name)
-    data = DataConfig(micro_batch_size=options.micro_batch_size)
-    calls = {}
-    for name, engine in ENGINES.items():
-        device = engine("cpu")
-        # The plain model keeps the published activation; ours is the device's.
-        network = build_network(hparams, activation=device.swish if engine is HostDevice else None)
-        pipeline = Pipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device)
-        images = open_dataset(data, utils.parse_image_size(hparams.image_size), options.batches)
-        calls[name] = device.compile(pipeline.step, images.dataset, options.batches)
-    for call in calls.values():
-        call()
-    seconds = {name: [] for name in calls}
-    for _ in range(options.rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-
+    children = {}
+    for engine in ENGINES:
+        command = [sys.executable, __file__, *sys.argv[1:], "--child", engine]
+        children[engine] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # One after the other, so that none builds while another warms up.
+        if children[engine].stdout.readline().strip() != "ready":
+            sys.exit(f"{engine} did not start")
     images = options.batches * options.micro_batch_size
-    print(
-        f"{options.model_name}, batch {options.micro_batch_size}, float32, {device.name}, TensorFlow {tf.__version__}"
-    )
+    rates = {engine: [] for engine in ENGINES}
+    for _ in range(options.rounds):
+        for engine, child in children.items():
+            child.stdin.write("go\n")
+            child.stdin.flush()
+            rates[engine].append(images / float(child.stdout.readline()))
+    for child in children.values():
+        child.stdin.close()
+        child.wait()
+
+    where = f"{detect.cpu_name()}, {detect.usable_cores()} cores, TensorFlow {tf.__version__}"
+    print(f"{options.model_name}, float32, batch {options.micro_batch_size}, {where}")
     print(f"images/s, median (min to max) of {options.rounds} interleaved rounds of {images} images; network only")
-    base = statistics.median(images / s for s in seconds["plain tf.function"])
-    for name, times in seconds.items():
-        rates = sorted(images / s for s in times)
-        middle = statistics.median(rates)
-        print(f"{name:34} {middle:7.2f} ({rates[0]:.2f} to {rates[-1]:.2f})  {middle / base:.2f} x")
+    base = statistics.median(rates[PLAIN])
+    for engine, values in rates.items():
+        middle = statistics.median(values)
+        print(f"{engine:44} {middle:7.2f} ({min(values):.2f} to {max(values):.2f})  {middle / base:.2f} x")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.keras2 import tf
 
-BATCHES_IN_FLIGHT = 2  # of one call; measured by benchmarks/engines.py
+MOST_STREAMS = 8  # batches computed side by side; each holds its activations in memory
 
 
 class HostDevice:
@@ -26,17 +26,19 @@ class HostDevice:
         self.kind = kind
         self.engine = f"TensorFlow {tf.__version__}, frozen graph with batch norm folded"
         threads = num_threads or detect.usable_cores()
+        # Whole batches side by side use cores better than one batch split over them: `benchmarks/engines.py`.
+        streams = min(threads, MOST_STREAMS)
+        self._in_flight = streams + 1
         try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-            # One inter-op thread less costs 5 to 9 percent: branches of the BiFPN run beside each other.
-            tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
+            tf.config.threading.set_intra_op_parallelism_threads(threads // streams)
+            # Not one alone: branches of the BiFPN run beside each other.
+            tf.config.threading.set_inter_op_parallelism_threads(max(2, streams))
         except RuntimeError as error:
             # A program that used TensorFlow before gets here; what it set stays, unless it asks for something else.
             if num_threads is not None:
                 raise UserError(
                     f"{num_threads} threads must be set before TensorFlow runs anything: {error}"
                 ) from error
-            threads = tf.config.threading.get_intra_op_parallelism_threads() or threads
         if kind == "gpu":
             names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in _gpus()]
             self.name = f"gpu ({names[0]})"
@@ -101,13 +103,13 @@ class HostDevice:
             with self._placement():
                 return tuple(output.numpy() for output in function(*inputs))
 
-        pool = ThreadPoolExecutor(BATCHES_IN_FLIGHT, thread_name_prefix="batch")
+        pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="batch")
 
         def call() -> List[Tuple[np.ndarray, ...]]:
-            # One batch leaves threads idle wherever its graph is narrow; a second one fills these gaps.
+            # One batch more than there are streams fills the gaps where a graph is narrow.
             results, pending = [], collections.deque()
             for _ in range(batches):
-                if len(pending) == BATCHES_IN_FLIGHT:
+                if len(pending) == self._in_flight:
                     results.append(pending.popleft().result())
                 pending.append(pool.submit(run, *next(feed)))
             results.extend(future.result() for future in pending)
