@@ -5,18 +5,19 @@ Weights as initialised for training make a useless detector: activations shrink 
 one, scores above the threshold. Here, deterministic by seed,
 
 1. weights are drawn so that the network is nearly linear: activations work around one, where they have a slope, and
-   residual branches have half the gain. An untrained network with batch norm is otherwise chaotic; a rounding error, let
-   alone another image, changes its outputs beyond recognition;
-2. the statistics of every batch norm are taken from a forward pass over noise and images with the statistics of photographs;
-3. box regressions get a small spread, so that the boxes of neighbouring anchors overlap as those of a detector do;
-4. the class head looks along directions in which the features of one kind of image vary from cell to cell, half of its
-   outputs for noise and half for photographs, and not along those that tell the levels, the borders or the two kinds
-   apart. Its biases are set so that the wanted number of anchors scores above the threshold.
+   residual branches have half the gain. An untrained network with batch norm is otherwise chaotic; a rounding error,
+   let alone another image, changes its outputs beyond recognition;
+2. the statistics of every batch norm are taken from a forward pass over two kinds of images, noise and images with the
+   statistics of photographs;
+3. the anchors of a cell are made to agree on a box, so that boxes overlap as those of a detector do;
+4. the class head looks along directions in which the features of one kind of image vary from cell to cell, half of the
+   classes for noise and half for photographs, and not along those that tell the levels or the borders apart. Its biases
+   are set so that the wanted number of anchors scores above the threshold.
 """
 
 import zlib
 from dataclasses import dataclass
-from typing import Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -29,6 +30,8 @@ GAIN, SHIFT = 0.5, 1.0  # of a batch norm in front of an activation; see 1.
 TOP_SCORE = 0.95  # of the best anchor in the calibration images
 BOX_SPREAD = 0.25  # standard deviation of the box regressions, in units of an anchor's side
 SHARED = 0.98  # of the variance of an output, how much the anchors of one cell have in common
+RARE = 0.998  # quantile of the cells at which all classes are made alike
+POOL = 8  # of so many random directions one is taken
 AWAY_FROM_NOISE = 3.0  # by how many standard deviations the half for photographs lowers the logits of noise
 ROUNDING = 0.02  # error of a feature that must not matter: far above bfloat16's on features around one
 NOISE, PHOTO = 0, 1  # the two kinds of images, and the halves of the class head that look at them
@@ -52,8 +55,8 @@ def noise_image(height: int, width: int, seed: int) -> np.ndarray:
 def photo_image(height: int, width: int, seed: int) -> np.ndarray:
     """Return uint8 [height, width, 3] with the statistics of a photograph: things of all sizes in front of each other.
 
-    Source: the dead leaves model; Lee, Mumford and Huang, Occlusion models for natural images (IJCV 41, 2001). The number
-    of things of a size falls with its third power.
+    Source: the dead leaves model; Lee, Mumford and Huang, Occlusion models for natural images (IJCV 41, 2001). The
+    number of things of a size falls with its third power.
     """
     rng = np.random.RandomState(seed)
     image = np.broadcast_to(rng.uniform(0, 255, 3), (height, width, 3)).copy()
@@ -91,46 +94,53 @@ def randomise(
         model.build((None, *size, 3))
     rng = np.random.RandomState(zlib.crc32(b"calibration") ^ seed & 0xFFFFFFFF)
     _draw_weights(model, seed)
-    small = _calibration_size(size, config.max_level)
-    images = _Images(config, rng.randint(2**31), small, count=2 if max(small) < 512 else 1)
-    _calibrate_batch_norm(model, np.concatenate([images.of(NOISE), images.of(PHOTO)]))
-    features = [model.features(images.of(kind)) for kind in (NOISE, PHOTO)]
+    # Four cells across the coarsest level are enough for its statistics; with the largest models more take minutes.
+    images = _Images(config, rng, _within(size, 256, 4 * 2**config.max_level), pixels=512**2)
+    _calibrate_batch_norm(model, np.concatenate([images.all(NOISE), images.all(PHOTO)]))
+    images = _Images(config, rng, _within(size, 256, 1024), pixels=2 * 512**2)
+    features = [_join([model.features(batch) for batch in images.batches(kind)]) for kind in (NOISE, PHOTO)]
     _calibrate_boxes(model, config, features)
     head = _ClassHead(model, config)
     head.choose_directions([model.class_net.hidden(maps) for maps in features], rng)
-    # Small images have few anchors, whose number above a threshold varies more.
-    images = _Images(config, rng.randint(2**31), size, count=int(np.clip(4 * 512**2 // (size[0] * size[1]), 2, 8)))
-    maxima = [head.maxima(images, kind) for kind in (NOISE, PHOTO)]
-    return head.choose_biases(maxima, candidates, images.count, seed)
+    # Small images have few anchors, whose number above a threshold varies more from image to image.
+    at_least = 3 if size[0] * size[1] <= 1024**2 else 2
+    noise = _Images(config, rng, size, pixels=4 * 512**2, at_least=at_least)
+    photos = _Images(config, rng, size, pixels=2 * 512**2)
+    maxima = head.maxima(noise.batches(NOISE)), head.maxima(photos.batches(PHOTO))
+    return head.choose_biases(maxima, (noise.count, photos.count), candidates, seed)
 
 
-def _calibration_size(size: Tuple[int, int], max_level: int) -> Tuple[int, int]:
-    """Return a size at which statistics are taken: the model's own within limits.
+def _join(batches: Sequence[Sequence[tf.Tensor]]) -> List[tf.Tensor]:
+    return [tf.concat(levels, 0) for levels in zip(*batches)]
 
-    Smaller, the coarsest maps would have too few cells for statistics; larger, the largest models would take minutes.
-    """
-    least, most = 256, 4 * 2**max_level
+
+def _within(size: Tuple[int, int], least: int, most: int) -> Tuple[int, int]:
     return tuple(int(np.clip(side, least, most)) for side in size)
 
 
 class _Images:
-    """Normalised images of both kinds, float32 [count, height, width, 3] each."""
+    """Normalised images of either kind, float32, as many as have `pixels` together, from `at_least` to eight."""
 
-    def __init__(self, config: Config, seed: int, size: Tuple[int, int], count: int):
-        self._config, self._seed, self._size, self.count = config, seed, size, count
+    def __init__(
+        self, config: Config, rng: np.random.RandomState, size: Tuple[int, int], pixels: int, at_least: int = 1
+    ):
+        self._config, self._size = config, size
+        area = size[0] * size[1]
+        self._step = max(1, 512**2 // area)  # images in a batch: memory is bounded by a quarter of a million pixels
+        self.count = int(np.clip(pixels // area, at_least, 8))
+        self._seeds = rng.randint(2**31, size=self.count)
 
-    def of(self, kind: int) -> np.ndarray:
-        return np.stack([self.one(kind, i) for i in range(self.count)])
+    def all(self, kind: int) -> np.ndarray:
+        """Return [count, height, width, 3]."""
+        return np.concatenate(list(self.batches(kind)))
 
     def batches(self, kind: int) -> Iterator[np.ndarray]:
-        """Yield the same in batches of at most a quarter of a million pixels, or of one image."""
-        step = max(1, 512**2 // (self._size[0] * self._size[1]))
-        for first in range(0, self.count, step):
-            yield np.stack([self.one(kind, i) for i in range(first, min(first + step, self.count))])
+        """Yield the same in batches."""
+        for first in range(0, self.count, self._step):
+            yield np.stack([self._one(kind, seed) for seed in self._seeds[first : first + self._step]])
 
-    def one(self, kind: int, number: int) -> np.ndarray:
-        make, seed = (noise_image, photo_image)[kind], (self._seed + number) % 2**32
-        image = make(*self._size, seed).astype(np.float32)
+    def _one(self, kind: int, seed: int) -> np.ndarray:
+        image = (noise_image, photo_image)[kind](*self._size, seed).astype(np.float32)
         if self._config.scale_range:
             return image / np.float32(127.5) - 1
         mean, deviation = np.float32(self._config.mean_rgb), np.float32(self._config.stddev_rgb)
@@ -218,11 +228,8 @@ def _log_sides(config: Config) -> np.ndarray:
 
 
 def _last_kernel(convolution: tf.keras.layers.Layer) -> tf.Variable:
-    return (
-        getattr(convolution, "pointwise_kernel", None)
-        if hasattr(convolution, "pointwise_kernel")
-        else convolution.kernel
-    )
+    """Return the kernel [height, width, in, out] that makes the outputs, be the convolution separable or not."""
+    return convolution.pointwise_kernel if hasattr(convolution, "pointwise_kernel") else convolution.kernel
 
 
 class _ClassHead:
@@ -239,7 +246,9 @@ class _ClassHead:
         return (classes if self._classes > 1 else anchors) % 2
 
     def choose_directions(self, hidden: Sequence[Sequence[tf.Tensor]], rng: np.random.RandomState):
-        """Set kernel and bias so that logits have mean 0 and, in the kind of image they look at, variance 1.
+        """Set kernel and bias so that all outputs of a half are as likely to give a large logit.
+
+        In the kind of image that an output looks at its logits have variance 1, and 0 at the rare end.
 
         Args:
           hidden: for each kind a list over levels of what the last convolution gets, [N, H_l, W_l, filters].
@@ -247,79 +256,107 @@ class _ClassHead:
         kernel = _last_kernel(self._predictor)
         depthwise = getattr(self._predictor, "depthwise_kernel", None)
         if depthwise is not None:
-            maps = [[tf.nn.depthwise_conv2d(m, depthwise, [1, 1, 1, 1], "SAME") for m in levels] for levels in hidden]
-        else:
-            maps = hidden
-        maps = [[m.numpy().astype(np.float64) for m in levels] for levels in maps]
+            hidden = [[tf.nn.depthwise_conv2d(m, depthwise, [1, 1, 1, 1], "SAME") for m in maps] for maps in hidden]
+        maps = [[m.numpy().astype(np.float64) for m in levels] for levels in hidden]
         values = np.zeros((self._anchors, self._classes, kernel.shape[-2]))
+        biases = np.zeros((self._anchors, self._classes))
+        samples = [_sample(levels) for levels in maps]
         for kind, (basis, offset) in enumerate(_views(maps)):
-            shared = rng.standard_normal((1, self._classes, basis.shape[1]))
-            own = rng.standard_normal((self._anchors, self._classes, basis.shape[1]))
-            mixed = (np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own) / np.sqrt(basis.shape[1])
-            values = np.where((self._kinds() == kind)[..., None], mixed @ basis.T + offset, values)
-        values = values.reshape(-1, kernel.shape[-2]).T  # [filters, anchors * classes]
-        means = [m.reshape(-1, m.shape[-1]).mean(0) for levels in maps for m in levels[:1]]
+            outputs = self._kinds() == kind
+            shared = rng.standard_normal((POOL * self._classes, basis.shape[1])) / np.sqrt(basis.shape[1])
+            if kind == PHOTO:
+                shared = shared[_quietest(shared @ basis.T + offset, samples[PHOTO], samples[NOISE])]
+            shared = shared[: self._classes]
+            own = rng.standard_normal((self._anchors, self._classes, basis.shape[1])) / np.sqrt(basis.shape[1])
+            mixed = np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own
+            directions = (mixed @ basis.T + offset)[outputs]  # [outputs of this half, filters]
+            logits = samples[kind] @ directions.T
+            deviations = np.maximum(logits.std(0), 1e-6)
+            values[outputs] = directions / deviations[:, None]
+            biases[outputs] = -np.quantile(logits, RARE, axis=0) / deviations
         full = np.zeros(kernel.shape, np.float32)
-        full[tuple(side // 2 for side in kernel.shape[:2])] = values
+        full[tuple(side // 2 for side in kernel.shape[:2])] = values.reshape(-1, kernel.shape[-2]).T
         kernel.assign(full)
-        self._predictor.bias.assign((-np.mean(means, 0) @ values).astype(np.float32))
+        self._predictor.bias.assign(biases.reshape(-1).astype(np.float32))
 
-    def maxima(self, images: _Images, kind: int) -> np.ndarray:
-        """Return the largest logit of every anchor among the outputs of either half, [2, images * N]."""
+    def maxima(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """Return the largest logit of every anchor of all images among the outputs of either half, [2, N]."""
         found, kinds = [], self._kinds()
-        for batch in images.batches(kind):
-            features = self._model.features(batch)
-            for feature in self._model.class_net.hidden(features):
+        for images in batches:
+            for feature in self._model.class_net.hidden(self._model.features(images)):
                 logits = self._predictor(feature).numpy().reshape(-1, self._anchors, self._classes)
                 halves = [np.where(kinds == half, logits, -np.inf).max(-1) for half in (NOISE, PHOTO)]
                 found.append(np.stack(halves).reshape(2, -1))
         return np.concatenate(found, axis=1)
 
-    def choose_biases(self, maxima: Sequence[np.ndarray], candidates: int, images: int, seed: int) -> CalibrationReport:
+    def choose_biases(
+        self, maxima: Sequence[np.ndarray], images: Tuple[int, int], candidates: int, seed: int
+    ) -> CalibrationReport:
         """Scale and shift the logits of both halves to the wanted number of candidates.
 
         Args:
           maxima: for each kind of image what `maxima` returned.
-          images: how many images of a kind that were.
+          images: how many images of each kind that were.
         """
         # Beyond these a threshold has no useful logit; the report counts with the true one.
-        level = _logit(np.clip(self._threshold, 1e-3, 0.99))
+        level = _logit(float(np.clip(self._threshold, 1e-3, 0.99)))
         scales, shifts = np.ones(2), np.zeros(2)
-        for half in (PHOTO, NOISE):
-            logits = maxima[half][half]
-            wanted = min(candidates * images, maxima[half].shape[1] // 2)
-            if half == NOISE:  # What the other half finds in noise counts as well.
-                others = maxima[NOISE][PHOTO] * scales[PHOTO] + shifts[PHOTO] > level
-                logits, wanted = logits[~others], max(0, wanted - np.count_nonzero(others))
-            logits = np.sort(logits[np.isfinite(logits)])[::-1]
-            if not len(logits):
-                continue
-            edge = _edge(logits, wanted)
-            if half == PHOTO:  # It may find a sixth of what is wanted in noise, not more.
-                edge = max(edge, _edge(np.sort(maxima[NOISE][PHOTO])[::-1], wanted // 6))
-            span = max(logits[0] - edge, 0.1)
-            scales[half] = max(_logit(TOP_SCORE) - level, 0.1) / span
+
+        def fit(half, logits, edge):
+            scales[half] = max(_logit(TOP_SCORE) - level, 0.1) / max(logits.max() - edge, 0.1)
             shifts[half] = level - scales[half] * edge
+
+        wanted = [min(candidates * count, logits.shape[1] // 2) for count, logits in zip(images, maxima)]
+        if np.isfinite(maxima[PHOTO][PHOTO]).all():
+            # As many as wanted if what it finds in noise stays small, down to a third of that if not.
+            here, there = maxima[PHOTO][PHOTO], maxima[NOISE][PHOTO]
+            most, least = _edge(here, wanted[PHOTO]), _edge(here, wanted[PHOTO] // 3)
+            edge = np.clip(_edge(there, wanted[NOISE] // 6), most, least)
+            fit(PHOTO, here, max(edge, _edge(there, wanted[NOISE] // 4)))
+        others = maxima[NOISE][PHOTO] * scales[PHOTO] + shifts[PHOTO] > level
+        rest = maxima[NOISE][NOISE][~others]
+        fit(NOISE, rest, _edge(rest, wanted[NOISE] - np.count_nonzero(others)))
+
         kernel, bias = _last_kernel(self._predictor), self._predictor.bias
         scale, shift = (values[self._kinds()].reshape(-1).astype(np.float32) for values in (scales, shifts))
         kernel.assign(kernel * scale)
         bias.assign(bias * scale + shift)
-        with np.errstate(divide="ignore"):
-            exact = _logit(self._threshold)
-        counts = [
-            np.count_nonzero((kind * scales[:, None] + shifts[:, None]).max(0) > exact) / images for kind in maxima
+        exact = _logit(self._threshold)
+        means = [
+            float(np.count_nonzero((logits * scales[:, None] + shifts[:, None]).max(0) > exact) / count)
+            for logits, count in zip(maxima, images)
         ]
-        return CalibrationReport(counts[NOISE], counts[PHOTO], self._threshold, seed)
+        return CalibrationReport(means[NOISE], means[PHOTO], self._threshold, seed)
 
 
-def _edge(descending: np.ndarray, wanted: int) -> float:
-    """Return a value that `wanted` of the sorted values exceed."""
-    wanted = min(wanted, len(descending) - 1)
+def _edge(values: np.ndarray, wanted: int) -> float:
+    """Return a number that `wanted` of the values exceed; of none, one just above the largest."""
+    descending = np.sort(values)[::-1]
+    wanted = min(max(wanted, 0), len(descending) - 1)
     return float((descending[wanted - 1] + descending[wanted]) / 2 if wanted else descending[0] + 1e-3)
 
 
 def _logit(probability: float) -> float:
+    if not 0 < probability < 1:
+        return -np.inf if probability <= 0 else np.inf
     return float(np.log(probability) - np.log1p(-probability))
+
+
+def _sample(levels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return at most some eight thousand of the cells, [K, C]."""
+    cells = np.concatenate([_inner(level) for level in levels])
+    return cells[:: 1 + len(cells) // 8192]
+
+
+def _quietest(directions: np.ndarray, cells: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the order of the directions by how far the rare end of the other kind lies below that of their own.
+
+    Args:
+      directions: [D, C]. cells, others: [K, C], of the kind that the directions are for and of the other one.
+    """
+    logits = cells @ directions.T
+    margin = np.quantile(logits, RARE, axis=0) - np.quantile(others @ directions.T, RARE, axis=0)
+    return np.argsort(-margin / np.maximum(logits.std(0), 1e-6), kind="stable")
 
 
 class _View(NamedTuple):
