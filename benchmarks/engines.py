@@ -36,9 +36,9 @@ ENGINES = (PLAIN, FROZEN, OURS)
 def compiled(engine: str, model_name: str, batch_size: int, batches: int):
     """Return (a call that runs `batches` batches, the name of the device)."""
     hparams = hparams_config.get_inference_config(model_name)
-    # Everything but our engine gets TensorFlow's own choice of threads and the published activation.
+    # Everything but our engine gets TensorFlow's own choice of threads and the activation that AutoML's code calls.
     device = HostDevice("cpu") if engine == OURS else None
-    network = build_network(hparams, activation=device.swish if device else None)
+    network = build_network(hparams, activation=device.swish if device else tf.nn.swish)
     # Not as initialised: TensorFlow drops biases of zero, and with them work that trained weights cause.
     calibration.randomise(network, hparams, hparams.image_size)
     images = open_dataset(DataConfig(micro_batch_size=batch_size), utils.parse_image_size(hparams.image_size), batches)
