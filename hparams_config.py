@@ -365,13 +365,16 @@ def get_efficientdet_config(model_name: str = "efficientdet-d1") -> Config:
 get_detection_config = get_efficientdet_config  # automl's other name for it.
 
 
-def get_inference_config(model_name: str, hparams: str = "", image_size: Optional[ImageSize] = None) -> Config:
+def get_inference_config(
+    model_name: str, hparams: str = "", image_size: Optional[ImageSize] = None, settings: Optional[Dict] = None
+) -> Config:
     """Return the configuration that the benchmark runs.
 
     Args:
       model_name: a published model.
       hparams: changes, as `Config.override` takes them; they win over the settings for inference.
       image_size: any notation of `utils.parse_image_size`; None keeps the model's own, or that of `hparams`.
+      settings: what other options imply; wins over the settings for inference, and `hparams` over it.
 
     Raises:
       ConfigError: the name, the changes or the size are wrong.
@@ -379,6 +382,7 @@ def get_inference_config(model_name: str, hparams: str = "", image_size: Optiona
     config = get_efficientdet_config(model_name)
     config.is_training_bn = False
     config.override({"nms_configs": {"method": "hard", "score_thresh": 0.4, "max_output_size": 100}})
+    config.override(settings or {})
     config.override(hparams)
     config.image_size = parse_image_size(config.image_size if image_size is None else image_size)
     return config

@@ -17,7 +17,6 @@ from ipu_utils.results import Samples, format_report, measure
 def run(config: RunConfig) -> None:
     """Build, measure and report one configuration: the report on standard output, all else on standard error."""
     # What follows needs TensorFlow, which takes longer to import than a mistyped option to be told.
-    import hparams_config
     import utils
     from ipu_utils import summary
     from ipu_utils.dataset import open_dataset
@@ -26,9 +25,10 @@ def run(config: RunConfig) -> None:
     from ipu_utils.model import prepare
     from ipu_utils.pipeline import Pipeline, count_objects, images_as, timed_call, write_predictions
     from ipu_utils.predictions import open_writer
+    from ipu_utils.run_hparams import hparams_of
 
     tf.debugging.set_log_device_placement(config.output.debug)
-    hparams = hparams_config.get_inference_config(config.model.model_name, config.model.hparams, config.data.image_size)
+    hparams = hparams_of(config.model, config.data.image_size)
     start = time.perf_counter()
     device = get_device(config.device.device, config)
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.

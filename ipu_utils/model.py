@@ -10,6 +10,7 @@ from ipu_utils.config import RunConfig
 from ipu_utils.devices import Device
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
+from ipu_utils.run_hparams import input_remark
 from tf2.efficientdet_keras import EfficientDetNet
 
 
@@ -80,7 +81,8 @@ def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
         asked = "" if config.model.random_weights else f" (no checkpoint in {path})"
         text = f"random, seed {config.data.seed}, calibrated to {report.candidates_mean:.0f} candidates an image{asked}"
     else:
-        text = str(weights.load_weights(network, path, use_ema=not config.model.no_ema))
+        report = weights.load_weights(network, path, use_ema=not config.model.no_ema)
+        text = f"{report}{input_remark(config.model, hparams)}"
     policy = device.dtype_policy(precision)
     if policy != "float32" or device.kind == "ipu":
         # Checkpoints and calibration are float32; the values are rounded to the network's own type once, here.

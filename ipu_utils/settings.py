@@ -93,7 +93,7 @@ class ModelConfig(Checked):
         "efficientdet-d0", words(*MODEL_NAMES, metavar="NAME"), "network to run: " + ", ".join(MODEL_NAMES)
     )
     model_dir: Optional[Path] = option(
-        None, path("FOLDER"), "folder of the checkpoint; naming one makes a missing checkpoint an error",
+        None, path("PATH"), "checkpoint: folder, prefix or file, .h5, .tar.gz or .tgz; must be there when named",
         "tmp/<model-name>",
     )  # fmt: skip
     hparams: str = option(

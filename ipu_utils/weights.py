@@ -6,22 +6,20 @@ Three forms are read: TensorFlow 1 checkpoints, keyed by variable names, as publ
 """
 
 import contextlib
+import os
 import re
-import tarfile
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from ipu_utils.archives import ARCHIVES, unpack
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
+from ipu_utils.weights_guess import AVERAGE, VALUE, Misfit, guess
 
-AVERAGE = "/ExponentialMovingAverage"
-VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-ARCHIVES = (".tar.gz", ".tgz")
 PUBLISHED = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
 
 # Ends of the names that belong to a network; anything else in a checkpoint is an optimiser's or a counter.
@@ -76,7 +74,7 @@ def find_checkpoint(path: Union[str, Path]) -> Optional[Path]:
     path = Path(path)
     if path.is_dir():
         return _find_in_folder(path) or _one_of(
-            path, [found for folder in sorted(path.iterdir()) if folder.is_dir() for found in [_find_in_folder(folder)]]
+            path, [_find_in_folder(folder) for folder in sorted(path.iterdir()) if folder.is_dir()]
         )
     if path.name.endswith((".index", ".meta")) or ".data-" in path.name:
         path = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
@@ -85,12 +83,23 @@ def find_checkpoint(path: Union[str, Path]) -> Optional[Path]:
     return path if path.is_file() and path.name.endswith((".h5", ".hdf5", ".keras", *ARCHIVES)) else None
 
 
+def _find_below(folder: Path) -> Optional[Path]:
+    """The one checkpoint at any depth of a folder."""
+    return _one_of(folder, [_find_in_folder(Path(inner)) for inner, _, _ in sorted(os.walk(str(folder)))])
+
+
 def _find_in_folder(folder: Path) -> Optional[Path]:
-    latest = tf.train.latest_checkpoint(str(folder))
-    if latest is not None:
-        return Path(latest)
-    indices = sorted(folder.glob("*.index"))
-    return _one_of(folder, [path.with_suffix("") for path in indices] or sorted(folder.glob("*.h5")))
+    # The file `checkpoint` holds a full path when TensorFlow wrote it, which in a moved or copied folder leads to
+    # nothing or to other weights: the newest one's name is what counts.
+    state = tf.train.get_checkpoint_state(str(folder))
+    if state is not None:
+        newest = folder / Path(state.model_checkpoint_path).name
+        if newest.with_name(newest.name + ".index").is_file():
+            return newest
+    # Hidden files are not checkpoints: macOS puts a "._model.index" beside each file of an archive.
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    indices = [path.with_suffix("") for path in files if path.name.endswith(".index")]
+    return _one_of(folder, indices or [path for path in files if path.name.endswith((".h5", ".hdf5"))])
 
 
 def _one_of(folder: Path, found: Sequence[Optional[Path]]) -> Optional[Path]:
@@ -105,16 +114,8 @@ def _one_of(folder: Path, found: Sequence[Optional[Path]]) -> Optional[Path]:
 def _opened(path: Path) -> Iterator[_Store]:
     if path.name.endswith(ARCHIVES):
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                with tarfile.open(path) as archive:
-                    for member in archive:
-                        if member.isfile():
-                            # By its last name alone, so that no archive reaches outside of the folder.
-                            target = Path(folder) / Path(member.name).name
-                            target.write_bytes(archive.extractfile(member).read())
-            except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-                raise UserError(f"{path} cannot be unpacked ({error}); fetch it again.") from error
-            inside = find_checkpoint(folder)
+            unpack(path, folder)
+            inside = _find_below(Path(folder))
             if inside is None:
                 raise UserError(f"{path} holds no checkpoint.")
             with _opened(inside) as store:
@@ -254,7 +255,7 @@ def _check(model: tf.keras.Model, store: _Store, keys: Sequence[str]):
         raise UserError(
             f"checkpoint {store.path} ({store.form}) does not fit {model.config.name}: of {len(keys)} variables "
             f"{len(missing)} are missing and {len(wrong)} have another shape. {'; '.join(problems[:3])}{more}. "
-            f"{_guess(model, store, keys, missing, wrong)}"
+            f"{guess(model.config, store.shapes, Misfit(keys, missing, wrong))}"
         )
 
 
@@ -267,31 +268,3 @@ def _left_over(store: _Store, keys: Sequence[str]) -> List[str]:
     rest = sorted(set(store.shapes) - known - set(keys))
     own = [key for key in rest if key.split("/")[0] in scopes and _LEAVES.search(plain(key))]
     return [key for key in own if "/head/" not in key and "/_head/" not in key]  # A backbone's classifier is not used.
-
-
-def _guess(model, store, keys, missing, wrong) -> str:
-    config = model.config
-    names = {key.split("/")[0] for key in store.shapes}
-    backbones = sorted(name for name in names if name.startswith("efficientnet-"))
-    if backbones and config.backbone_name not in backbones:
-        return f"It was saved with the backbone {backbones[0]}, not {config.backbone_name}: check the model name."
-    if len(missing) == len(keys):
-        example = sorted(key for key in store.shapes if not key.startswith("_"))[:2]
-        return (
-            f"None of its names is known (it holds {', '.join(example) or 'nothing'}): it is of another kind of model."
-        )
-    if missing and all(key.endswith(AVERAGE) for key in missing):
-        return "Its averaged copies are not complete; the raw variables may be."
-    if missing and all("/WSM" in key for key in missing):
-        return "It has no fusion weights: try --hparams fpn_weight_method=sum."
-    predict = [key for key, _ in wrong if "class-predict" in key or "class_net/classes" in key]
-    if predict and len(predict) == len(wrong) and not missing:
-        channels = next(
-            store.shapes[key][-1] for key in predict if not key.split(VALUE)[0].endswith("depthwise_kernel")
-        )
-        anchors = len(config.aspect_ratios) * config.num_scales
-        return (
-            f"Its class head has {channels} outputs where {config.num_classes} classes and {anchors} anchors need "
-            f"{config.num_classes * anchors}: set num_classes (and the anchors) with --hparams."
-        )
-    return "It was saved from a network of another size or configuration: check the model name and --hparams."

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints in the published forms, written from the formulas, for tests that load one."""
 
+import tarfile
 from pathlib import Path
 from typing import Dict, Iterable, Optional, Tuple
 
@@ -44,3 +45,10 @@ def write_tf1_checkpoint(
     )
     (folder / "checkpoint").write_text('model_checkpoint_path: "model"\nall_model_checkpoint_paths: "model"\n')
     return prefix
+
+
+def pack(archive, folder, arcname) -> Path:
+    """Write a .tar.gz of a folder under the name that it has inside, and return its path."""
+    with tarfile.open(str(archive), "w:gz") as opened:
+        opened.add(str(folder), arcname=arcname)
+    return Path(archive)

@@ -2,7 +2,7 @@
 """Checkpoints load completely and correctly, or not at all and with a reason."""
 
 import json
-import tarfile
+import shutil
 from pathlib import Path
 
 import checkpoints
@@ -103,11 +103,9 @@ def test_object_keys_are_the_published_ones(name):
 
 def test_a_checkpoint_is_found_by_folder_prefix_file_and_archive(values, tmp_path):
     prefix = checkpoints.write_tf1_checkpoint(tmp_path / "out" / "efficientdet-lite0", values)
-    with tarfile.open(tmp_path / "efficientdet-lite0.tar.gz", "w:gz") as archive:
-        archive.add(prefix.parent, arcname="efficientdet-lite0")
+    archive = checkpoints.pack(tmp_path / "efficientdet-lite0.tar.gz", prefix.parent, "efficientdet-lite0")
     for given in (prefix.parent, tmp_path / "out", prefix, f"{prefix}.index", f"{prefix}.data-00000-of-00001"):
         assert weights.find_checkpoint(given) == prefix
-    archive = tmp_path / "efficientdet-lite0.tar.gz"
     assert weights.find_checkpoint(archive) == archive
     for nothing in (tmp_path / "missing", tmp_path / "out" / "missing"):
         assert weights.find_checkpoint(nothing) is None
@@ -115,8 +113,7 @@ def test_a_checkpoint_is_found_by_folder_prefix_file_and_archive(values, tmp_pat
 
 def test_an_archive_loads(blank, values, tmp_path):
     prefix = checkpoints.write_tf1_checkpoint(tmp_path / "efficientdet-lite0", values)
-    with tarfile.open(tmp_path / "published.tgz", "w:gz") as archive:
-        archive.add(prefix.parent, arcname="efficientdet-lite0")
+    checkpoints.pack(tmp_path / "published.tgz", prefix.parent, "./out/efficientdet-lite0")
     report = weights.load_weights(blank, tmp_path / "published.tgz")
     assert report.path == str(tmp_path / "published.tgz") and report.matched == len(values)
     np.testing.assert_array_equal(blank.weights[5], values[weights.variable_names(blank)[5]])
@@ -144,6 +141,21 @@ def test_a_missing_checkpoint_shows_the_commands_that_fetch_it(blank, tmp_path, 
     assert all(command in str(error.value) for command in weights.fetch_commands("efficientdet-lite0"))
 
 
+def test_an_archive_of_two_checkpoints_is_refused(blank, tmp_path):
+    for name in ("a", "b"):
+        checkpoints.write_tf1_checkpoint(tmp_path / "both" / name, {"kernel": np.zeros(3, np.float32)})
+    with pytest.raises(UserError, match="holds 2 checkpoints"):
+        weights.load_weights(blank, checkpoints.pack(tmp_path / "both.tgz", tmp_path / "both", "both"))
+
+
+def test_a_copied_folder_does_not_lead_back_to_the_weights_it_was_copied_from(blank, values, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    checkpoints.write_tf1_checkpoint(old, {name: value + 1 for name, value in values.items()})
+    shutil.copytree(str(old), str(new))
+    (new / "checkpoint").write_text(f'model_checkpoint_path: "{old}/model"\n')
+    assert weights.find_checkpoint(new) == new / "model"
+
+
 def without(values, name):
     return {key: value for key, value in values.items() if key != name}
 
@@ -156,8 +168,14 @@ BOX_BIAS, CLASS_BIAS = "box_net/box-predict/bias", "class_net/class-predict/bias
     [
         (lambda v: without(v, BOX_BIAS), f"1 are missing and 0 have another shape. {BOX_BIAS} is missing"),
         (lambda v: {**v, BOX_BIAS: np.zeros(4, np.float32)}, f"{BOX_BIAS} has shape [4], expected [36]"),
-        (lambda v: {**v, CLASS_BIAS: np.zeros(180, np.float32)}, "180 outputs where 90 classes and 9 anchors need 810"),
-        (lambda v: {k.replace("lite0", "b0"): x for k, x in v.items()}, "saved with the backbone efficientnet-b0"),
+        (
+            lambda v: {**v, CLASS_BIAS: np.zeros(180, np.float32)},
+            "180 outputs where 90 classes and 9 anchors need 810: --hparams num_classes=20 fits",
+        ),
+        (
+            lambda v: {k.replace("lite0", "b0"): x for k, x in v.items()},
+            "It looks like efficientdet-d0: check --model-name",
+        ),
         (lambda v: {f"resnet/{k}": x for k, x in v.items()}, "another kind of model"),
         (lambda v: {**v, "fpn_cells/cell_3/fnode0/bn/gamma": np.zeros(3, np.float32)}, "belongs to no layer"),
         (lambda v: {**v, BOX_BIAS: np.full(36, np.nan, np.float32)}, f"{BOX_BIAS} holds values that are not finite"),

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any, List, Optional, Tuple
 
 import hparams_config
+from ipu_utils import run_hparams
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences
@@ -28,7 +29,7 @@ COMPILED_IN = ("hparams", "model_dir", "no_ema", "random_weights", "random_candi
 
 def hparams_of(config: RunConfig) -> hparams_config.Config:
     """The model configuration of a run."""
-    return hparams_config.get_inference_config(config.model.model_name, config.model.hparams, config.data.image_size)
+    return run_hparams.hparams_of(config.model, config.data.image_size)
 
 
 def plan(

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model configuration of a run: the published one, and what the run's other options imply. No TensorFlow.
+
+AdvProp checkpoints have the variables of all others but were trained on inputs in [-1, 1] instead of ImageNet's mean
+and deviation. Nothing in the file tells; the published folder is called `advprop`, so that is what is looked for.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import hparams_config
+from ipu_utils.settings import ModelConfig
+
+ADVPROP = {"mean_rgb": 127.5, "stddev_rgb": 127.5}  # 0..255 -> -1..1
+
+
+def is_advprop(model: ModelConfig) -> bool:
+    """Does --model-dir say that its weights are AdvProp's: by its name, or that of one of the two folders above it?"""
+    if model.random_weights or model.model_dir is None:
+        return False
+    return any("advprop" in part.lower() for part in Path(model.model_dir).absolute().parts[-3:])
+
+
+def hparams_of(model: ModelConfig, image_size: Optional[Tuple[int, int]] = None) -> hparams_config.Config:
+    """Return the configuration that a run builds its network from; --hparams wins over what is guessed here.
+
+    Args:
+      model: model_name, hparams, and where the weights come from.
+      image_size: (height, width) in pixels, None for the model's own.
+
+    Raises:
+      ConfigError: the name, the changes or the size are wrong.
+    """
+    settings: Dict[str, Any] = {}
+    if is_advprop(model):
+        settings.update(ADVPROP)
+    return hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)
+
+
+def input_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:
+    """What the report adds to weights that are AdvProp's, else nothing."""
+    if not is_advprop(model):
+        return ""
+    if all(hparams[key] == value for key, value in ADVPROP.items()):
+        return "; AdvProp by its path: inputs scaled to [-1, 1]"
+    return "; AdvProp by its path, but --hparams set other inputs than [-1, 1]"

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run's options make of the published model configuration."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ipu_automl_io import preprocess_normalize_image
+from ipu_utils.keras2 import tf
+from ipu_utils.run_hparams import hparams_of, input_remark, is_advprop
+from ipu_utils.settings import ModelConfig
+
+
+@pytest.mark.parametrize(
+    "path, expected",
+    [
+        ("weights/advprop/efficientdet-d0", True),
+        ("weights/advprop/efficientdet-d0.tar.gz", True),
+        ("weights/AdvProp/efficientdet-d0/model.index", True),
+        ("efficientdet-d0-advprop", True),
+        ("weights/coco2/efficientdet-d0", False),
+        ("advprop/of/last/year/efficientdet-d0", False),
+    ],
+)
+def test_advprop_weights_are_known_by_the_folders_that_hold_them(path, expected):
+    assert is_advprop(ModelConfig(model_dir=Path("/data") / path)) is expected
+    assert not is_advprop(ModelConfig(model_dir=Path("/data") / path, random_weights=True))
+
+
+def test_a_relative_folder_inside_an_advprop_one_is_known_and_the_default_folder_is_not(tmp_path, monkeypatch):
+    (tmp_path / "advprop").mkdir()
+    monkeypatch.chdir(tmp_path / "advprop")
+    assert is_advprop(ModelConfig(model_dir=Path("efficientdet-d0")))
+    assert not is_advprop(ModelConfig())
+
+
+def test_advprop_inputs_are_scaled_to_minus_one_to_one():
+    config = hparams_of(ModelConfig(model_dir=Path("advprop/efficientdet-d0")))
+    pixels = tf.constant([[[[0, 51, 255]]]], tf.uint8)
+    scaled = preprocess_normalize_image(pixels, tf.float32, config.mean_rgb, config.stddev_rgb)
+    np.testing.assert_allclose(np.ravel(scaled), [-1, -0.6, 1], atol=1e-6)
+    assert "inputs scaled to [-1, 1]" in input_remark(ModelConfig(model_dir=Path("advprop/efficientdet-d0")), config)
+
+
+def test_hparams_win_over_what_the_path_says_and_the_report_tells():
+    model = ModelConfig(model_dir=Path("advprop/d0"), hparams="mean_rgb=0.0,stddev_rgb=255.0")
+    config = hparams_of(model)
+    assert (config.mean_rgb, config.stddev_rgb) == (0, 255)
+    assert "--hparams set other inputs" in input_remark(model, config)
+
+
+def test_other_weights_keep_the_published_inputs_and_say_nothing():
+    model = ModelConfig(model_dir=Path("coco2/d0"))
+    assert hparams_of(model).mean_rgb == [0.485 * 255, 0.456 * 255, 0.406 * 255]
+    assert input_remark(model, hparams_of(model)) == ""
