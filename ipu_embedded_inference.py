@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
-from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes
+from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes, status_of
 from ipu_utils.devices import detect
 from ipu_utils.embedded import plan, report
 from ipu_utils.embedded.contract import open_world
@@ -21,6 +21,7 @@ from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, 
 from ipu_utils.errors import UserError
 from ipu_utils.latency import format_latencies, keeps_up, measure_requests, poisson_arrivals, samples_of
 from ipu_utils.predictions import open_writer
+from ipu_utils.summary import describe_skipped
 
 # TensorFlow is imported where something has to be compiled, and by the IPU: a start from a file does without it.
 
@@ -34,8 +35,12 @@ def choose_device(requested: str) -> str:
     return detect.choose_device(requested)
 
 
-def run(config: RunConfig, folder: Path) -> None:
-    """Open, measure and report one executable: the report on standard output, all else on standard error."""
+def run(config: RunConfig, folder: Path) -> int:
+    """Open, measure and report one executable: the report on standard output, all else on standard error.
+
+    Returns:
+      The exit status.
+    """
     embedded, benchmark = config.embedded, config.benchmark
     check_ends(config)
     if config.ipu.profile_dir is not None:
@@ -45,7 +50,7 @@ def run(config: RunConfig, folder: Path) -> None:
     print(report.describe_weights(opened.header), flush=True)
     if embedded.compile_only:
         print(f"executable: {opened.path} ({opened.origin})")
-        return
+        return 0
     span, first = span_of(config), open_inputs(config, opened.header, requests=1)
     with contextlib.closing(world.start(opened)) as program:
         workers = program.workers(embedded.requests_in_flight)
@@ -77,15 +82,17 @@ def run(config: RunConfig, folder: Path) -> None:
     last = report.describe_random(opened.header)
     if last is not None:
         print(last)
+    print(describe_skipped(inputs.source.skipped), end="")
+    return status_of(inputs.source.skipped, config.data.skip_bad_images)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Optional[Sequence[str]] = None) -> int:
     config = load_config(argv, script="embedded", choose_device=choose_device)
     setup_logging(config.output.log_level)
     show_notes(config.notes)
     kept = config.embedded.exec_output_dir
     with contextlib.ExitStack() as stack:
-        run(config, kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-"))))
+        return run(config, kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-"))))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,17 @@ import sys
 import time
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
-from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes
+from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes, status_of
 from ipu_utils.errors import ConfigError
 from ipu_utils.results import Samples, format_report, measure
 
 
-def run(config: RunConfig) -> None:
-    """Build, measure and report one configuration: the report on standard output, all else on standard error."""
+def run(config: RunConfig) -> int:
+    """Build, measure and report one configuration: the report on standard output, all else on standard error.
+
+    Returns:
+      The exit status.
+    """
     # What follows needs TensorFlow, which takes longer to import than a mistyped option to be told.
     import utils
     from ipu_utils import summary
@@ -53,7 +57,7 @@ def run(config: RunConfig) -> None:
             timing = measure(timed, calls, config.benchmark.warmup, on_call=bar.update, span=device.span)
         objects = count_objects(pipeline, timing.outputs[-1], dataset, device)
         if writer is not None:
-            write_predictions(writer, pipeline, call, batches.count)
+            write_predictions(writer, pipeline, call, batches)
 
     samples = Samples(timing.seconds, config.benchmark.benchmark_repeats, config.data.micro_batch_size)
     print(format_report(samples))
@@ -61,9 +65,11 @@ def run(config: RunConfig) -> None:
     print(summary.describe_start(prepared - start, compiled - prepared, timing.warmup_seconds))
     if model.random:
         print(f"weights:   {model.weights}: the speed is real, the detections mean nothing")
+    print(summary.describe_skipped(batches.source.skipped), end="")
+    return status_of(batches.source.skipped, config.data.skip_bad_images)
 
 
-def main(argv=None) -> None:
+def main(argv=None) -> int:
     config = load_config(argv)
     if config.device.engine == "openvino":
         raise ConfigError(
@@ -71,7 +77,7 @@ def main(argv=None) -> None:
         )
     setup_logging(config.output.log_level)
     show_notes(config.notes)
-    run(config)
+    return run(config)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@
 import logging
 import os
 import sys
-from typing import Callable, Iterable
+from typing import Callable, Collection, Iterable, Optional
 
 from ipu_utils.errors import UserError
 
 LEVELS = {"fatal": logging.CRITICAL}  # the other words are the logging module's own
 EXIT_USER_ERROR = 2
+EXIT_BAD_IMAGES = 3  # the run is complete, but for files that could not be read
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -32,10 +33,19 @@ def progress_bar(total: int, label: str):
     return tqdm(total=total, desc=label, disable=None, leave=False, file=sys.stderr)
 
 
-def run_script(main: Callable[[], None]) -> int:
-    """Run a script's main function and return its exit status; what the user can mend is one line, not a traceback."""
+def status_of(skipped: Collection[str], accepted: bool) -> int:
+    """Exit status of a run that is complete but for `skipped` files, which the user may have accepted beforehand."""
+    return EXIT_BAD_IMAGES if skipped and not accepted else 0
+
+
+def run_script(main: Callable[[], Optional[int]]) -> int:
+    """Run a script's main function and return its exit status; what the user can mend is one line, not a traceback.
+
+    Args:
+      main: returns the status, or None for 0.
+    """
     try:
-        main()
+        status = main()
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -47,4 +57,4 @@ def run_script(main: Callable[[], None]) -> int:
         # Whoever read our output has stopped (`| head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
+    return status or 0

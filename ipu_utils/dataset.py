@@ -72,14 +72,18 @@ class ImageBatches:
     Attributes:
       dataset: tf.data of (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]); static shapes, fixed order.
       source: the images by id, for names and originals.
-      count: number of distinct images; their ids are 0 .. count - 1.
+      count: number of distinct images; falls when one of them turns out to be damaged and is skipped.
       batch_size: B, images per batch.
     """
 
     def __init__(self, source: ImageSource, batch_size: int):
-        self.source, self.count, self.batch_size = source, source.count, batch_size
+        self.source, self.batch_size = source, batch_size
         self.dataset = None  # Set by `open_dataset`: the dataset's functions refer to this object.
         self._failure = None
+
+    @property
+    def count(self) -> int:
+        return self.source.readable
 
     def name(self, image_id: int) -> str:
         """See `ImageSource.name`."""
@@ -91,7 +95,7 @@ class ImageBatches:
 
     @contextlib.contextmanager
     def user_errors(self) -> Iterator[None]:
-        """Turn the TensorFlow error that a damaged file causes in the pipeline into a UserError that names the file.
+        """Turn the TensorFlow error that unreadable images cause in the pipeline into the UserError that tells why.
 
         Wrap in it whatever reads the dataset: `with batches.user_errors(): call()`.
         """
@@ -102,17 +106,24 @@ class ImageBatches:
                 raise
             raise self._failure from None
 
-    def load(self, image_id: int) -> Tuple[np.ndarray, np.float32, bytes]:
-        """Make a row for the pipeline's threads; an error is kept for `user_errors`, its text returned (else b"")."""
+    def load(self, image_id: int) -> Tuple[np.ndarray, np.float32, int, bytes]:
+        """Make a row for the pipeline's threads: image, scale, id and problem.
+
+        The id is `PADDING_ID` for an image that is skipped. An error is kept for `user_errors`, its text is the
+        problem (else b"").
+        """
         try:
-            return (*self.source.fitted(image_id), b"")
+            fitted = self.source.try_fitted(image_id)
         except Exception as error:
             self._failure = error
-            return (*self.source.fitted(PADDING_ID), str(error).encode())
+            return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), str(error).encode())
+        if fitted is None:
+            return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), b"")
+        return (*fitted, image_id, b"")
 
-    def load_nothing(self) -> Tuple[np.ndarray, np.float32, bytes]:
+    def load_nothing(self) -> Tuple[np.ndarray, np.float32, int, bytes]:
         """What `load` returns when the program ends."""
-        return (*self.source.fitted(PADDING_ID), b"The program is ending.")
+        return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), b"The program is ending.")
 
 
 def open_dataset(data: DataConfig, image_size: Tuple[int, int], batches: Optional[int] = None) -> ImageBatches:
@@ -130,7 +141,7 @@ def open_dataset(data: DataConfig, image_size: Tuple[int, int], batches: Optiona
       With None it ends after one pass, whose last batch is filled up with padding rows.
 
     Raises:
-      UserError: no image, a path of the wrong kind, or a file that is not a readable image.
+      UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
     """
     batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
     source = open_source(data, image_size, batch_size * _pool_batches(image_size, batch_size, batches))
@@ -163,18 +174,23 @@ def _preloaded(opened: ImageBatches, *, endless: bool) -> tf.data.Dataset:
 
 
 def _streamed(opened: ImageBatches, *, endless: bool) -> tf.data.Dataset:
-    """Decode and resize on all cores while the device works, in the order of the files."""
-    padding = 0 if endless else -opened.count % opened.batch_size
-    order = np.concatenate([np.arange(opened.count), np.full(padding, PADDING_ID)]).astype(np.int32)
+    """Decode and resize on all cores while the device works, in the order of the files; unreadable ones left out."""
 
     def load(image_id):
-        image, scale, problem = tf.numpy_function(function, [image_id], [tf.uint8, tf.float32, tf.string])
+        types = [tf.uint8, tf.float32, tf.int32, tf.string]
+        image, scale, row_id, problem = tf.numpy_function(function, [image_id], types)
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(problem, ""), [problem])]):
-            return tf.ensure_shape(image, (*opened.source.image_size, 3)), tf.ensure_shape(scale, ()), image_id
+            return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(scale, ()), tf.ensure_shape(row_id, ())
 
-    function = PipelineFunction(opened.load, at_exit=opened.load_nothing)
-    dataset = tf.data.Dataset.from_tensor_slices(order)
+    size, function = opened.source.image_size, PipelineFunction(opened.load, at_exit=opened.load_nothing)
+    dataset = tf.data.Dataset.range(opened.source.count, output_type=tf.int32)
     if endless:
         dataset = dataset.repeat()
     dataset = dataset.map(load, num_parallel_calls=usable_cores(), deterministic=True)
+    # Skipped images leave no gap: every row that the device computes is an image.
+    dataset = dataset.filter(lambda image, scale, row_id: row_id != PADDING_ID)
+    if not endless:
+        image, scale = opened.source.fitted(PADDING_ID)
+        padding = tf.data.Dataset.from_tensors((image, scale, np.int32(PADDING_ID))).repeat(opened.batch_size - 1)
+        dataset = dataset.concatenate(padding)  # What of it does not fill the last batch is dropped.
     return dataset.batch(opened.batch_size, drop_remainder=True)

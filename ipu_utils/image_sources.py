@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where images come from: noise, one file, or a folder, addressed by id. No TensorFlow, for the deployment runtime.
 
-Ids run from 0 to count - 1 in a fixed order. `name` and `original` serve reports and annotated pictures, and `fitted`
-serves the network.
+Ids run from 0 to count - 1 in a fixed order. `name` and `original` serve reports and annotated pictures, `fitted` and
+`try_fitted` serve the network. Of a folder, files that cannot be read are left out and remembered in `skipped`.
 """
 
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ipu_utils.images import check_image, list_images, read_image
+from ipu_utils.errors import UserError
+from ipu_utils.images import check_image, list_images, read_image, upright_size
 from ipu_utils.resize import FittedImage, fit_image
 from ipu_utils.settings import DataConfig
 
@@ -18,11 +19,23 @@ PADDING_ID = -1  # the id of a row that holds no image
 
 
 class ImageSource:
-    """Images by id. Subclasses say what they are called and how to make them."""
+    """Images by id. Subclasses say what they are called and how to make them.
+
+    Attributes:
+      count: number of ids. image_size: (height, width) of the network's input.
+      skipped: why files are left out, by name; grows while a run comes across damaged ones.
+    """
 
     def __init__(self, count: int, image_size: Tuple[int, int]):
         """Take the number of images and the size, (height, width), of the network's input."""
         self.count, self.image_size = count, tuple(image_size)
+        self.skipped: Dict[str, str] = {}
+        self._damaged: Dict[int, str] = {}
+
+    @property
+    def readable(self) -> int:
+        """Number of images of which nothing bad is known yet."""
+        return self.count - len(self._damaged)
 
     def name(self, image_id: int) -> str:
         """Name of an image in reports: the path below the image folder, the file's name, or `generated-0000`."""
@@ -41,6 +54,27 @@ class ImageSource:
         if image_id == PADDING_ID:
             return FittedImage(np.zeros((*self.image_size, 3), np.uint8), np.float32(1))
         return fit_image(self.original(image_id), self.image_size)
+
+    def try_fitted(self, image_id: int) -> Optional[FittedImage]:
+        """As `fitted`, but None for an image that cannot be read, which is then in `skipped`. Threads may share it.
+
+        Raises:
+          UserError: no image of the source is left.
+        """
+        try:
+            return self.fitted(image_id)
+        except UserError as error:
+            self._damaged[image_id] = self.skipped[self.name(image_id)] = str(error)
+            if self.readable == 0:
+                raise UserError(f"none of {self.count} images can be read; the last one: {error}") from error
+            return None
+
+    def size(self, image_id: int) -> Tuple[int, int]:
+        """(height, width) of `original`, without decoding it."""
+        return self._size(self._checked(image_id))
+
+    def _size(self, image_id: int) -> Tuple[int, int]:
+        return self.image_size
 
     def _checked(self, image_id: int) -> int:
         if not 0 <= image_id < self.count:
@@ -68,17 +102,38 @@ class NoiseImages(ImageSource):
 class ImageFiles(ImageSource):
     """Image files; names are paths below `root`. Headers are checked at once, pixels when they are asked for."""
 
-    def __init__(self, paths: List[Path], root: Path, image_size: Tuple[int, int]):
-        super().__init__(len(paths), image_size)
+    def __init__(self, paths: Sequence[Path], root: Path, image_size: Tuple[int, int], skip_bad: bool = False):
+        """Check the files.
+
+        Args:
+          paths: in the order of their ids. root: a folder above all of them.
+          image_size: (height, width) of the network's input in pixels.
+          skip_bad: leave files out that are no images, and do so without an error as long as one image is left.
+
+        Raises:
+          UserError: a file is not a readable image, or with `skip_bad` none is.
+        """
+        problems: Dict[Path, str] = {}
         for path in paths:
-            check_image(path)
-        self.paths, self.root = paths, root
+            try:
+                check_image(path)
+            except UserError as error:
+                problems[path] = str(error)
+                if not skip_bad or len(problems) == len(paths):
+                    raise
+        self.paths: List[Path] = [path for path in paths if path not in problems]
+        self.root = root
+        super().__init__(len(self.paths), image_size)
+        self.skipped.update((path.relative_to(root).as_posix(), problem) for path, problem in problems.items())
 
     def _name(self, image_id: int) -> str:
         return self.paths[image_id].relative_to(self.root).as_posix()
 
     def _original(self, image_id: int) -> np.ndarray:
         return read_image(self.paths[image_id])
+
+    def _size(self, image_id: int) -> Tuple[int, int]:
+        return upright_size(self.paths[image_id])
 
 
 def open_source(data: DataConfig, image_size: Tuple[int, int], noise_count: int) -> ImageSource:
@@ -90,11 +145,11 @@ def open_source(data: DataConfig, image_size: Tuple[int, int], noise_count: int)
       noise_count: how many different images of `generated` noise to offer.
 
     Raises:
-      UserError: no image, a path of the wrong kind, or a file that is not a readable image.
+      UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
     """
     if data.dataset_type == "generated":
         return NoiseImages(noise_count, image_size, data.seed)
     path = Path(data.image_path)
     if data.dataset_type == "image-directory":
-        return ImageFiles(list_images(path), path, image_size)
+        return ImageFiles(list_images(path), path, image_size, skip_bad=True)
     return ImageFiles([path], path.parent, image_size)

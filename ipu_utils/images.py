@@ -3,7 +3,7 @@
 
 import os
 from pathlib import Path
-from typing import List, Union
+from typing import List, Tuple, Union
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -52,6 +52,21 @@ def check_image(path: PathLike) -> None:
     """Read only the header of an image file; raise UserError when the file is no image or too large to decode."""
     with _open(path):
         pass
+
+
+def upright_size(path: PathLike) -> Tuple[int, int]:
+    """(height, width) of what `read_image` returns, from the file's header alone.
+
+    Raises:
+      UserError: the file is no image, or too large to decode.
+    """
+    with _open(path) as image:
+        width, height = image.size
+        try:
+            on_its_side = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        except Exception:  # As in `upright`.
+            on_its_side = False
+    return (width, height) if on_its_side else (height, width)
 
 
 def read_image(path: PathLike) -> np.ndarray:

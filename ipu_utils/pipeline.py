@@ -3,7 +3,7 @@
 
 import functools
 import logging
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -158,11 +158,11 @@ def count_objects(pipeline: Pipeline, outputs: List, dataset: tf.data.Dataset, d
     return Objects(candidates, float(np.mean(lengths)) if lengths else 0.0, len(lengths))
 
 
-def write_predictions(writer: PredictionWriter, pipeline: Pipeline, call: Callable[[], List], count: int) -> None:
-    """Run on until each of `count` images has been written once, or nothing new has come for one round of them."""
+def write_predictions(writer: PredictionWriter, pipeline: Pipeline, call: Callable[[], List], data: Any) -> None:
+    """Run on until each of `data.count` images has been written once, or nothing new has come for one round of them."""
     with writer:
         rows_without_news = 0
-        while writer.written < count and rows_without_news <= count:
+        while writer.written < data.count and rows_without_news <= data.count:
             batches, written = call(), writer.written
             if not batches:
                 raise UserError("--output-predictions needs outputs, and --synthetic true makes none: use one of them.")

@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, Optional, Sequence, Tuple
+from typing import IO, Any, BinaryIO, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -66,12 +66,14 @@ class PredictionWriter:
         self._source, self._batch_size = source, batch_size
         self._labels = label_util.get_label_map("coco" if label_map is None else label_map)
         self._categories = {class_id: {"id": class_id, "name": name} for class_id, name in self._labels.items()}
-        self._entries: Dict[int, Dict[str, Any]] = {}
+        # Entries wait on disk for close(), which puts them in order: a folder of any size costs a few bytes an image.
+        self._spool: Optional[IO[bytes]] = None
+        self._places: Dict[int, Tuple[int, int]] = {}  # image id -> (offset, length) of its entry
 
     @property
     def written(self) -> int:
         """Number of images written so far."""
-        return len(self._entries)
+        return len(self._places)
 
     def prepare(self) -> None:
         """Make the folder and try to write into it, before time is spent on measuring.
@@ -100,9 +102,9 @@ class PredictionWriter:
           UserError: the folder cannot be written to (any more), or the image cannot be read again.
         """
         for image_id, boxes, scores, classes, length in zip(np.asarray(ids).tolist(), *map(np.asarray, detections)):
-            if image_id != PADDING_ID and image_id not in self._entries:
+            if image_id != PADDING_ID and image_id not in self._places:
                 used = slice(0, int(length))
-                self._entries[image_id] = self._write_one(image_id, boxes[used], scores[used], classes[used])
+                self._keep(image_id, self._write_one(image_id, boxes[used], scores[used], classes[used]))
 
     def close(self) -> None:
         """Write detections.json.
@@ -110,9 +112,37 @@ class PredictionWriter:
         Raises:
           UserError: the folder cannot be written to.
         """
-        entries = [self._entries[image_id] for image_id in sorted(self._entries)]
-        lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
-        self._replace(DETECTIONS_FILE, lambda file: file.write(f"[\n{lines}\n]\n".encode()))
+        try:
+            self._replace(DETECTIONS_FILE, self._copy_entries)
+        finally:
+            self._drop_spool()
+
+    def _keep(self, image_id: int, entry: Dict[str, Any]) -> None:
+        line = json.dumps(entry, allow_nan=False).encode()
+        try:
+            if self._spool is None:
+                self._spool = tempfile.TemporaryFile(dir=str(self._folder))  # noqa: SIM115 - closed by _drop_spool
+            self._places[image_id] = self._spool.seek(0, os.SEEK_END), len(line)
+            self._spool.write(line)
+        except OSError as error:
+            raise UserError(
+                f"--output-dir {self._folder} cannot be written to ({error.strerror or error}): free space."
+            ) from error
+
+    def _copy_entries(self, file: BinaryIO) -> None:
+        """Write the list of all entries, in the order of the source."""
+        separator = b"[\n"
+        for image_id in sorted(self._places):
+            offset, length = self._places[image_id]
+            self._spool.seek(offset)
+            file.write(separator + self._spool.read(length))
+            separator = b",\n"
+        file.write(b"\n]\n" if self._places else b"[\n\n]\n")
+
+    def _drop_spool(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
 
     def __enter__(self) -> "PredictionWriter":
         return self
@@ -120,6 +150,8 @@ class PredictionWriter:
     def __exit__(self, kind, error, traceback) -> None:
         if kind is None:  # A run that failed half way has no complete list of detections.
             self.close()
+        else:
+            self._drop_spool()
 
     def _write_one(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Dict[str, Any]:
         """Draw and save one image; return its entry of detections.json."""

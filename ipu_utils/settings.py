@@ -77,6 +77,9 @@ class DataConfig(Checked):
     dataset_prefetch_buffer: int = option(
         0, whole_number(0), "batches that the host prepares ahead, 0 for two; apart from the IPU's --opt-prefetch-depth"
     )
+    skip_bad_images: bool = option(
+        False, boolean(), "exit with status 0 although files of the folder could not be read and were skipped, not 3"
+    )
     seed: int = option(0, whole_number(0, 2**32 - 1), "seed of generated images and random weights")
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lines around the report: what ran, before it; what the statistics leave out, after it. Text only."""
 
-from typing import TYPE_CHECKING, Tuple
+from typing import TYPE_CHECKING, Mapping, Tuple
 
 from hparams_config import Config
 from ipu_utils.config import Precision, RunConfig
@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # These need TensorFlow; the text does not.
     from ipu_utils.model import Prepared
     from ipu_utils.pipeline import Objects, Pipeline
 
+NAMED_FILES = 100  # of those that could not be read; the rest is counted
 PRECISION_WORDS = {precision.value: word.lower() for word, precision in Precision.__members__.items()}
 
 
@@ -71,3 +72,14 @@ def describe_start(prepare_seconds: float, compile_seconds: float, warmup_second
     parts += [f"first call {seconds:.2f} s" for seconds in first]
     parts += [f"further warm-up {sum(more):.2f} s ({len(more)} calls)"] if more else []
     return "start-up:  " + ", ".join(parts) + " (not in the statistics)"
+
+
+def describe_skipped(skipped: Mapping[str, str]) -> str:
+    """Count and name the files that were left out, or say nothing when there are none."""
+    if not skipped:
+        return ""
+    named = sorted(skipped.items())[:NAMED_FILES]
+    lines = [f"skipped:   {len(skipped)} files that could not be read", *(f"\t{name}: {why}" for name, why in named)]
+    if len(skipped) > len(named):
+        lines.append(f"\tand {len(skipped) - len(named)} more")
+    return "\n".join(lines) + "\n"

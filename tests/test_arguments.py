@@ -120,6 +120,7 @@ BOOLEANS = [
     ("output_predictions", False),
     ("benchmark_host_postprocessing", False),
     ("no_ema", False),
+    ("skip_bad_images", False),
 ]
 EMBEDDED_BOOLEANS = [("compile_only", False)]
 

@@ -172,25 +172,54 @@ def test_ids_outside_the_source_are_refused(folder):
             made.original(image_id)
 
 
-def test_a_file_that_is_no_image_is_found_when_the_folder_is_opened(folder):
+def test_a_file_that_is_no_image_is_skipped_and_named_when_the_folder_is_opened(folder):
     (folder / "d.png").write_text("no image")
-    with pytest.raises(UserError, match=r"d\.png"):
-        opened("image-directory", folder)
+    made = opened("image-directory", folder, 2, batches=4)
+    assert list(made.source.skipped) == ["d.png"] and "not an image" in made.source.skipped["d.png"]
+    assert [made.name(i) for i in range(made.count)] == ["a.png", "b.png", "c.png", "e.png"]
+    assert [batch[2].tolist() for batch in taken(made, 3)] == [[0, 1], [2, 3], [0, 1]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("batches", [None, 4])
+def test_a_damaged_file_is_skipped_and_leaves_no_gap(folder, batches, batch_size):
+    path = folder / "c.png"
+    path.write_bytes(path.read_bytes()[:200])
+    made = opened("image-directory", folder, batch_size, batches)
+    assert made.count == 5
+    read = taken(made, batches)
+    ids = np.concatenate([ids for _, _, ids in read]).tolist()
+    if batches is None:
+        assert ids == [0, 1, 3, 4] + (-4 % batch_size) * [PADDING_ID]
+    else:
+        assert ids == ([0, 1, 3, 4] * 4)[: 4 * batch_size]
+    for images, _, row_ids in read:
+        for image, image_id in zip(images, row_ids):
+            assert image.any() == (image_id != PADDING_ID)
+    assert made.count == 4
+    assert list(made.source.skipped) == ["c.png"] and "cannot be decoded" in made.source.skipped["c.png"]
 
 
 @pytest.mark.parametrize("batches", [None, 4])
-def test_a_damaged_file_is_named_when_its_turn_comes(folder, batches):
+def test_a_folder_without_a_readable_image_is_an_error_and_not_an_endless_search(folder, batches):
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    made = opened("image-directory", folder, 2, batches)
+    reason = r"none of 5 images can be read; the last one: .*png cannot be decoded"
+    with pytest.raises(UserError, match=reason), made.user_errors():
+        taken(made, batches)
+    for path in folder.iterdir():
+        path.write_text("no image")
+    with pytest.raises(UserError, match=r"png is not an image"):
+        opened("image-directory", folder, 2, batches)
+
+
+def test_a_single_damaged_image_is_an_error(folder):
     path = folder / "c.png"
     path.write_bytes(path.read_bytes()[:200])
-    made = opened("image-directory", folder, 1, batches)
-    feed = iter(made.dataset)
-    with made.user_errors():
-        assert next(feed)[2].numpy() == [0]
-        assert next(feed)[2].numpy() == [1]
-    with pytest.raises(UserError, match=r"c\.png cannot be decoded"), made.user_errors():
-        next(feed)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"c\.png"):
-        taken(made, 3)
+    for kind in ("single-image", "repeated-image"):
+        with pytest.raises(UserError, match=r"c\.png cannot be decoded"):
+            opened(kind, path, batches=2)
 
 
 def test_other_errors_pass_through_untouched(folder):
@@ -198,11 +227,11 @@ def test_other_errors_pass_through_untouched(folder):
         raise ZeroDivisionError
 
 
-def test_a_file_that_disappears_is_named(folder):
+def test_a_file_that_disappears_is_skipped(folder):
     made = opened("image-directory", folder)
     (folder / "a.png").unlink()
-    with pytest.raises(UserError, match=r"a\.png does not exist"), made.user_errors():
-        taken(made)
+    assert [int(ids[0]) for _, _, ids in taken(made)] == [1, 2, 3, 4]
+    assert "does not exist" in made.source.skipped["a.png"]
 
 
 @pytest.mark.parametrize(

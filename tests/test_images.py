@@ -9,7 +9,7 @@ from PIL import Image
 from reference_formulas import photo
 
 from ipu_utils.errors import UserError
-from ipu_utils.images import check_image, list_images, read_image, to_rgb
+from ipu_utils.images import check_image, list_images, read_image, to_rgb, upright_size
 
 PHOTO = photo(24, 40, 3)
 GREY = PHOTO[..., 0]
@@ -198,4 +198,17 @@ def test_unreadable_files_say_so(tmp_path):
     path = saved(tmp_path, "secret.png", PHOTO)
     path.chmod(0)
     with pytest.raises(UserError, match=r"secret\.png cannot be read"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("orientation", range(0, 10))
+def test_the_size_is_known_without_decoding(tmp_path, orientation):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photo(200, 400, 0)).save(str(path), exif=exif)
+    assert upright_size(path) == read_image(path).shape[:2]
+    path.write_bytes(path.read_bytes()[:1500])
+    assert set(upright_size(path)) == {200, 400}
+    with pytest.raises(UserError):
         read_image(path)

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,20 @@ def assert_same_detections(ours, reference, pixels=0.05):
     for name in ours:
         assert [found[0] for found in ours[name]] == [found[0] for found in reference[name]]
         np.testing.assert_allclose([found[1:] for found in ours[name]], [f[1:] for f in reference[name]], atol=pixels)
+
+
+def test_unreadable_images_are_skipped_named_and_make_the_status_3_unless_accepted(script, tmp_path):
+    folder = tmp_path / "photographs"
+    shutil.copytree(str(PHOTOGRAPHS), str(folder))
+    (folder / "broken.jpg").write_bytes((folder / "rocket.jpg").read_bytes()[:5000])
+    (folder / "empty.png").write_bytes(b"")
+    arguments = [*SMALL, "--random-weights", "--dataset-type", "image-directory", "--image-path", folder]
+    status, output, _ = script(*arguments, "--output-predictions")
+    assert status == 3
+    assert field(output, "skipped") == "2 files that could not be read"
+    assert "\tbroken.jpg: " in output and "\tempty.png: " in output
+    assert set(detections("outputs")) == {"astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"}
+    assert script(*arguments, "--skip-bad-images")[0] == 0
 
 
 def test_the_report_is_printed_once_with_what_ran_and_what_it_took_to_start(script):

@@ -66,7 +66,7 @@ def test_every_form_gives_back_all_variables_and_the_reference_outputs(name, tmp
         assert report.matched == report.total == len(values)
         for weight, (variable, value) in zip(model.weights, values.items()):
             assert weight.name.split(":")[0] == variable
-            np.testing.assert_array_equal(weight, value, err_msg=f"{form}: {variable}")
+            np.testing.assert_array_equal(weight, np.float32(value), err_msg=f"{form}: {variable}")
         if name in QUICK:  # Of the others there are no reference outputs; variables decide them.
             assert_golden(model, name)
 

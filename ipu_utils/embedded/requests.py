@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What requests carry and which part of serving one is timed. No TensorFlow."""
 
+import itertools
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.contract import Program, Worker
 from ipu_utils.embedded.executable import Header
-from ipu_utils.image_sources import ImageSource, open_source
+from ipu_utils.image_sources import PADDING_ID, ImageSource, open_source
 from ipu_utils.latency import Client
 from ipu_utils.predictions import PredictionWriter
 
@@ -30,11 +31,14 @@ class Inputs:
         batches = max(1, min(wanted, POOL_BYTES // (batch_size * height * width * 3)))
         self.batch_size = batch_size
         self.source, self.left_out = source, source.count - min(source.count, batches * batch_size)
+        found = ((number, source.try_fitted(number)) for number in range(source.count))
+        taken = list(itertools.islice((pair for pair in found if pair[1] is not None), batches * batch_size))
         # A single image fills a whole batch, so that every row does the same work.
-        self.ids = np.arange(batches * batch_size).reshape(batches, batch_size) % source.count
-        fitted = [source.fitted(int(image_id)) for image_id in self.ids.flat]
-        self.images = np.stack([image for image, _ in fitted]).reshape(*self.ids.shape, height, width, 3)
-        self.scales = np.array([scale for _, scale in fitted], np.float32).reshape(self.ids.shape)
+        rows = [taken[row % len(taken)] for row in range(batches * batch_size)]
+        self.ids = np.array([number for number, _ in rows]).reshape(batches, batch_size)
+        self.images = np.stack([fitted.image for _, fitted in rows]).reshape(*self.ids.shape, height, width, 3)
+        scales = [fitted.scale_to_original for _, fitted in rows]
+        self.scales = np.array(scales, np.float32).reshape(self.ids.shape)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -165,8 +169,12 @@ def write_predictions(writer: PredictionWriter, worker: Worker, inputs: Inputs) 
     source, batch_size = inputs.source, inputs.batch_size
     with writer:
         for first in range(0, source.count, batch_size):
-            ids = [number if number < source.count else -1 for number in range(first, first + batch_size)]
-            fitted = [source.fitted(number) for number in ids]
+            rows = range(first, min(first + batch_size, source.count))
+            found = [
+                (number, fitted) for number in rows for fitted in [source.try_fitted(number)] if fitted is not None
+            ]
+            found += [(PADDING_ID, source.fitted(PADDING_ID))] * (batch_size - len(found))
+            ids, fitted = zip(*found)
             scales = np.array([scale for _, scale in fitted], np.float32)
             worker.load(np.stack([image for image, _ in fitted]), scales)
             worker.run()
