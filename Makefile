@@ -8,7 +8,7 @@ BUILD_PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(abspath $(VENV)/bin/python
 PYTEST_ARGS ?= -n 2
 PIP_ARGS ?= --quiet --disable-pip-version-check
 
-.PHONY: all nms setup benchmark test test-slow test-tf26 lint sanitize clean help
+.PHONY: all nms setup benchmark test test-slow test-tf26 test-slow-tf26 test-tf26-setup lint sanitize clean help
 .DEFAULT_GOAL := all
 
 all: nms  ## build the NMS libraries (default)
@@ -52,9 +52,15 @@ $(VENV38)/.installed: tests/requirements-tf26.txt tests/requirements.txt require
 	$(VENV38)/bin/python -m pip install $(PIP_ARGS) -r tests/requirements-tf26.txt -r requirements.txt
 	@touch $@
 
-test-tf26: $(VENV38)/.installed  ## the plain suite on Python 3.8 and TensorFlow 2.6.5
+test-tf26-setup: $(VENV38)/.installed
 	@$(MAKE) --no-print-directory nms BUILD_PYTHON="$(abspath $(VENV38)/bin/python)"
+
+test-tf26: test-tf26-setup  ## the plain suite on Python 3.8 and TensorFlow 2.6.5
 	$(VENV38)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+# Of the slow tests those of the IPU, whose Python and TensorFlow these are; the others would tell nothing new.
+test-slow-tf26: test-tf26-setup  ## the slow tests of the IPU on Python 3.8 and TensorFlow 2.6.5
+	$(VENV38)/bin/python -m pytest -m slow $(PYTEST_ARGS) tests/test_ipu_*.py
 
 lint: $(VENV)/.tested  ## style
 	$(VENV)/bin/ruff check .

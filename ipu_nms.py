@@ -192,8 +192,9 @@ def ipu_postprocessing(
       multi_nms, mode, device: as of `nms_op`.
 
     Returns:
-      Detections; boxes and scores have the type of the outputs. Half-precision boxes have steps of a pixel from 1024
-      pixels on, bfloat16 ones of 4 from 512 on: `detect` keeps float32.
+      Detections; scores have the type of the outputs, and so have boxes on a host: half-precision boxes have steps of a
+      pixel from 1024 pixels on, bfloat16 ones of 4 from 512 on. `detect` keeps float32, and on an IPU the boxes that
+      were found are float32 too, so that clipping and scaling do not round again.
     """
     class_outputs, box_outputs = (to_list(outputs) for outputs in step_outputs)
     if _device(device) != "ipu":
@@ -205,9 +206,9 @@ def ipu_postprocessing(
     params["nms_configs"] = {**params["nms_configs"], "max_nms_inputs": 0}
     boxes, scores, classes = pre_nms(params, class_outputs, box_outputs, topk=mode != "multi-class")
     found = ipu_nms(params, scores, boxes, classes, mode=mode, device="ipu")
-    boxes = clip_boxes(found.boxes, config.image_size)
+    boxes = clip_boxes(tf.cast(found.boxes, tf.float32), config.image_size)
     if image_scales is not None:
-        boxes *= tf.cast(image_scales, boxes.dtype)[:, None, None]
+        boxes *= tf.cast(image_scales, tf.float32)[:, None, None]
     return found._replace(boxes=boxes)
 
 

@@ -108,7 +108,7 @@ def test_unused_rows_have_class_zero_and_do_not_wrap(calls):
 
 
 @pytest.mark.parametrize("mode", ["best-class", "class-agnostic", "multi-class"])
-def test_scales_belong_to_the_batch_and_types_to_the_outputs(calls, mode):
+def test_scales_belong_to_the_batch_and_boxes_are_scaled_in_float32(calls, mode):
     config = hparams_config.get_inference_config("efficientdet-d0", {"image_size": 64, "num_classes": 3})
 
     @tf.function
@@ -118,7 +118,7 @@ def test_scales_belong_to_the_batch_and_types_to_the_outputs(calls, mode):
         return ipu_nms.ipu_postprocessing(config, heads, scales, mode=mode, device="ipu")
 
     found = step(tf.constant([1.0, 2.0]))
-    assert [x.dtype for x in found] == [tf.float16, tf.float16, tf.int32, tf.int32]
+    assert [x.dtype for x in found] == [tf.float32, tf.float16, tf.int32, tf.int32]
     assert found.boxes.shape == [2, 100, 4]
     # The scales are an input of the graph, not a constant in it.
     assert [x.shape.as_list() for x in step.get_concrete_function(tf.constant([1.0, 2.0])).inputs] == [[2]]

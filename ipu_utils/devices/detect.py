@@ -75,6 +75,8 @@ def _ipu() -> Availability:
 def _has_ipu_module() -> bool:
     """Import TensorFlow to see whether it is Graphcore's; only for a user who asked for an IPU."""
     try:
+        import ipu_utils.keras2  # noqa: F401 - the first import of TensorFlow, so that its log level is ours
+
         return importlib.util.find_spec("tensorflow.python.ipu") is not None
     except ImportError:
         return False
