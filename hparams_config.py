@@ -11,10 +11,12 @@ import difflib
 import json
 import numbers
 import os
+import re
 from typing import Any, Dict, Iterable, List, Optional, Union
 
 import yaml
 
+from ipu_utils.bounded_yaml import check_plain, load_yaml
 from ipu_utils.errors import ConfigError
 from utils import ImageSize, parse_image_size
 
@@ -27,6 +29,7 @@ class UnknownKeyError(ConfigError, KeyError):
 
 
 # Groups whose keys the user invents: class numbers, block descriptions, optimisation names.
+_NUMBER_OR_LIST = ("mean_rgb", "stddev_rgb", "anchor_scale")  # one for each channel, or for each level
 _OPEN_GROUPS = ("label_map", "fpn_config", "backbone_config", "model_optimizations")
 
 
@@ -149,13 +152,15 @@ def _checked(name: str, old: Any, value: Any) -> Any:
         if value is not None and not isinstance(value, (bool, numbers.Integral)):
             raise ConfigError(f"{name} must be true or false, got {value!r}.")
         return value if value is None else bool(value)
-    is_number = isinstance(old, numbers.Number) and name != "image_size"
-    if is_number and isinstance(value, (str, dict, Config)):
-        try:
-            number = float(value)  # YAML reads 1e-3, without a point, as a text.
-        except (TypeError, ValueError):
-            raise ConfigError(f"{name} must be a number, got {value!r}.") from None
-        return int(number) if isinstance(old, int) and number.is_integer() else number
+    if isinstance(old, numbers.Number) and name != "image_size":
+        if name in _NUMBER_OR_LIST and isinstance(value, (list, tuple)):
+            return value
+        if value is not None and (not isinstance(value, numbers.Number) or isinstance(value, bool)):
+            try:
+                number = float(value)  # YAML reads 1e-3, without a point, as a text.
+            except (TypeError, ValueError):
+                raise ConfigError(f"{name} must be a number, got {value!r}.") from None
+            return int(number) if isinstance(old, int) and number.is_integer() else number
     return value
 
 
@@ -167,18 +172,14 @@ def _read_overrides(source: Union[str, Dict[str, Any], Config]) -> Union[Dict[st
     if os.path.splitext(source)[1] in (".yaml", ".yml") and "=" not in source:
         return _read_yaml(source)
     if source.strip() and "=" not in source:
-        raise ConfigError(f"hparams {source!r}: expected pairs such as num_classes=20, or the name of a .yaml file.")
+        raise ConfigError(
+            f"hparams {_short(source)}: expected pairs such as num_classes=20, or the name of a .yaml file."
+        )
     return parse_from_str(source)
 
 
 def _read_yaml(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file)
-    except OSError as error:
-        raise ConfigError(f"hparams file {path} cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"hparams file {path} is not YAML: {error}") from error
+    values = load_yaml(path)
     if values is not None and not isinstance(values, dict):
         raise ConfigError(f"hparams file {path} must hold `key: value` lines, got {type(values).__name__}.")
     return values or {}
@@ -191,7 +192,13 @@ def eval_str_fn(text: str) -> Any:
         return text.lower() == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        MemoryError,
+        RecursionError,
+    ):  # The last three: `{[]: 1}` and "((((...".
         parts = _split_outside_brackets(text, "*")
         return [eval_str_fn(part) for part in parts] if len(parts) > 1 else text
 
@@ -203,18 +210,25 @@ def parse_from_str(config_str: str) -> Dict[str, Any]:
         if not pair.strip():
             continue
         key, equals, text = pair.partition("=")
-        names = [
-            int(name) if name.strip().isdigit() else name.strip() for name in key.split(".")
-        ]  # 3 as in label_map.3
+        # Class numbers, as in label_map.3, are whole numbers; "²" is a digit to Python, but no number.
+        names = [int(name) if re.fullmatch(r"\s*[0-9]{1,9}\s*", name) else name.strip() for name in key.split(".")]
         if not equals or "" in names:
-            raise ConfigError(f"hparams {config_str!r}: {pair.strip()!r} is not of the form key=value.")
+            raise ConfigError(f"hparams {_short(config_str)}: {_short(pair.strip())} is not of the form key=value.")
         group = values
         for name in names[:-1]:
             group = group.setdefault(name, {})
             if not isinstance(group, dict):
-                raise ConfigError(f"hparams {config_str!r}: {name} is given both a value and members.")
+                raise ConfigError(f"hparams {_short(config_str)}: {name} is given both a value and members.")
         group[names[-1]] = eval_str_fn(text)
+        try:
+            check_plain(group[names[-1]])
+        except ValueError as error:
+            raise ConfigError(f"hparams {_short(config_str)}: {key.strip()} cannot be used: {error}.") from None
     return values
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 def _split_outside_brackets(text: str, separator: str) -> List[str]:

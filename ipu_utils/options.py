@@ -135,7 +135,12 @@ def path(metavar: str) -> Kind:
     def convert(value: Any) -> Path:
         if not isinstance(value, (str, Path)) or not str(value).strip():
             raise ValueError
-        return Path(value).expanduser()
+        if "\0" in str(value):
+            raise ValueError(" A path has no null character.")
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:
+            raise ValueError(f" There is no user {Path(value).parts[0]!r} whose home it could be.") from None
 
     return Kind("a path", metavar, convert)
 

@@ -4,9 +4,8 @@
 from pathlib import Path
 from typing import Any, Dict, Mapping, NamedTuple
 
-import yaml
-
 from ipu_utils.arguments import all_rules
+from ipu_utils.bounded_yaml import load_yaml
 from ipu_utils.errors import ConfigError
 from ipu_utils.options import Rule, did_you_mean
 from ipu_utils.settings import MODEL_NAMES
@@ -16,9 +15,6 @@ HOST_KEY = "host"  # sub-mapping whose keys win on a CPU or GPU
 BASE_SECTION = "efficientdet-base"  # for models without a section of their own
 BASE_SUFFIX = "-base"  # ends the names of sections that are only there to be merged into others
 NOT_IN_PRESETS = ("model_name", "device")  # They select the preset's part, so they cannot come from it.
-MAX_FILE_BYTES = 65536
-MAX_ALIASES = 200
-MAX_MERGED_KEYS = 500
 
 
 class Section(NamedTuple):
@@ -26,24 +22,6 @@ class Section(NamedTuple):
 
     own: Dict[str, Any]
     host: Dict[str, Any]
-
-
-class PresetLoader(yaml.SafeLoader):
-    """Plain YAML data, with bounds on aliases: nested merges of them grow exponentially."""
-
-    aliases = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            self.aliases += 1
-            if self.aliases > MAX_ALIASES:
-                raise yaml.YAMLError(f"more than {MAX_ALIASES} aliases")
-        return super().compose_node(parent, index)
-
-    def flatten_mapping(self, node: Any) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > MAX_MERGED_KEYS:
-            raise yaml.YAMLError(f"a mapping of more than {MAX_MERGED_KEYS} merged keys")
 
 
 def preset_path(config: str) -> Path:
@@ -64,25 +42,6 @@ def preset_path(config: str) -> Path:
     raise ConfigError(
         f"--config must be one of {', '.join(names)}, or a YAML file; got {config!r}.{did_you_mean(config, names)}"
     )
-
-
-def load_yaml(path: Path) -> Any:
-    """Parse one YAML file of at most MAX_FILE_BYTES.
-
-    Raises:
-      ConfigError: it cannot be read, is not YAML, or is too large once its aliases are resolved.
-    """
-    try:
-        content = path.read_bytes()
-        if len(content) > MAX_FILE_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} bytes: that is not a preset.")
-        return yaml.load(content, Loader=PresetLoader)  # safe: PresetLoader is a SafeLoader
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path} cannot be used: {' '.join(str(error).split())}.") from error
 
 
 def read_preset(config: str, model_name: str, host: bool) -> Dict[str, Any]:

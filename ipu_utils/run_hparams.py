@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 import hparams_config
+from ipu_utils.hparams_rules import check_hparams
 from ipu_utils.settings import ModelConfig
 
 ADVPROP = {"mean_rgb": 127.5, "stddev_rgb": 127.5}  # 0..255 -> -1..1
@@ -34,7 +35,9 @@ def hparams_of(model: ModelConfig, image_size: Optional[Tuple[int, int]] = None)
     settings: Dict[str, Any] = {}
     if is_advprop(model):
         settings.update(ADVPROP)
-    return hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)
+    config = hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)
+    check_hparams(config)
+    return config
 
 
 def input_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:

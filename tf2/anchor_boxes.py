@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Anchor boxes of all pyramid levels in NumPy. Imports no TensorFlow: a deployed model needs anchors too."""
 
-from typing import List, Sequence, Tuple, Union
+from typing import Any, List, Sequence, Tuple, Union
 
 import numpy as np
 
 from ipu_utils.errors import ConfigError
 from utils import ImageSize, get_feat_sizes, parse_image_size
 
+MAX_LEVEL, MAX_SCALES, MAX_RATIOS, MAX_FACTOR = 12, 32, 32, 1e6  # far beyond what detectors use: memory is bounded
 AspectRatio = Union[float, Sequence[float]]
 
 
@@ -45,8 +46,15 @@ class Anchors:
           image_size: one number, "WIDTHxHEIGHT" or (height, width).
 
         Raises:
-          ConfigError: a list of anchor scales does not have one entry per level, or an aspect ratio cannot be read.
+          ConfigError: a list of anchor scales does not have one entry per level, or a value cannot be one.
         """
+        for name, number, least in (("min_level", min_level, 0), ("max_level", max_level, min_level)):
+            if type(number) is not int or not least <= number <= MAX_LEVEL:
+                raise ConfigError(f"{name} is {number!r}: expected a whole number from {least} to {MAX_LEVEL}.")
+        if type(num_scales) is not int or not 1 <= num_scales <= MAX_SCALES:
+            raise ConfigError(f"num_scales is {num_scales!r}: expected a whole number from 1 to {MAX_SCALES}.")
+        if not isinstance(aspect_ratios, (list, tuple)) or not 1 <= len(aspect_ratios) <= MAX_RATIOS:
+            raise ConfigError(f"aspect_ratios is {aspect_ratios!r}: expected a list of 1 to {MAX_RATIOS} ratios.")
         self.min_level, self.max_level = min_level, max_level
         self.num_scales, self.aspect_ratios = num_scales, aspect_ratios
         levels = max_level - min_level + 1
@@ -56,6 +64,9 @@ class Anchors:
                 f"anchor_scale has {len(scales)} entries for {levels} levels ({min_level} to {max_level}): "
                 "give one number, or one for every level."
             )
+        for scale in scales:
+            if not _is_positive(scale):
+                raise ConfigError(f"anchor_scale has {scale!r}: expected a number above 0.")
         self.anchor_scales = scales
         self.image_size = parse_image_size(image_size)
         self.feat_sizes = get_feat_sizes(self.image_size, max_level)
@@ -93,10 +104,14 @@ class Anchors:
 def _factors(aspect: AspectRatio) -> Tuple[float, float]:
     """Return by how much a square box is widened and heightened."""
     if isinstance(aspect, (list, tuple)):
-        if len(aspect) != 2:
-            raise ConfigError(f"aspect ratio {aspect!r}: expected a number, or a pair (width, height).")
+        if len(aspect) != 2 or not all(_is_positive(factor) for factor in aspect):
+            raise ConfigError(f"aspect ratio {aspect!r}: expected a number, or a pair (width, height), above 0.")
         return float(aspect[0]), float(aspect[1])
-    if not aspect > 0:
+    if not _is_positive(aspect):
         raise ConfigError(f"aspect ratio {aspect!r}: expected a positive number, width divided by height.")
     width_factor = np.sqrt(aspect)
     return width_factor, 1.0 / width_factor
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 < value < MAX_FACTOR

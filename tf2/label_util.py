@@ -4,8 +4,7 @@
 import os
 from typing import Any, Dict, Optional
 
-import yaml
-
+from ipu_utils.bounded_yaml import load_yaml
 from ipu_utils.errors import ConfigError
 
 # COCO numbers 90 classes and annotates 80 of them: the other ids are outputs of the network without a name.
@@ -127,20 +126,14 @@ def get_label_map(mapping: Any) -> Optional[Dict[int, str]]:
                     f"label map {mapping!r} is not known: expected {', '.join(_NAMED)}, or a file ending in .yaml."
                 )
             return dict(_NAMED[mapping])
-        mapping = _read(mapping)
+        try:
+            mapping = load_yaml(os.path.expanduser(mapping))
+        except ConfigError as error:
+            raise ConfigError(f"label map {error}") from error
     try:
         return {int(class_id): str(name) for class_id, name in mapping.items()}
     except (AttributeError, TypeError, ValueError):
         raise ConfigError(f"label map {mapping!r}: expected names by class id, such as {{1: person}}.") from None
-
-
-def _read(path: str) -> Any:
-    """Return what a YAML file holds."""
-    try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
-            return yaml.safe_load(file)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"label map {path} cannot be read: {error}") from error
 
 
 def class_name(label_map: Optional[Dict[int, str]], class_id: int) -> str:

@@ -5,6 +5,8 @@ from typing import Any, Dict, NamedTuple
 
 from ipu_utils.errors import ConfigError
 
+MAX_WHOLE = 10_000_000  # more than any image has anchors
+
 
 class NmsSettings(NamedTuple):
     """What `nms_configs` of the hyperparameters means, defaults filled in."""
@@ -39,21 +41,36 @@ def nms_settings(nms_configs: Dict[str, Any]) -> NmsSettings:
         given = nms_configs.get(key)
         return default if given is None else given
 
+    def number(key, default):
+        given = value(key, default)
+        try:
+            return float(given)
+        except (TypeError, ValueError):
+            raise ConfigError(f"nms_configs.{key} is {given!r}: expected a number.") from None
+
+    def whole(key, default):
+        given = number(key, default)
+        if not given.is_integer() or abs(given) > MAX_WHOLE:
+            raise ConfigError(f"nms_configs.{key} is {given!r}: expected a whole number up to {MAX_WHOLE}.")
+        return int(given)
+
     method = value("method", "") or "hard"
     if method not in ("hard", "gaussian"):
         raise ConfigError(f"nms_configs.method is {method!r}: expected hard or gaussian.")
     soft = method == "gaussian"
     settings = NmsSettings(
         method=method,
-        iou_thresh=1.0 if soft else float(value("iou_thresh", 0.5)),
-        score_thresh=float(value("score_thresh", 0.001 if soft else float("-inf"))),
-        sigma=float(value("sigma", 0.5)) if soft else 0.0,
-        max_output_size=int(value("max_output_size", 100)),
-        max_nms_inputs=int(value("max_nms_inputs", 0)),
+        iou_thresh=1.0 if soft else number("iou_thresh", 0.5),
+        score_thresh=number("score_thresh", 0.001 if soft else float("-inf")),
+        sigma=number("sigma", 0.5) if soft else 0.0,
+        max_output_size=whole("max_output_size", 100),
+        max_nms_inputs=whole("max_nms_inputs", 0),
     )
     if not 0 <= settings.iou_thresh <= 1:
         raise ConfigError(f"nms_configs.iou_thresh is {settings.iou_thresh}: expected 0 to 1.")
-    if soft and not settings.sigma > 0:
+    if settings.score_thresh != settings.score_thresh:
+        raise ConfigError("nms_configs.score_thresh is nan: expected a number.")
+    if soft and not 0 < settings.sigma < float("inf"):
         raise ConfigError(f"nms_configs.sigma is {settings.sigma}: expected more than 0; for hard NMS set method=hard.")
     if settings.max_output_size < 1 or settings.max_nms_inputs < 0:
         raise ConfigError(

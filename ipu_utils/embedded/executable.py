@@ -26,6 +26,7 @@ from typing import Any, Dict, Iterator, List, Tuple, Union
 
 import numpy as np
 
+from ipu_utils.embedded.header_rules import check_header
 from ipu_utils.errors import UserError
 
 MAGIC = b"EFFDET\r\n"
@@ -205,11 +206,9 @@ def _header_from(described: Dict[str, Any]) -> Header:
         raise ValueError(f"unknown entries {sorted(unknown)}")
     values["label_map"] = {int(number): str(name) for number, name in values["label_map"].items()}
     values["fingerprint"] = {str(key): str(value) for key, value in values["fingerprint"].items()}
-    if len(values["image_size"]) != 2 or not all(type(side) is int and side > 0 for side in values["image_size"]):
-        raise ValueError(f"image_size should be two numbers, got {values['image_size']}")
-    if values["batch_size"] < 1 or values["num_classes"] < 1:
-        raise ValueError("batch_size and num_classes should be at least 1")
-    return Header(**values)
+    header = Header(**values)
+    check_header(header)
+    return header
 
 
 def differences(header: Header, wanted: Header) -> List[str]:

@@ -10,10 +10,10 @@ from ipu_utils.config import RunConfig
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences
 from ipu_utils.errors import UserError
+from ipu_utils.hparams_rules import ANCHOR_KEYS
 from ipu_utils.options import flag_of
 from tf2 import label_util
 
-ANCHOR_KEYS = ("min_level", "max_level", "num_scales", "aspect_ratios", "anchor_scale")
 # Options that a given executable has decided, and where its header says how.
 DECIDED = {
     "model_name": lambda header: header.model_name,

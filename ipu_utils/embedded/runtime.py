@@ -242,8 +242,6 @@ def _check_machine(executable: Executable, openvino: Any) -> None:
 
 def _import(openvino: Any, executable: Executable, num_threads: Optional[int]) -> _Compiled:
     header = executable.header
-    if header.precision not in OPENVINO_TYPES:
-        raise ExecutableError(f"{executable.path} computes in {header.precision}, which OpenVINO does not have.")
     file, settings, core = executable.network(), properties(header.precision, num_threads), openvino.Core()
     try:
         try:
