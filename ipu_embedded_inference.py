@@ -19,8 +19,10 @@ from ipu_utils.embedded import plan, report
 from ipu_utils.embedded.contract import open_world
 from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
 from ipu_utils.errors import UserError
-from ipu_utils.latency import format_latencies, keeps_up, measure_requests, poisson_arrivals, samples_of
+from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
 from ipu_utils.predictions import open_writer
+from ipu_utils.publish import Publisher, publisher
+from ipu_utils.stages import Stages
 from ipu_utils.summary import describe_skipped
 
 # TensorFlow is imported where something has to be compiled, and by the IPU: a start from a file does without it.
@@ -35,13 +37,13 @@ def choose_device(requested: str) -> str:
     return detect.choose_device(requested)
 
 
-def run(config: RunConfig, folder: Path) -> int:
+def run(config: RunConfig, folder: Path, results: Publisher) -> int:
     """Open, measure and report one executable: the report on standard output, all else on standard error.
 
     Returns:
       The exit status.
     """
-    embedded, benchmark = config.embedded, config.benchmark
+    embedded, benchmark, stages = config.embedded, config.benchmark, Stages()
     check_ends(config)
     if config.ipu.profile_dir is not None:
         write_app_json(config, plan.hparams_of(config), config.ipu.profile_dir)
@@ -51,12 +53,13 @@ def run(config: RunConfig, folder: Path) -> int:
     if embedded.compile_only:
         print(f"executable: {opened.path} ({opened.origin})")
         return 0
-    span, first = span_of(config), open_inputs(config, opened.header, requests=1)
+    span, first = span_of(config, stages), open_inputs(config, opened.header, requests=1)
     with contextlib.closing(world.start(opened)) as program:
         workers = program.workers(embedded.requests_in_flight)
         start = time.perf_counter()
         measure_requests([span.client(workers[0], first)], 1)
-        start_up = report.describe_start(opened, program, time.perf_counter() - start)
+        first_seconds = time.perf_counter() - start
+        start_up = report.describe_start(opened, program, first_seconds)
         print(report.describe_run(config, opened, program, span.text), flush=True)
         inputs = open_inputs(config, opened.header, benchmark.num_repeats)
         if inputs.left_out:
@@ -64,17 +67,21 @@ def run(config: RunConfig, folder: Path) -> int:
         writer = open_writer(config.output, opened.header.model_name, opened.header, inputs)
         clients = [span.client(worker, inputs) for worker in workers]
         for client in clients:  # each has memory of its own that is touched for the first time
-            measure_requests([client], benchmark.warmup)
-        count, arrivals = benchmark.num_repeats, None
-        if embedded.arrival_rate is not None:
-            arrivals = poisson_arrivals(embedded.arrival_rate, count, config.data.seed)
+            if benchmark.warmup:
+                measure_requests([client], benchmark.warmup)
+        min_seconds = benchmark.min_seconds or 0.0
+        arrivals = plan_arrivals(embedded.arrival_rate, benchmark.num_repeats, min_seconds, config.data.seed)
+        count = benchmark.num_repeats if arrivals is None else len(arrivals)
+        stages.clear()
         with progress_bar(count, "requests") as bar:
-            times = measure_requests(clients, count, arrivals, on_request=bar.update)
+            times = measure_requests(clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update)
+        seconds = stages.seconds()
         objects = count_objects(program, workers[0], inputs)
         if writer is not None:
             write_predictions(writer, workers[0], inputs)
     alone = arrivals is None and len(clients) == 1
-    print(format_latencies(samples_of(times, opened.header.batch_size, alone)))
+    samples = samples_of(times, opened.header.batch_size, alone, planned=arrivals is not None)
+    results.publish(report.outcome_of(config, opened, program, span.text, samples, seconds, objects, first_seconds))
     print(report.describe_objects(objects))
     print(start_up)
     if arrivals is not None and not keeps_up(times, arrivals):
@@ -92,7 +99,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     show_notes(config.notes)
     kept = config.embedded.exec_output_dir
     with contextlib.ExitStack() as stack:
-        return run(config, kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-"))))
+        results = stack.enter_context(publisher(config))
+        return run(config, kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-"))), results)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import time
 from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes, status_of
 from ipu_utils.errors import ConfigError
-from ipu_utils.results import Samples, format_report, measure
+from ipu_utils.publish import Publisher, publisher
+from ipu_utils.results import Samples, measure
 
 
-def run(config: RunConfig) -> int:
+def run(config: RunConfig, results: Publisher) -> int:
     """Build, measure and report one configuration: the report on standard output, all else on standard error.
 
     Returns:
@@ -50,19 +51,33 @@ def run(config: RunConfig) -> int:
         dataset = images_as(config.model.io_precision.value, batches.dataset)
         call = device.compile(pipeline.step, dataset, config.benchmark.benchmark_repeats)
         compiled = time.perf_counter()
-        timed = timed_call(pipeline, call, config.benchmark.benchmark_host_postprocessing)
+        benchmark = config.benchmark
+        timed = timed_call(pipeline, call, benchmark.benchmark_host_postprocessing, device.stages)
         # The first repeat, which may still compile, is not counted; a single one is preceded by an extra one.
-        calls = max(1, config.benchmark.num_repeats - config.benchmark.warmup)
-        with progress_bar(calls + config.benchmark.warmup, "calls") as bar:
-            timing = measure(timed, calls, config.benchmark.warmup, on_call=bar.update, span=device.span)
+        calls = max(1, benchmark.num_repeats - benchmark.warmup)
+        with progress_bar(calls + benchmark.warmup, "calls") as bar:
+            timing = measure(
+                timed,
+                calls,
+                benchmark.warmup,
+                benchmark.min_seconds or 0.0,
+                on_call=bar.update,
+                on_warm=device.stages.clear,
+                span=device.span,
+            )
+        stages = device.stages.seconds()
         objects = count_objects(pipeline, timing.outputs[-1], dataset, device)
         if writer is not None:
             write_predictions(writer, pipeline, call, batches)
 
-    samples = Samples(timing.seconds, config.benchmark.benchmark_repeats, config.data.micro_batch_size)
-    print(format_report(samples))
+    samples = Samples(timing.seconds, benchmark.benchmark_repeats, config.data.micro_batch_size)
+    start_up = {"prepare": prepared - start, "compile": compiled - prepared}
+    outcome = summary.outcome_of(
+        config, hparams, device, model, pipeline, samples, stages, timing.warmup_seconds, objects, **start_up
+    )
+    results.publish(outcome)
     print(summary.describe_objects(objects))
-    print(summary.describe_start(prepared - start, compiled - prepared, timing.warmup_seconds))
+    print(summary.describe_start(*start_up.values(), timing.warmup_seconds))
     if model.random:
         print(f"weights:   {model.weights}: the speed is real, the detections mean nothing")
     print(summary.describe_skipped(batches.source.skipped), end="")
@@ -77,7 +92,8 @@ def main(argv=None) -> int:
         )
     setup_logging(config.output.log_level)
     show_notes(config.notes)
-    return run(config)
+    with publisher(config) as results:
+        return run(config, results)
 
 
 if __name__ == "__main__":

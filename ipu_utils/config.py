@@ -4,7 +4,7 @@
 import dataclasses
 import json
 import os
-import tempfile
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequ
 from ipu_utils.arguments import DEFAULT_CONFIGS, build_parser, sections_of
 from ipu_utils.environment import options_from_environment
 from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.files import write_atomically
 from ipu_utils.options import flag_of, rules_of
 from ipu_utils.presets import read_preset
 from ipu_utils.settings import (
@@ -69,6 +70,7 @@ class RunConfig:
     output: OutputConfig
     embedded: Optional[EmbeddedConfig] = None  # None for the throughput script
     typed: FrozenSet[str] = frozenset()  # names of the options that were on the command line
+    command: Tuple[str, ...] = ()  # the script's file name and arguments
     notes: Tuple[str, ...] = ()  # what the user should know about the above; to be shown once
 
     @classmethod
@@ -122,7 +124,8 @@ def load_config(
         config = _resolve(typed, script, device, os.environ if environ is None else environ)
     except UserError as error:
         parser.error(str(error))
-    return dataclasses.replace(config, notes=tuple(parser.notes) + config.notes)
+    command = (parser.prog, *(sys.argv[1:] if argv is None else argv))
+    return dataclasses.replace(config, command=command, notes=tuple(parser.notes) + config.notes)
 
 
 def _resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping[str, str]) -> RunConfig:
@@ -138,6 +141,8 @@ def _resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mappin
     below.update((name, value) for name, value in preset.items() if name in known)
     if device == "ipu":
         below.update(options_from_environment(environ, typed, notes))
+    if script == "embedded":
+        below.setdefault("warmup", EMBEDDED_WARMUP)
     options = _derive({**below, **typed_options, "device": device}, script, typed, notes)
     config = RunConfig.from_options(options, script, config_name=config_name, typed=frozenset(typed))
     return dataclasses.replace(_check(config, notes), notes=tuple(notes))
@@ -180,6 +185,11 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     if config.embedded is not None:
         _check_executable(config.embedded)
         config = dataclasses.replace(config, benchmark=_embedded_loop(config, on_ipu, notes))
+    elif 1 < config.benchmark.num_repeats <= config.benchmark.warmup:
+        notes.append(
+            f"--warmup {config.benchmark.warmup} leaves none of the {config.benchmark.num_repeats} calls of "
+            "--num-repeats to be counted: one more is."
+        )
     return dataclasses.replace(config, data=data)
 
 
@@ -242,7 +252,7 @@ def _check_executable(embedded: EmbeddedConfig) -> None:
 
 def _embedded_loop(config: RunConfig, on_ipu: bool, notes: List[str]) -> BenchmarkConfig:
     """The embedded script's repeats: its warm-up, and on an IPU a compiled loop that outlasts the measurement."""
-    benchmark = dataclasses.replace(config.benchmark, warmup=EMBEDDED_WARMUP)
+    benchmark = config.benchmark
     needed = benchmark.num_repeats + benchmark.warmup
     if not on_ipu or benchmark.benchmark_repeats >= needed:
         return benchmark
@@ -290,17 +300,4 @@ def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
     model_options = model_config.as_dict() if hasattr(model_config, "as_dict") else dict(model_config)
     content = json.dumps({"arguments": options_dict(config), "config": model_options}, indent=2, default=str)
     path = Path(path) if Path(path).suffix == ".json" else Path(path) / "app.json"
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=str(path.parent), prefix=path.name, suffix=".part", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(content + "\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another --profile-dir.") from error
+    write_atomically(path, ((content + "\n").encode(),), "--profile-dir")

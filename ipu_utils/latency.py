@@ -6,17 +6,17 @@ arrive at planned times whether or not the server keeps up, and latency counts f
 shows what waiting in a queue costs. No TensorFlow.
 """
 
-import math
+import itertools
 import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ipu_utils.results import Samples, format_report
+from ipu_utils.results import Samples
+from ipu_utils.statistics import instabilities, percentile
 
-PERCENTILES = (50, 90, 99)
 PARTS = 10  # of a run with overlapping requests, for the slowest and the fastest rate
 BEHIND = 0.95  # share of the arrivals that a server answers in time when it keeps up
 
@@ -46,29 +46,32 @@ def measure_requests(
     arrivals: Optional[Sequence[float]] = None,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
+    min_seconds: float = 0.0,
     on_request: Callable[[], object] = lambda: None,
 ) -> RequestTimes:
-    """Send `count` requests; each goes to the client that is free first.
+    """Send `count` requests or more; each goes to the client that is free first.
 
     Args:
       clients: one for every request in flight. A single one runs in the calling thread.
       count: requests 0 to count - 1, at least one.
       arrivals: seconds after the start at which they arrive, in order; None: as soon as a client is free.
+      min_seconds: without planned arrivals, go on until the run has taken so long.
       clock, sleep: arguments so that a test can own time.
       on_request: told after each request, outside the timed span.
     """
     if count < 1 or not clients:
         raise ValueError(f"need requests and clients, got {count} and {len(clients)}")
-    seconds, finished = [0.0] * count, [0.0] * count
-    numbers, lock = iter(range(count)), threading.Lock()
+    seconds: Dict[int, float] = {}
+    finished: List[float] = []
+    numbers, lock = itertools.count(), threading.Lock()
     failures: List[BaseException] = []
     start = clock()
 
     def serve(client: Client) -> None:
         while not failures:
             with lock:
-                number = next(numbers, None)
-            if number is None:
+                number = next(numbers)
+            if number >= count and (arrivals is not None or clock() - start >= min_seconds):
                 return
             client.prepare(number)
             if arrivals is None:
@@ -80,8 +83,9 @@ def measure_requests(
                     sleep(early)
             client.call(number)
             end = clock()
-            seconds[number], finished[number] = end - begin, end - start
             with lock:
+                seconds[number] = end - begin
+                finished.append(end - start)
                 on_request()
 
     def serve_in_thread(client: Client) -> None:
@@ -100,7 +104,7 @@ def measure_requests(
             thread.join()
         if failures:
             raise failures[0]
-    return RequestTimes(tuple(seconds), tuple(sorted(finished)))
+    return RequestTimes(tuple(seconds[number] for number in sorted(seconds)), tuple(sorted(finished)))
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class RequestSamples(Samples):
     """Latencies of requests that overlap or wait to arrive: the rate is that of the run, not their reciprocal."""
 
     finished: Tuple[float, ...] = ()  # as in RequestTimes
+    planned: bool = False  # arrivals were, so that some requests wait
 
     @property
     def images_per_second(self) -> float:
@@ -125,33 +130,39 @@ class RequestSamples(Samples):
         ]
         return min(rates), max(rates)
 
+    def instabilities(self) -> List[str]:
+        """Of requests that arrive by chance some always wait: their tail is no flaw of the run."""
+        return instabilities(self.seconds, check_tail=not self.planned)
+
 
 def _pairs(values: Sequence) -> List[Tuple]:
     return list(zip(values, values[1:]))
 
 
-def samples_of(times: RequestTimes, batch_size: int, alone: bool) -> Samples:
-    """Turn times into samples; `alone` when each request was the only one and started at once."""
+def samples_of(times: RequestTimes, batch_size: int, alone: bool, planned: bool = False) -> Samples:
+    """Turn times into samples.
+
+    Args:
+      times: of the run.
+      batch_size: images a request.
+      alone: each request was the only one and started at once.
+      planned: requests came at planned arrivals.
+    """
     if alone:
         return Samples(times.seconds, 1, batch_size)
-    return RequestSamples(times.seconds, 1, batch_size, times.finished)
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` of all do not exceed: one that was measured, not a mean."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
-
-
-def format_latencies(samples: Samples) -> str:
-    """Return the report with a line of percentiles below it, in ASCII."""
-    parts = [f"p{percent} = {1e3 * percentile(samples.seconds, percent):.2f} ms" for percent in PERCENTILES]
-    return format_report(samples) + "\n\tRequest latency " + ", ".join(parts)
+    return RequestSamples(times.seconds, 1, batch_size, times.finished, planned)
 
 
 def keeps_up(times: RequestTimes, arrivals: Sequence[float]) -> bool:
     """Were requests answered about as fast as they arrived? If not, latency grows with the length of the run."""
     return len(arrivals) < 2 or times.finished[-1] * BEHIND <= arrivals[-1] + percentile(times.seconds[:10], 50)
+
+
+def plan_arrivals(rate: Optional[float], count: int, min_seconds: float, seed: int) -> Optional[Tuple[float, ...]]:
+    """Arrivals of at least `count` requests over at least `min_seconds`; None where no rate is given."""
+    if rate is None:
+        return None
+    return poisson_arrivals(rate, max(count, int(rate * min_seconds) + 1), seed)
 
 
 def describe_arrivals(count: int, in_flight: int, rate: Optional[float], seed: int) -> str:

@@ -100,6 +100,19 @@ def positive_number(at_most: float = math.inf) -> Kind:
     return Kind("a number above 0" + ("" if at_most == math.inf else f" and up to {at_most:g}"), "X", convert)
 
 
+def percents() -> Kind:
+    """Percentiles, comma-separated: a tuple of numbers above 0 and up to 100, ascending, each once."""
+
+    def convert(value: Any) -> Tuple[float, ...]:
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        numbers = sorted({float(part) for part in parts})
+        if not numbers or not all(0 < number <= 100 for number in numbers):
+            raise ValueError
+        return tuple(numbers)
+
+    return Kind("percentiles above 0 and up to 100, such as 50,99.9", "P,P,...", convert)
+
+
 def choice(known: Mapping[str, Any], metavar: Optional[str] = None) -> Kind:
     """One of a fixed set of words, each standing for a value."""
 

@@ -15,6 +15,7 @@ from ipu_utils.devices import Device
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
 from ipu_utils.predictions import PredictionWriter
+from ipu_utils.stages import POST_PROCESSING, Stages
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,9 @@ def images_as(type_name: str, dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.map(lambda images, scales, ids: (tf.cast(images, type_name), scales, ids))
 
 
-def timed_call(pipeline: Pipeline, call: Callable[[], List], with_host_postprocessing: bool) -> Callable[[], List]:
+def timed_call(
+    pipeline: Pipeline, call: Callable[[], List], with_host_postprocessing: bool, stages: Stages
+) -> Callable[[], List]:
     """Put post-processing on the host inside the timed call when the user asks for it."""
     if not with_host_postprocessing:
         return call
@@ -144,7 +147,8 @@ def timed_call(pipeline: Pipeline, call: Callable[[], List], with_host_postproce
     def call_and_postprocess() -> List:
         outputs = call()
         for batch in outputs:
-            pipeline.postprocess(batch)
+            with stages.span(POST_PROCESSING):
+                pipeline.postprocess(batch)
         return outputs
 
     return call_and_postprocess

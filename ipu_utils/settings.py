@@ -16,6 +16,7 @@ from ipu_utils.options import (
     image_size,
     option,
     path,
+    percents,
     positive_number,
     text,
     whole_number,
@@ -24,6 +25,7 @@ from ipu_utils.options import (
 
 SIZES = ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x", "lite0", "lite1", "lite2", "lite3", "lite3x", "lite4")
 MODEL_NAMES = tuple(f"efficientdet-{size}" for size in SIZES)
+DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 MIN_IO_TILES, MAX_IO_TILES = 32, 192
 MAX_PREFETCH_DEPTH = 255  # the infeed queue's own limit
 
@@ -229,7 +231,19 @@ class BenchmarkConfig(Checked):
     """How often to run. The throughput script times `num_repeats` calls of `benchmark_repeats` batches."""
 
     num_repeats: int = option(
-        20, whole_number(1), "timed calls, the first of which is warm-up; ipu_embedded_inference.py: requests"
+        20, whole_number(1), "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests"
+    )
+    warmup: int = option(
+        1,
+        whole_number(0),
+        "calls, or requests of ipu_embedded_inference.py, that come first and are not counted",
+        "1; ipu_embedded_inference.py: 10",
+    )
+    min_seconds: Optional[float] = option(
+        None, positive_number(), "go on after --num-repeats until the counted calls have taken so long", "none"
+    )
+    percentiles: Tuple[float, ...] = option(
+        DEFAULT_PERCENTILES, percents(), "percentiles of the latency to report", "50,90,95,99"
     )
     benchmark_repeats: int = option(
         100, whole_number(1), "batches in a call; an IPU's embedded executable: requests between restarts of its loop"
@@ -237,7 +251,6 @@ class BenchmarkConfig(Checked):
     benchmark_host_postprocessing: bool = option(
         False, boolean(), "time post-processing on the host too; needs --onchip-nms false"
     )
-    warmup: int = 1  # calls, or requests of the embedded script, that come first and are not counted
 
 
 @dataclass(frozen=True)
@@ -248,6 +261,13 @@ class OutputConfig(Checked):
         False, boolean(), "write every image once, annotated, and detections.json into --output-dir"
     )
     output_dir: Path = option(Path("./outputs"), path("FOLDER"), "folder of annotated images", "./outputs")
+    results_json: Optional[Path] = option(
+        None, path("FILE"), "write a record of the run as JSON: samples, configuration, machine (docs/RESULTS.md); "
+        "- is standard output, and the report then goes to standard error", "none",
+    )  # fmt: skip
+    results_csv: Optional[Path] = option(
+        None, path("FILE"), "append a row about the run to a table; - as with --results-json", "none"
+    )
     debug: bool = option(False, boolean(), "log where every operation is placed")
     log_level: str = option(
         "warning",

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Mapping, Tuple
 
 from hparams_config import Config
 from ipu_utils.config import Precision, RunConfig
+from ipu_utils.outcome import Outcome, hash_arrays, nms_facts, weights_facts
+from ipu_utils.results import Samples
 from utils import parse_image_size
 
 if TYPE_CHECKING:  # These need TensorFlow; the text does not.
@@ -33,16 +35,20 @@ def nms_settings(hparams: Config) -> str:
     return f"{rule}, score > {lowest}, at most {nms.max_output_size} an image"
 
 
+def measured_span(config: RunConfig) -> str:
+    """Say where the timed span of the throughput script begins and ends."""
+    end = "the network's outputs in host memory, before post-processing"
+    if config.nms.onchip_nms or config.benchmark.benchmark_host_postprocessing:
+        end = "detections in host memory"
+    return f"from asking for a batch of resized images to {end}"
+
+
 def describe_run(config: RunConfig, hparams: Config, device: "Device", model: "Prepared", pipeline: "Pipeline") -> str:
     """Say what runs, one `name: value` line each; the weights come first, for they decide what the rest is worth."""
     height, width = parse_image_size(hparams.image_size)
     data, benchmark = config.data, config.benchmark
     source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
     precision, wire = precision_word(model.precision), precision_word(config.model.io_precision.value)
-    if config.nms.onchip_nms or benchmark.benchmark_host_postprocessing:
-        end = "detections in host memory"
-    else:
-        end = "the network's outputs in host memory, before post-processing"
     fields = [
         ("weights", model.weights),
         ("model", f"{config.model.model_name}, {width}x{height} pixels, {hparams.num_classes} classes"),
@@ -51,9 +57,52 @@ def describe_run(config: RunConfig, hparams: Config, device: "Device", model: "P
         ("data", f"{data.dataset_type} ({source})"),
         ("batch", f"{data.micro_batch_size} images, {benchmark.benchmark_repeats} batches a call"),
         ("nms", f"{config.nms.nms_mode.value}, {nms_settings(hparams)}; {pipeline.nms_implementation}"),
-        ("measured", f"from asking for a batch of resized images to {end}"),
+        ("measured", measured_span(config)),
     ]
     return "\n".join(f"{name + ':':10} {value}" for name, value in fields)
+
+
+def outcome_of(
+    config: RunConfig,
+    hparams: Config,
+    device: "Device",
+    model: "Prepared",
+    pipeline: "Pipeline",
+    samples: Samples,
+    stages: Mapping[str, Tuple[float, ...]],
+    warmup_seconds: Tuple[float, ...],
+    objects: "Objects",
+    **start_up: float,
+) -> Outcome:
+    """Gather what a run of the throughput script has found out; `start_up` is seconds by name."""
+    height, width = parse_image_size(hparams.image_size)
+    values = hash_arrays(model.network.get_weights())
+    return Outcome(
+        samples=samples,
+        stages=stages,
+        start_up={**start_up, "first_call": warmup_seconds[0] if warmup_seconds else samples.seconds[0]},
+        warmup_seconds=warmup_seconds,
+        objects=objects._asdict(),
+        measured=measured_span(config),
+        label="Per-batch",
+        model={
+            "name": config.model.model_name,
+            "image_size": [height, width],
+            "num_classes": hparams.num_classes,
+            "precision": model.precision,
+            "input_type": config.model.io_precision.value,
+        },
+        weights=weights_facts(model.weights, model.random, values, "the network's variables"),
+        nms=nms_facts(
+            hparams.nms_configs, config.nms.nms_mode.value, pipeline.nms_implementation, config.nms.onchip_nms
+        ),
+        device={
+            "kind": device.kind,
+            "name": device.name,
+            "engine": device.engine,
+            "threads": getattr(device, "num_threads", None),  # of an IPU there are none to set
+        },
+    )
 
 
 def describe_objects(objects: "Objects") -> str:

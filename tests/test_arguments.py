@@ -90,6 +90,15 @@ TABLE = [
     ("profile_dir", None, {"profile": Path("profile")}, ("",)),
     ("num_repeats", 20, *COUNT),
     ("benchmark_repeats", 100, *COUNT),
+    ("min_seconds", None, {"0.5": 0.5, "60": 60.0}, ("0", "-3", "nan", "inf", "long")),
+    (
+        "percentiles",
+        (50.0, 90.0, 95.0, 99.0),
+        {"50": (50.0,), "99.9,50": (50.0, 99.9), "5,5": (5.0,), "100": (100.0,)},
+        ("0", "101", "50;90", "p50", "", "nan"),
+    ),
+    ("results_json", None, {"a.json": Path("a.json"), "-": Path("-")}, ("",)),
+    ("results_csv", None, {"a.csv": Path("a.csv"), "-": Path("-")}, ("",)),
     ("output_dir", Path("./outputs"), {"elsewhere": Path("elsewhere")}, ("",)),
     # this project's own
     ("device", "auto", {word: word for word in ("auto", "ipu", "cpu", "gpu")}, ("tpu", "CPU")),
@@ -124,7 +133,10 @@ BOOLEANS = [
 ]
 EMBEDDED_BOOLEANS = [("compile_only", False)]
 
-ROWS = [("throughput", *row) for row in TABLE] + [("embedded", *row) for row in TABLE + EMBEDDED_TABLE]
+WARMUP = ({"0": 0, "7": 7}, ("-1", "1.5", "warm"))
+
+ROWS = [("throughput", *row) for row in [*TABLE, ("warmup", 1, *WARMUP)]]
+ROWS += [("embedded", *row) for row in [*TABLE, *EMBEDDED_TABLE, ("warmup", 10, *WARMUP)]]
 BOOLEAN_ROWS = [("throughput", *row) for row in BOOLEANS] + [("embedded", *row) for row in BOOLEANS + EMBEDDED_BOOLEANS]
 
 
@@ -185,7 +197,7 @@ def test_a_boolean_takes_every_word_and_none(script, name, default, capsys, bare
 
 def test_the_tables_above_are_complete():
     options = [row[0] for row in TABLE + EMBEDDED_TABLE] + [row[0] for row in BOOLEANS + EMBEDDED_BOOLEANS]
-    assert sorted(options) == sorted(all_rules())
+    assert sorted([*options, "warmup"]) == sorted(all_rules())
 
 
 @pytest.fixture
@@ -296,7 +308,7 @@ def test_help_documents_every_option_with_its_default(script, capsys, monkeypatc
         if isinstance(value, bool):
             assert default == str(value).lower()
         elif isinstance(value, (int, float)):
-            assert default == str(value)
+            assert default.split(";")[0] == str(value)
     for line in ("--list-devices", "--config", "--io-precision uint8|float|half", "--onchip-nms [true|false]"):
         assert any(entry.startswith("  " + line) for entry in entries)
     assert any(entry.startswith("  --io-precision") and entry.endswith("(default: uint8)") for entry in entries)

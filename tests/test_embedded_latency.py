@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests against a server that a test owns, time included."""
 
-import re
 import threading
 
 import numpy as np
@@ -11,10 +10,9 @@ from ipu_utils.latency import (
     Client,
     RequestTimes,
     describe_arrivals,
-    format_latencies,
     keeps_up,
     measure_requests,
-    percentile,
+    plan_arrivals,
     poisson_arrivals,
     samples_of,
 )
@@ -119,20 +117,22 @@ def test_no_requests_is_an_error():
         measure_requests([Client(print, print)], 0)
 
 
-def test_a_percentile_is_a_value_that_was_measured():
-    values = [float(i) for i in range(1, 101)][::-1]
-    assert [percentile(values, p) for p in (50, 90, 99, 100)] == [50, 90, 99, 100]
-    assert [percentile([3.0, 1.0, 2.0], p) for p in (50, 90, 99)] == [2, 3, 3]
-    assert percentile([7.0], 99) == 7
+def test_requests_go_on_until_the_time_is_up(time):
+    times = measure_requests([server(time, 2.0)], 3, None, time.clock, time.advance, min_seconds=11.0)
+    assert times.seconds == (2,) * 6  # the sixth begins at 10 seconds, the seventh would at 12
+    assert len(measure_requests([server(time, 2.0)], 9, None, time.clock, time.advance, min_seconds=1.0).seconds) == 9
 
 
-def test_the_report_has_the_lines_that_scripts_read_and_the_percentiles():
-    text = format_latencies(samples_of(RequestTimes((0.01,) * 98 + (0.02, 0.03), ()), batch_size=2, alone=True))
-    text.encode("ascii")
-    assert float(re.search(r"throughput: *(.*?) samples\/sec,", text)[1]) == pytest.approx(200 / 1.03, abs=0.01)
-    assert float(re.search(r"Per-batch latency avg: *(.*?) ms,", text)[1]) == pytest.approx(10.3)
-    assert "Stats captured over 100 runs." in text
-    assert text.splitlines()[-1] == "\tRequest latency p50 = 10.00 ms, p90 = 10.00 ms, p99 = 20.00 ms"
+def test_arrivals_cover_the_requests_and_the_time():
+    assert plan_arrivals(None, 100, 60.0, seed=0) is None
+    assert len(plan_arrivals(10.0, 100, 0.0, seed=0)) == 100
+    assert plan_arrivals(10.0, 100, 60.0, seed=0)[-1] == pytest.approx(60, rel=0.15)
+
+
+def test_requests_in_flight_keep_every_latency_in_the_order_of_the_requests():
+    times = measure_requests([Client(lambda number: None, lambda number: None) for _ in range(4)], 50)
+    assert len(times.seconds) == len(times.finished) == 50
+    assert list(times.finished) == sorted(times.finished)
 
 
 def test_overlapping_requests_have_the_rate_of_the_run():
@@ -164,3 +164,9 @@ def test_the_rates_of_a_run_are_those_of_its_slowest_and_fastest_tenth():
 )
 def test_the_report_says_how_requests_came(arguments, text):
     assert describe_arrivals(*arguments) == text
+
+
+def test_the_tail_of_requests_that_arrive_by_chance_is_no_flaw_of_the_run():
+    times = RequestTimes((0.01,) * 95 + (0.5,) * 5, tuple(float(i) for i in range(1, 101)))
+    assert samples_of(times, 1, alone=False, planned=True).instabilities() == []
+    assert samples_of(times, 1, alone=False).instabilities() == ["tail: p99 is 50.0 times p50"]

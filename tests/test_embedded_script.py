@@ -87,12 +87,14 @@ def test_the_report_says_what_ran_and_has_the_lines_that_scripts_read(run, kept)
     names = [line.split(":")[0] for line in lines if not line.startswith("\t")]
     assert names == [
         "weights", "model", "device", "executable", "precision", "data", "batch", "nms", "requests", "measured",
-        "Benchmark complete.", "Statistics", "objects", "start-up", "weights",
+        "Benchmark complete.", "Statistics", "stages", "objects", "start-up", "weights",
     ]  # fmt: skip
     assert "Stats captured over 4 runs." in out
     rate = float(re.search(r"throughput: *(.*?) samples\/sec,", out)[1])
     assert rate * float(re.search(r"Per-batch latency avg: *(.*?) ms,", out)[1]) == pytest.approx(1000, rel=0.05)
-    assert re.search(r"\tRequest latency p50 = \d+\.\d\d ms, p90 = \d+\.\d\d ms, p99 = \d+\.\d\d ms\n", out)
+    assert re.search(r"\tRequest latency p50 = \d+\.\d\d ms, p90 = .* ms, p95 = .* ms, p99 = \d+\.\d\d ms\n", out)
+    stages = r"stages:    input \d+\.\d\d ms, device \d+\.\d\d ms, post-processing \d+\.\d\d ms a batch \(means of 4;"
+    assert re.search(stages, out)
     assert f"executable: {kept / NAME} (kept from an earlier run)" in out
     assert "precision: float, images travel as uint8" in out
     assert "best-class, hard, IoU > 0.5 suppresses, score > 0.4, at most 100 an image; libdetect" in out

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ipu_utils.results import Samples, format_report, measure
+from ipu_utils.results import Samples, format_distribution, format_report, measure, pool
 
 # As benchmarks.yml of the original reads the report.
 THROUGHPUT = re.compile(r"throughput: *(.*?) samples\/sec,")
@@ -83,3 +83,60 @@ def test_report_is_read_by_the_expressions_of_benchmarks_yml():
     text = format_report(Samples((0.5,), batches_per_call=1, batch_size=1))
     assert [float(value) for value in THROUGHPUT.findall(text)] == [2.0]
     assert [float(value) for value in LATENCY.findall(text)] == [500.0]
+
+
+def test_timed_calls_go_on_until_the_time_is_up():
+    now = [0.0]
+
+    def call():
+        now[0] += 2
+
+    timing = measure(call, calls=3, warmup=2, min_seconds=11, clock=lambda: now[0])
+    assert (timing.seconds, timing.warmup_seconds) == ((2,) * 6, (2, 2))
+    assert measure(call, calls=9, min_seconds=1, clock=lambda: now[0]).seconds == (2,) * 9
+
+
+def test_stages_can_be_cleared_between_warm_up_and_timed_calls():
+    told = []
+    measure(lambda: told.append("call"), calls=2, warmup=1, on_warm=lambda: told.append("warm"))
+    assert told == ["call", "warm", "call", "call"]
+
+
+def test_percentiles_and_spread_are_below_the_original_lines():
+    samples = Samples(tuple(0.1 * i for i in range(1, 6)), batches_per_call=10, batch_size=1)
+    lines = format_distribution(samples, (50.0, 99.9)).splitlines()
+    assert lines[0] == "\tPer-batch latency p50 = 30.00 ms, p99.9 = 50.00 ms"
+    assert re.fullmatch(
+        r"\tPer-batch latency median 30.00 ms, 95% interval \d+\.00 to \d+\.00 ms, std = 15.81 ms", lines[1]
+    )
+    assert len(lines) == 2
+
+
+def test_what_is_below_is_not_read_by_the_expressions_of_benchmarks_yml():
+    text = format_distribution(Samples((0.1,) * 4 + (1.0,), 1, 1), (50.0,))
+    assert not THROUGHPUT.search(text) and not LATENCY.search(text)
+
+
+def test_an_unstable_run_is_marked_and_its_numbers_are_still_printed():
+    text = format_distribution(Samples((0.1,) * 20 + (0.9,), 1, 1), (50.0, 99.0))
+    assert "p50 = 100.00 ms, p99 = 900.00 ms" in text
+    assert text.splitlines()[-1] == "\tUNSTABLE: tail: p99 is 9.0 times p50"
+
+
+def test_instances_add_their_rates_and_pool_their_latencies():
+    first, second = Samples((1.0, 1.0), 2, 4), Samples((2.0, 4.0), 2, 4)
+    pooled = pool([first, second])
+    assert pooled.images_per_second == pytest.approx(8 + 16 / 6)
+    assert pooled.images_per_second_range == (8 + 2, 8 + 4)
+    assert pooled.batch_latency_ms == (500, 500, 1000, 2000)
+    assert "Stats captured over 4 runs." in format_report(pooled)
+    assert pool([first]) is first
+
+
+def test_each_instance_is_judged_by_itself():
+    # Pooled, the slow instance would look like a drift of the whole.
+    slow, fast = Samples((0.3,) * 12, 1, 1), Samples((0.1,) * 12, 1, 1)
+    assert pool([fast, slow]).instabilities() == []
+    assert pool([fast, Samples((0.1,) * 12 + (0.9,), 1, 1)]).instabilities() == [
+        "instance 1: tail: p99 is 9.0 times p50"
+    ]

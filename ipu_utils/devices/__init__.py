@@ -4,6 +4,8 @@
 import importlib
 from typing import Any, Callable, ContextManager, List, Optional, Protocol, Sequence
 
+from ipu_utils.stages import Stages
+
 
 class Device(Protocol):
     """What the benchmark needs from hardware: `ipu_utils.devices.host` and `ipu_utils.devices.ipu` provide it."""
@@ -11,6 +13,7 @@ class Device(Protocol):
     kind: str  # "ipu", "gpu" or "cpu"
     name: str  # printed with every result
     engine: str  # what executes the network, with its version; printed too
+    stages: Stages  # what the device sees of a batch's way; stays empty where one program runs many batches
 
     def default_precision(self) -> str:
         """Type name ("float32", "float16", "bfloat16") that suits the device."""

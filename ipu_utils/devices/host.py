@@ -15,6 +15,7 @@ from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.keras2 import tf
+from ipu_utils.stages import DEVICE, INPUT_WAIT, Stages
 
 MOST_STREAMS = 8  # batches computed side by side; each holds its activations in memory
 
@@ -24,8 +25,9 @@ class HostDevice:
 
     def __init__(self, kind: str, num_threads: Optional[int] = None):
         self.kind = kind
+        self.stages = Stages()
         self.engine = f"TensorFlow {tf.__version__}, frozen graph with batch norm folded"
-        threads = num_threads or detect.usable_cores()
+        threads = self.num_threads = num_threads or detect.usable_cores()
         # Whole batches side by side use cores better than one batch split over them: `benchmarks/engines.py`.
         streams = min(threads, MOST_STREAMS)
         self._in_flight = streams + 1
@@ -99,8 +101,13 @@ class HostDevice:
             function = self.optimise(step, dataset.element_spec)
         feed = iter(dataset)
 
+        def next_batch() -> Tuple[tf.Tensor, ...]:
+            with self.stages.span(INPUT_WAIT):
+                return next(feed)
+
         def run(*inputs: tf.Tensor) -> Tuple[np.ndarray, ...]:
-            with self._placement():
+            # A GPU computes on after the function has returned: only with its outputs here is it known to be done.
+            with self._placement(), self.stages.span(DEVICE):
                 return tuple(output.numpy() for output in function(*inputs))
 
         pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="batch")
@@ -111,7 +118,7 @@ class HostDevice:
             for _ in range(batches):
                 if len(pending) == self._in_flight:
                     results.append(pending.popleft().result())
-                pending.append(pool.submit(run, *next(feed)))
+                pending.append(pool.submit(run, *next_batch()))
             results.extend(future.result() for future in pending)
             return results
 

@@ -27,6 +27,7 @@ from ipu_utils.graph.freeze import FrozenStep, freeze, producer
 from ipu_utils.graph.repeat_nearest import repeat_nearest
 from ipu_utils.keras2 import tf
 from ipu_utils.settings import EmbeddedConfig, IpuConfig, ModelConfig
+from ipu_utils.stages import Stages
 
 TRACE_CHANNEL = "EfficientDet"
 IPUS_PER_REPLICA = 1
@@ -130,6 +131,7 @@ class IpuDevice:
             self._strategy = ipu.ipu_strategy.IPUStrategy()
         model = "IPU model" if ipu.utils.running_on_ipu_model() else "ipu"
         self.name = model if self._instances == 1 else f"{model} ({self._instances} instances)"
+        self.stages = Stages()  # stays empty: one program runs all batches of a call
         self.engine = f"TensorFlow {tf.__version__} for IPU"
 
     def default_precision(self) -> str:

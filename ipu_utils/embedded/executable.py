@@ -19,23 +19,21 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple, Union
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
 from ipu_utils.embedded.header_rules import check_header
 from ipu_utils.errors import UserError
+from ipu_utils.files import PathLike, write_atomically
 
 MAGIC = b"EFFDET\r\n"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 20
 ALIGNMENT = 64  # of the network inside the file, so that it can be used where it is mapped
 PREFIX = struct.Struct("<8sII32s")
-
-PathLike = Union[str, Path]
 
 
 class ExecutableError(UserError):
@@ -92,30 +90,7 @@ def write_executable(path: PathLike, header: Header, network: bytes) -> None:
     text = describe(header, len(network), hashlib.sha256(network).hexdigest())
     prefix = PREFIX.pack(MAGIC, FORMAT_VERSION, len(text), hashlib.sha256(text).digest())
     padding = bytes(-(len(prefix) + len(text)) % ALIGNMENT)
-    write_atomically(path, (prefix, text, padding, network))
-
-
-def write_atomically(path: PathLike, pieces: Tuple[bytes, ...]) -> None:
-    """Write pieces one after the other; readers see the old file or the new one, whatever happens meanwhile."""
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=str(path.parent), prefix=path.name, suffix=".part", delete=False) as file:
-            temporary = file.name
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())  # else a crash of the machine could leave the new name on an empty file
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # temporary files are the owner's alone
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another --exec-output-dir.") from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+    write_atomically(path, (prefix, text, padding, network), "--exec-output-dir")
 
 
 def read_executable(path: PathLike) -> Executable:

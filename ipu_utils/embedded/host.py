@@ -27,7 +27,7 @@ class HostProgram:
         start = time.perf_counter()
         self._model = EmbeddedModel.load(opened.path, num_threads)
         self.load_seconds = time.perf_counter() - start
-        self.header = opened.header
+        self.header, self.num_threads = opened.header, self._model.num_threads
         self.device = f"cpu ({detect.cpu_name()}, {self._model.num_threads} threads), {opened.header.engine}"
 
     def workers(self, count: int) -> List[Worker]:

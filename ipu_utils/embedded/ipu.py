@@ -14,7 +14,8 @@ from ipu_utils.config import RunConfig, options_dict
 from ipu_utils.devices import Device, get_device
 from ipu_utils.embedded import plan
 from ipu_utils.embedded.contract import Opened
-from ipu_utils.embedded.executable import Header, describe, parse, write_atomically
+from ipu_utils.embedded.executable import Header, describe, parse
+from ipu_utils.files import write_atomically
 from ipu_utils.keras2 import tf
 from ipu_utils.model import prepare
 from ipu_utils.pipeline import Detections, Pipeline
@@ -121,7 +122,7 @@ class IpuWorld:
         header = plan.with_weights(header, model.weights, model.random)
         content = path.read_bytes()
         description = describe(header, len(content), hashlib.sha256(content).hexdigest())
-        write_atomically(_description(path), (description,))
+        write_atomically(_description(path), (description,), "--exec-output-dir")
         return header
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lines around the report of the embedded script: what ran, before it; what the statistics leave out, after it."""
 
-from typing import Optional
+from typing import Mapping, Optional, Tuple
 
 from hparams_config import Config
 from ipu_utils import process
@@ -10,6 +10,8 @@ from ipu_utils.embedded.contract import Opened, Program
 from ipu_utils.embedded.executable import Header
 from ipu_utils.embedded.requests import Objects
 from ipu_utils.latency import describe_arrivals
+from ipu_utils.outcome import Outcome, nms_facts, weights_facts
+from ipu_utils.results import Samples
 from ipu_utils.summary import nms_settings, precision_word
 
 
@@ -42,6 +44,50 @@ def describe_run(config: RunConfig, opened: Opened, program: Program, span: str)
         ("nms", f"{header.nms_mode}, {thresholds}; {program.post_processing}"),
         ("requests", arrivals),
         ("measured", span),
+    )
+
+
+def outcome_of(
+    config: RunConfig,
+    opened: Opened,
+    program: Program,
+    span: str,
+    samples: Samples,
+    stages: Mapping[str, Tuple[float, ...]],
+    objects: Objects,
+    first_seconds: float,
+) -> Outcome:
+    """Gather what a run of the embedded script has found out."""
+    header = opened.header
+    detects = config.nms.onchip_nms or config.benchmark.benchmark_host_postprocessing
+    return Outcome(
+        samples=samples,
+        stages=stages,
+        start_up={"compile": opened.compile_seconds, "load": program.load_seconds, "first_call": first_seconds},
+        warmup_seconds=(first_seconds,),
+        objects=objects._asdict(),
+        measured=span,
+        label="Request",
+        model={
+            "name": header.model_name,
+            "image_size": list(header.image_size),
+            "num_classes": header.num_classes,
+            "precision": header.precision,
+            "input_type": header.input_type,
+        },
+        weights=weights_facts(
+            header.weights,
+            header.random_weights,
+            header.fingerprint.get("weights", ""),
+            "the checkpoint's files, or the recipe of random weights",
+        ),
+        nms=nms_facts(header.nms_configs, header.nms_mode, program.post_processing, detects),
+        device={
+            "kind": config.device.device,
+            "name": program.device,
+            "engine": header.engine,
+            "threads": getattr(program, "num_threads", None),  # of an IPU there are none to set
+        },
     )
 
 

@@ -12,6 +12,7 @@ from ipu_utils.embedded.executable import Header
 from ipu_utils.image_sources import PADDING_ID, ImageSource, open_source
 from ipu_utils.latency import Client
 from ipu_utils.predictions import PredictionWriter
+from ipu_utils.stages import DEVICE, INPUT, POST_PROCESSING, Stages
 
 POOL_BYTES = 64 << 20  # of fitted images kept ready: more than a CPU's caches hold, so that inputs come from memory
 COUNTED_BATCHES = 16  # in which candidates and detections are counted
@@ -74,58 +75,61 @@ class Span(NamedTuple):
     client: Callable[[Worker, Inputs], Client]
 
 
-def span_of(config: RunConfig) -> Span:
-    """Return what --measure asks for, up to the detections unless --onchip-nms false leaves them out."""
+def span_of(config: RunConfig, stages: Stages) -> Span:
+    """Return what --measure asks for, up to the detections unless --onchip-nms false leaves them out.
+
+    Its clients add the stages of each request to `stages`.
+    """
     measure = config.embedded.measure
     detects = config.nms.onchip_nms or config.benchmark.benchmark_host_postprocessing
     end = "to detections in memory" if detects else "to the network's outputs in memory, without post-processing"
     if measure == "network":
-        return Span("network: from an input that is in place to the network's outputs in memory", _network)
+        text = "network: from an input that is in place to the network's outputs in memory"
+        return Span(text, _client(stages, _ready, detects=False, load_first=True))
     if measure == "device":
-        return Span(f"device: from an image of the network's size in memory {end}", _device(detects))
+        text = f"device: from an image of the network's size in memory {end}"
+        return Span(text, _client(stages, _ready, detects))
     start = "an image file, decoded and resized for each request,"
     if config.data.dataset_type == "generated":
         start = "noise made for each request (nothing to decode or resize)"
-    return Span(f"end-to-end: from {start} {end}", _end_to_end(detects))
+    return Span(f"end-to-end: from {start} {end}", _client(stages, Inputs.decode, detects))
 
 
-def _network(worker: Worker, inputs: Inputs) -> Client:
-    def prepare(number: int) -> None:
-        worker.load(inputs.images[number % len(inputs)], inputs.scales[number % len(inputs)])
-
-    return Client(prepare, lambda number: worker.run())
+def _ready(inputs: Inputs, number: int) -> Tuple[np.ndarray, np.ndarray]:
+    return inputs.images[number], inputs.scales[number]
 
 
-def _device(detects: bool) -> Callable[[Worker, Inputs], Client]:
+def _client(
+    stages: Stages,
+    batch: Callable[[Inputs, int], Tuple[np.ndarray, np.ndarray]],
+    detects: bool,
+    load_first: bool = False,
+) -> Callable[[Worker, Inputs], Client]:
+    """Make clients that load what `batch` returns, run, and detect; `load_first`: load before the span begins."""
+
     def client(worker: Worker, inputs: Inputs) -> Client:
+        def load(number: int) -> None:
+            worker.load(*batch(inputs, number % len(inputs)))
+
+        def compute() -> None:
+            with stages.span(DEVICE):
+                worker.run()
+            if detects:
+                with stages.span(POST_PROCESSING):
+                    worker.detections()
+
         def call(number: int) -> None:
-            worker.load(inputs.images[number % len(inputs)], inputs.scales[number % len(inputs)])
-            _compute(worker, detects)
+            with stages.span(INPUT):
+                load(number)
+            compute()
 
-        return Client(_nothing, call)
-
-    return client
-
-
-def _end_to_end(detects: bool) -> Callable[[Worker, Inputs], Client]:
-    def client(worker: Worker, inputs: Inputs) -> Client:
-        def call(number: int) -> None:
-            worker.load(*inputs.decode(number % len(inputs)))
-            _compute(worker, detects)
-
-        return Client(_nothing, call)
+        return Client(load, lambda number: compute()) if load_first else Client(_nothing, call)
 
     return client
 
 
 def _nothing(number: int) -> None:
     """Everything that a request needs is inside the span."""
-
-
-def _compute(worker: Worker, detects: bool) -> None:
-    worker.run()
-    if detects:
-        worker.detections()
 
 
 class Objects(NamedTuple):

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the results of a run go: the report for people, and records for programs."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any, Iterator, List, Mapping, Sequence
+
+from ipu_utils import record as records
+from ipu_utils.config import OutputConfig, RunConfig
+from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.files import cannot_write, check_writable, write_atomically
+from ipu_utils.outcome import Outcome, describe_stages
+from ipu_utils.results import format_distribution, format_report
+
+STANDARD_OUTPUT = Path("-")
+
+
+class Publisher:
+    """Takes a run's outcome to the report and to the files of the options."""
+
+    def __init__(self, config: RunConfig, stdout: IO[str]):
+        self._config, self._stdout = config, stdout
+
+    def publish(self, outcome: Outcome) -> None:
+        """Print the report; write the records that were asked for."""
+        output = self._config.output
+        print(format_report(outcome.samples))
+        print(format_distribution(outcome.samples, self._config.benchmark.percentiles, outcome.label))
+        stages = describe_stages(outcome.stages)
+        if stages is not None:
+            print(stages)
+        if output.results_json is None and output.results_csv is None:
+            return
+        record = records.make_record(self._config, outcome)
+        if output.results_json is not None:
+            self._write(output.results_json, records.to_json(record) + "\n")
+        if output.results_csv == STANDARD_OUTPUT:
+            names = records.columns(self._config.benchmark.percentiles)
+            self._stdout.write(records.csv_lines(names, [records.row(record)], with_header=True))
+        elif output.results_csv is not None:
+            append_rows(output.results_csv, self._config.benchmark.percentiles, [records.row(record)])
+        self._stdout.flush()
+
+    def _write(self, path: Path, text: str) -> None:
+        if path == STANDARD_OUTPUT:
+            self._stdout.write(text)
+        else:
+            write_atomically(path, (text.encode(),), "--results-json")
+
+
+@contextlib.contextmanager
+def publisher(config: RunConfig) -> Iterator[Publisher]:
+    """Check that results can be written, and keep standard output for a program where one reads it.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    stdout, output = sys.stdout, config.output
+    check_outputs(output, config.benchmark.percentiles)
+    with contextlib.ExitStack() as stack:
+        if STANDARD_OUTPUT in (output.results_json, output.results_csv):
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield Publisher(config, stdout)
+
+
+def check_outputs(output: OutputConfig, percentiles: Sequence[float]) -> None:
+    """Find out before anything is measured whether results can be written.
+
+    Raises:
+      UserError: they cannot.
+    """
+    if output.results_json == output.results_csv == STANDARD_OUTPUT:
+        raise ConfigError("--results-json - and --results-csv - cannot both have standard output: give one a file.")
+    for path, option in ((output.results_json, "--results-json"), (output.results_csv, "--results-csv")):
+        if path not in (None, STANDARD_OUTPUT):
+            check_writable(path, option)
+    if output.results_csv not in (None, STANDARD_OUTPUT):
+        check_table(output.results_csv, percentiles)
+
+
+def append_rows(path: Path, percentiles: Sequence[float], rows: List[Mapping[str, Any]]) -> None:
+    """Append rows to a table, in one write under a lock, so that runs that end at the same time do not mix.
+
+    Raises:
+      UserError: the file cannot be written, or holds something else.
+    """
+    try:
+        with open(path, "a+b") as file:
+            _lock(file)
+            is_new = not check_table(path, percentiles)
+            os.write(file.fileno(), records.csv_lines(records.columns(percentiles), rows, is_new).encode())
+    except OSError as error:
+        raise cannot_write(path, error, "--results-csv") from error
+
+
+def _lock(file: IO[bytes]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: a single write has to do
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def check_table(path: Path, percentiles: Sequence[float]) -> bool:
+    """Say whether a file is there and has a header; its columns must be those of runs with these percentiles.
+
+    Raises:
+      UserError: the file holds something else, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            found = file.readline(1 << 16).decode("utf-8", "replace").rstrip("\r\n")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise cannot_write(path, error, "--results-csv") from error
+    if found and found != ",".join(records.columns(percentiles)):
+        raise UserError(
+            f"{path} is no table of such runs: its first line has other columns than these. Name another file with "
+            "--results-csv; where only the percentiles differ, --percentiles chooses them."
+        )
+    return bool(found)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of a run's samples: percentiles, spread, an interval for the median, whether to trust them. NumPy."""
+
+import math
+from dataclasses import dataclass
+from typing import List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+SEED = 20110  # of the bootstrap: the same samples give the same interval
+CHUNK = 1 << 22  # numbers drawn at a time, so that a long run needs no gigabytes
+
+DRIFT = 0.10  # change between the medians of the first and the last third of a run that is no longer noise
+FEWEST_FOR_DRIFT = 9
+TAIL = 2.0  # times the median at which p99 is far above it
+FEWEST_FOR_TAIL = 5
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least `percent` of all do not exceed: one that was measured, not a mean."""
+    ordered = np.sort(np.asarray(values, np.float64))
+    # 99.9 / 100 * 1000 is a little above 999 in binary.
+    rank = math.ceil(round(percent / 100 * len(ordered), 9))
+    return float(ordered[max(0, rank - 1)])
+
+
+def median_interval(values: Sequence[float], seed: int = SEED, resamples: int = RESAMPLES) -> Tuple[float, float]:
+    """Bootstrap interval of the median, percentile method: where it lies in CONFIDENCE of the resampled runs.
+
+    It answers for the samples as drawn, not for what another day or a busier machine would give.
+    """
+    data, random = np.asarray(values, np.float64), np.random.RandomState(seed)
+    medians: List[float] = []
+    while len(medians) < resamples:
+        rows = max(1, min(resamples - len(medians), CHUNK // len(data)))
+        medians.extend(np.median(data[random.randint(0, len(data), (rows, len(data)))], axis=1).tolist())
+    tail = 100 * (1 - CONFIDENCE) / 2
+    return percentile(medians, tail), percentile(medians, 100 - tail)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of one set of samples, in their unit."""
+
+    count: int
+    mean: float
+    std: Optional[float]  # of the sample, divisor n - 1; None for a single one
+    min: float
+    max: float
+    median: float  # the mean of the two in the middle where the number is even, as the interval's
+    median_interval: Tuple[float, float]
+    percentiles: Mapping[float, float]  # percent -> value
+
+
+def describe(values: Sequence[float], percentiles: Sequence[float]) -> Statistics:
+    """Compute every statistic of at least one value."""
+    data = np.asarray(values, np.float64)
+    return Statistics(
+        count=len(data),
+        mean=float(data.mean()),
+        std=float(data.std(ddof=1)) if len(data) > 1 else None,
+        min=float(data.min()),
+        max=float(data.max()),
+        median=float(np.median(data)),
+        median_interval=median_interval(data),
+        percentiles={percent: percentile(data, percent) for percent in percentiles},
+    )
+
+
+def instabilities(values: Sequence[float], check_tail: bool = True) -> List[str]:
+    """Say why one number does not stand for these values, in the order in which they were measured; empty when it does.
+
+    Args:
+      values: times, all above zero.
+      check_tail: whether a p99 far above the median is a flaw. It is none of requests that arrive by chance: they wait.
+    """
+    data, found = np.asarray(values, np.float64), []
+    if len(data) >= FEWEST_FOR_DRIFT:
+        third = len(data) // 3
+        first, last = data[:third], data[-third:]
+        change = float(np.median(last) / np.median(first)) - 1
+        before, after = median_interval(first), median_interval(last)
+        if abs(change) > DRIFT and (before[1] < after[0] or after[1] < before[0]):
+            how = f"{abs(100 * change):.0f} % {'longer' if change > 0 else 'less'}"
+            found.append(f"drift: the last third took {how} than the first")
+    if check_tail and len(data) >= FEWEST_FOR_TAIL:
+        middle, high = percentile(data, 50), percentile(data, 99)
+        if high > TAIL * middle:
+            found.append(f"tail: p99 is {high / middle:.1f} times p50")
+    return found
