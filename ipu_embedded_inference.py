@@ -97,10 +97,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     config = load_config(argv, script="embedded", choose_device=choose_device)
     setup_logging(config.output.log_level)
     show_notes(config.notes)
-    kept = config.embedded.exec_output_dir
+    folder = config.embedded.exec_output_dir
     with contextlib.ExitStack() as stack:
         results = stack.enter_context(publisher(config))
-        return run(config, kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-"))), results)
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-")))
+        return run(config, folder, results)
 
 
 if __name__ == "__main__":
