@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What each graph pass is worth in OpenVINO: latency after each of them, and four ways to normalise images.
+"""What each graph pass is worth in OpenVINO: latency after each of them, of passes that were tried and not kept, and of
+four ways to normalise images.
 
     python benchmarks/passes.py --model-name efficientdet-d0
 
@@ -9,9 +10,7 @@ the processor time of all threads: it still tells variants apart on a machine th
 """
 
 import argparse
-import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List
@@ -25,7 +24,7 @@ import utils
 from ipu_utils.config import NmsConfig
 from ipu_utils.devices import get_device
 from ipu_utils.devices.detect import cpu_name, usable_cores
-from ipu_utils.embedded.build import PASSES
+from ipu_utils.embedded.build import PASSES, optimise, to_openvino
 from ipu_utils.embedded.runtime import import_openvino, properties
 from ipu_utils.graph.freeze import FrozenStep, freeze
 from ipu_utils.keras2 import tf
@@ -36,15 +35,19 @@ from ipu_utils.pipeline import Pipeline
 STEM_FILTERS = 32
 
 
-def network_variants(model_name: str) -> Dict[str, FrozenStep]:
-    """The network as it is frozen, then with one pass more each."""
+def frozen_network(model_name: str) -> FrozenStep:
+    """The network with its normalisation, as TensorFlow freezes it, with random weights."""
     hparams = hparams_config.get_inference_config(model_name)
     device = get_device("cpu")
     network = build_network(hparams, activation=device.swish)
     heads = Pipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device).heads
     height, width = utils.parse_image_size(hparams.image_size)
     signature = [tf.TensorSpec((1, height, width, 3), tf.uint8)]
-    frozen = freeze(lambda images: [output for level in heads(images) for output in level], signature)
+    return freeze(lambda images: [output for level in heads(images) for output in level], signature)
+
+
+def pass_variants(frozen: FrozenStep) -> Dict[str, FrozenStep]:
+    """The network as it is frozen, then with one pass more each."""
     variants = {"frozen": frozen}
     for rewrite in PASSES:
         frozen = rewrite(frozen)
@@ -90,19 +93,69 @@ def stem_variants(model_name: str) -> Dict[str, FrozenStep]:
     return {name: freeze(step, signature) for name, step in steps.items()}
 
 
-def requests_of(variants: Dict[str, FrozenStep], precision: str, threads: int) -> Dict[str, Any]:
-    """One request a variant, with its input in place."""
+def openvino_models(variants: Dict[str, FrozenStep], precision: str) -> Dict[str, Any]:
+    """Convert as an executable is: outputs in the precision of the network, as libdetect reads them."""
+    models = {}
+    for name, frozen in variants.items():
+        names = [f"output_{index}" for index in range(len(frozen.outputs))]
+        models[name] = to_openvino(frozen, names, precision)
+    return models
+
+
+def tried_models(frozen: FrozenStep, num_classes: int, precision: str) -> Dict[str, Any]:
+    """Changes of the converted network that were tried: none of them is in use, `kept` is."""
+    steps = {
+        "kept": lambda model: model,
+        "class maxima beside logits": lambda model: class_maxima(model, num_classes, keep_logits=True),
+        "class maxima, no logits": lambda model: class_maxima(model, num_classes, keep_logits=False),
+        "ReLU for swish (wrong)": relu_for_swish,
+    }
+    frozen = optimise(frozen)
+    names = [f"output_{index}" for index in range(len(frozen.outputs))]
+    return {name: step(to_openvino(frozen, names, precision)) for name, step in steps.items()}
+
+
+def class_maxima(model: Any, num_classes: int, keep_logits: bool) -> Any:
+    """Take the greatest logit of each anchor in the graph: what libdetect would then read in place of all of them."""
     openvino = import_openvino()
-    requests = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, frozen in variants.items():
-            path = os.path.join(folder, "network.pb")
-            Path(path).write_bytes(frozen.graph_def.SerializeToString())
-            model = openvino.Core().read_model(path)
-            compiled = openvino.Core().compile_model(model, "CPU", properties(precision, threads))
-            requests[name] = compiled.create_infer_request()
-            place = requests[name].get_input_tensor().data
-            place[:] = np.random.RandomState(0).randint(0, 256, place.shape)
+    from openvino import opset13
+
+    outputs = []
+    for result in model.get_results():
+        source = result.input_value(0)
+        batch, height, width, channels = source.get_partial_shape().to_shape()
+        if channels % num_classes:
+            outputs.append(source)
+            continue
+        shape = np.array([batch, height * width * (channels // num_classes), num_classes], np.int64)
+        maxima = opset13.reduce_max(opset13.reshape(source, shape, False), np.array([2], np.int64), False)
+        outputs += [maxima.output(0)] + ([source] if keep_logits else [])
+    return openvino.Model(outputs, model.get_parameters(), "maxima")
+
+
+def relu_for_swish(model: Any) -> Any:
+    """Put the cheapest activation in place of x * sigmoid(x): the difference in time is what swish costs."""
+    import_openvino()
+    from openvino import opset13
+
+    for node in model.get_ops():
+        if node.get_type_name() != "Multiply":
+            continue
+        for gate, features in (node.input_values(), node.input_values()[::-1]):
+            if gate.get_node().get_type_name() == "Sigmoid" and gate.get_node().input_value(0) == features:
+                for reader in node.output(0).get_target_inputs():
+                    reader.replace_source_output(opset13.relu(features).output(0))
+                break
+    return model
+
+
+def requests_of(models: Dict[str, Any], precision: str, threads: int) -> Dict[str, Any]:
+    """One request a model, with its input in place."""
+    core, requests = import_openvino().Core(), {}
+    for name, model in models.items():
+        requests[name] = core.compile_model(model, "CPU", properties(precision, threads)).create_infer_request()
+        place = requests[name].get_input_tensor().data
+        place[:] = np.random.RandomState(0).randint(0, 256, place.shape)
     return requests
 
 
@@ -133,8 +186,15 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5, help="requests a variant and round (default 5)")
     options = parser.parse_args()
     print(f"{cpu_name()}, {options.threads} threads, {options.precision}")
-    for title, make in (("network", network_variants), ("stem", stem_variants)):
-        requests = requests_of(make(options.model_name), options.precision, options.threads)
+    frozen = frozen_network(options.model_name)
+    num_classes = hparams_config.get_inference_config(options.model_name).num_classes
+    groups = {
+        "passes": lambda: openvino_models(pass_variants(frozen), options.precision),
+        "tried": lambda: tried_models(frozen, num_classes, options.precision),
+        "stem": lambda: openvino_models(stem_variants(options.model_name), options.precision),
+    }
+    for title, make in groups.items():
+        requests = requests_of(make(), options.precision, options.threads)
         compare(f"{options.model_name}, {title}", requests, options.rounds, options.requests)
 
 
