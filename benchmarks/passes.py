@@ -154,9 +154,14 @@ def requests_of(models: Dict[str, Any], precision: str, threads: int) -> Dict[st
     core, requests = import_openvino().Core(), {}
     for name, model in models.items():
         requests[name] = core.compile_model(model, "CPU", properties(precision, threads)).create_infer_request()
-        place = requests[name].get_input_tensor().data
-        place[:] = np.random.RandomState(0).randint(0, 256, place.shape)
+        place_noise(requests[name])
     return requests
+
+
+def place_noise(request: Any) -> None:
+    """Fill a request's images with noise."""
+    place = request.get_input_tensor().data
+    place[:] = np.random.RandomState(0).randint(0, 256, place.shape)
 
 
 def compare(title: str, requests: Dict[str, Any], rounds: int, each: int) -> None:
