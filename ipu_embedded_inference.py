@@ -20,7 +20,7 @@ from ipu_utils.embedded.contract import open_world
 from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
 from ipu_utils.errors import UserError
 from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
-from ipu_utils.predictions import open_writer
+from ipu_utils.outputs import open_outputs
 from ipu_utils.publish import Publisher, publisher
 from ipu_utils.stages import Stages
 from ipu_utils.summary import describe_skipped
@@ -64,7 +64,7 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
         inputs = open_inputs(config, opened.header, benchmark.num_repeats)
         if inputs.left_out:
             show_notes([f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats."])
-        writer = open_writer(config.output, opened.header.model_name, opened.header, inputs)
+        writer = open_outputs(config.output, opened.header.model_name, opened.header, inputs)
         clients = [span.client(worker, inputs) for worker in workers]
         for client in clients:  # each has memory of its own that is touched for the first time
             if benchmark.warmup:
@@ -89,6 +89,8 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
     last = report.describe_random(opened.header)
     if last is not None:
         print(last)
+    if writer is not None:
+        print(writer.report())
     print(describe_skipped(inputs.source.skipped), end="")
     return status_of(inputs.source.skipped, config.data.skip_bad_images)
 

@@ -28,17 +28,17 @@ def run(config: RunConfig, results: Publisher) -> int:
     from ipu_utils.devices import get_device
     from ipu_utils.keras2 import tf
     from ipu_utils.model import prepare
+    from ipu_utils.outputs import open_outputs
     from ipu_utils.pipeline import Pipeline, count_objects, images_as, timed_call, write_predictions
-    from ipu_utils.predictions import open_writer
     from ipu_utils.run_hparams import hparams_of
 
     tf.debugging.set_log_device_placement(config.output.debug)
-    hparams = hparams_of(config.model, config.data.image_size)
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     start = time.perf_counter()
     device = get_device(config.device.device, config)
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
     batches = open_dataset(config.data, utils.parse_image_size(hparams.image_size), config.benchmark.benchmark_repeats)
-    writer = open_writer(config.output, config.model.model_name, hparams, batches)
+    writer = open_outputs(config.output, config.model.model_name, hparams, batches)
     if config.ipu.profile_dir is not None:
         write_app_json(config, hparams.as_dict(), config.ipu.profile_dir)
 
@@ -80,6 +80,8 @@ def run(config: RunConfig, results: Publisher) -> int:
     print(summary.describe_start(*start_up.values(), timing.warmup_seconds))
     if model.random:
         print(f"weights:   {model.weights}: the speed is real, the detections mean nothing")
+    if writer is not None:
+        print(writer.report())
     print(summary.describe_skipped(batches.source.skipped), end="")
     return status_of(batches.source.skipped, config.data.skip_bad_images)
 

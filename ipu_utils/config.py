@@ -228,8 +228,10 @@ def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
     ipu, typed = config.ipu, config.typed
     if config.model.model_precision is Precision.BFLOAT16:
         raise ConfigError("--model-precision bfloat16 does not exist on an IPU: use half or float.")
-    if ipu.synthetic and config.output.output_predictions:
-        raise ConfigError("--synthetic sends no results to the host, so there are no predictions: drop one of the two.")
+    if ipu.synthetic and config.output.about_images:
+        raise ConfigError(
+            f"--synthetic sends no results to the host, so there is nothing for {config.output.about_images}: drop one."
+        )
     if ipu.synthetic and config.data.dataset_type != "generated":
         notes.append(f"--synthetic makes the input on the device: {config.data.image_path} is not used.")
     if "opt_num_io_tiles" in typed and not ipu.opt_use_io_tiles:

@@ -51,7 +51,7 @@ def wants_checkpoint(config: RunConfig) -> Optional[str]:
         return f"--model-dir {config.model.model_dir}"
     if config.data.dataset_type != "generated":
         return f"--dataset-type {config.data.dataset_type}"
-    return "--output-predictions" if config.output.output_predictions else None
+    return config.output.about_images
 
 
 def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:

@@ -14,7 +14,7 @@ from ipu_utils.config import NmsConfig
 from ipu_utils.devices import Device
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
-from ipu_utils.predictions import PredictionWriter
+from ipu_utils.outputs import Outputs
 from ipu_utils.stages import POST_PROCESSING, Stages
 
 logger = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def count_objects(pipeline: Pipeline, outputs: List, dataset: tf.data.Dataset, d
     return Objects(candidates, float(np.mean(lengths)) if lengths else 0.0, len(lengths))
 
 
-def write_predictions(writer: PredictionWriter, pipeline: Pipeline, call: Callable[[], List], data: Any) -> None:
+def write_predictions(writer: Outputs, pipeline: Pipeline, call: Callable[[], List], data: Any) -> None:
     """Run on until each of `data.count` images has been written once, or nothing new has come for one round of them."""
     with writer:
         rows_without_news = 0

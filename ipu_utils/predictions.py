@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Callable, Dict, Optional, Sequence, Tuple
+from typing import IO, Any, BinaryIO, Callable, Container, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -101,10 +101,12 @@ class PredictionWriter:
         Raises:
           UserError: the folder cannot be written to (any more), or the image cannot be read again.
         """
-        for image_id, boxes, scores, classes, length in zip(np.asarray(ids).tolist(), *map(np.asarray, detections)):
-            if image_id != PADDING_ID and image_id not in self._places:
-                used = slice(0, int(length))
-                self._keep(image_id, self._write_one(image_id, boxes[used], scores[used], classes[used]))
+        for image_id, boxes, scores, classes in new_images(ids, detections, self._places):
+            self._keep(image_id, self._write_one(image_id, boxes, scores, classes))
+
+    def report(self) -> str:
+        """A line for the report."""
+        return f"pictures:  {self.written} annotated images and {DETECTIONS_FILE} in {self._folder}"
 
     def close(self) -> None:
         """Write detections.json.
@@ -201,6 +203,23 @@ class PredictionWriter:
         finally:
             with contextlib.suppress(OSError):  # It is gone when all went well.
                 os.unlink(str(unfinished))
+
+
+def new_images(
+    ids: Sequence[int], detections: Sequence[np.ndarray], known: Container[int]
+) -> Iterator[Tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (id, boxes, scores, classes) of the images of a batch that are not known yet, without unused rows.
+
+    Args:
+      ids, detections: see `PredictionWriter.write`.
+      known: ids to leave out. Each id is yielded once, whether or not it gets known meanwhile.
+    """
+    yielded = set()
+    for image_id, boxes, scores, classes, length in zip(np.asarray(ids).tolist(), *map(np.asarray, detections)):
+        if image_id != PADDING_ID and image_id not in known and image_id not in yielded:
+            yielded.add(image_id)
+            used = slice(0, int(length))
+            yield image_id, boxes[used], scores[used], classes[used]
 
 
 def clip_to_photograph(boxes: np.ndarray, height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,11 @@ import hparams_config
 from ipu_utils.hparams_rules import check_hparams
 from ipu_utils.settings import ModelConfig
 
+# Average precision needs the low scores too; who acts on detections wants the likely ones.
+PRESETS = {
+    "accuracy": {"nms_configs": {"score_thresh": 0.001}},
+    "deployment": {"nms_configs": {"score_thresh": 0.4}},
+}
 ADVPROP = {"mean_rgb": 127.5, "stddev_rgb": 127.5}  # 0..255 -> -1..1
 
 
@@ -22,17 +27,20 @@ def is_advprop(model: ModelConfig) -> bool:
     return any("advprop" in part.lower() for part in Path(model.model_dir).absolute().parts[-3:])
 
 
-def hparams_of(model: ModelConfig, image_size: Optional[Tuple[int, int]] = None) -> hparams_config.Config:
-    """Return the configuration that a run builds its network from; --hparams wins over what is guessed here.
+def hparams_of(
+    model: ModelConfig, image_size: Optional[Tuple[int, int]] = None, preset: Optional[str] = None
+) -> hparams_config.Config:
+    """Return the configuration that a run builds its network from; --hparams wins over what follows from the rest.
 
     Args:
       model: model_name, hparams, and where the weights come from.
       image_size: (height, width) in pixels, None for the model's own.
+      preset: one of PRESETS.
 
     Raises:
       ConfigError: the name, the changes or the size are wrong.
     """
-    settings: Dict[str, Any] = {}
+    settings: Dict[str, Any] = dict(PRESETS[preset]) if preset else {}
     if is_advprop(model):
         settings.update(ADVPROP)
     config = hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)

@@ -13,6 +13,7 @@ from ipu_utils.options import (
     Word,
     boolean,
     choice,
+    flag_of,
     image_size,
     option,
     path,
@@ -145,6 +146,10 @@ class NmsConfig(Checked):
         "best-class: an anchor keeps its best class, boxes of one class suppress each other; class-agnostic: its best "
         "class, boxes of every class suppress each other; multi-class: every class of an anchor is a candidate",
     )
+    preset: Optional[str] = option(
+        None, words("accuracy", "deployment"), "score threshold: accuracy keeps what scores above 0.001, as measuring "
+        "AP needs, deployment above 0.4; --hparams wins", "deployment",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -268,12 +273,26 @@ class OutputConfig(Checked):
     results_csv: Optional[Path] = option(
         None, path("FILE"), "append a row about the run to a table; - as with --results-json", "none"
     )
+    coco_results: Optional[Path] = option(
+        None, path("FILE"), "write all detections in COCO's results format; ids are the numbers in the file names, or "
+        "those of --coco-annotations", "none",
+    )  # fmt: skip
+    coco_annotations: Optional[Path] = option(
+        None, path("FILE"), "compare with these annotations: COCO's twelve numbers, by pycocotools", "none"
+    )
     debug: bool = option(False, boolean(), "log where every operation is placed")
     log_level: str = option(
         "warning",
         words("debug", "info", "warning", "error", "fatal"),
         "least important message shown on standard error",
     )
+
+    @property
+    def about_images(self) -> Optional[str]:
+        """The flag of something to be written about images, None when there is nothing."""
+        flags = [flag_of(name) for name in ("output_predictions", "coco_results", "coco_annotations")
+                 if getattr(self, name)]  # fmt: skip
+        return flags[0] if flags else None
 
 
 @dataclass(frozen=True)

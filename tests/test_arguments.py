@@ -65,6 +65,9 @@ TABLE = [
         {word: word for word in ("always", "never", "on_demand")},
         ("on-demand", "pre_compile"),
     ),
+    ("preset", None, {"accuracy": "accuracy", "deployment": "deployment"}, ("fast", "0.4")),
+    ("coco_results", None, {"out/results.json": Path("out/results.json")}, ("",)),
+    ("coco_annotations", None, {"instances_val2017.json": Path("instances_val2017.json")}, ("",)),
     ("opt_num_io_tiles", None, {"32": 32, "96": 96, "192": 192}, ("31", "193", "0", "64.0", "all")),
     ("opt_prefetch_depth", 128, {"1": 1, "4": 4, "255": 255}, ("0", "-1", "256", "deep")),
     (

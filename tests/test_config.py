@@ -357,7 +357,7 @@ def test_bfloat16_is_refused_on_an_ipu_alone(capsys):
 
 
 def test_synthetic_data_gives_no_predictions(capsys):
-    assert "no predictions" in refused(capsys, "--synthetic", "--output-predictions")
+    assert "nothing for --output-predictions" in refused(capsys, "--synthetic", "--output-predictions")
 
 
 # Images

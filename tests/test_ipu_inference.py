@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import coco_set
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,6 +69,19 @@ def assert_same_detections(ours, reference, pixels=0.05):
     for name in ours:
         assert [found[0] for found in ours[name]] == [found[0] for found in reference[name]]
         np.testing.assert_allclose([found[1:] for found in ours[name]], [f[1:] for f in reference[name]], atol=pixels)
+
+
+def test_coco_results_and_the_twelve_numbers_are_those_of_pycocotools(script, tmp_path):
+    coco = coco_set.make_set(tmp_path / "set", count=5)
+    status, output, _ = script(
+        *TWO_IMAGES, "--random-weights", "--preset", "accuracy", "--dataset-type", "image-directory",
+        "--image-path", coco.images, "--coco-results", "results.json", "--coco-annotations", coco.annotations,
+    )  # fmt: skip
+    assert status == 0
+    assert "score > 0.001" in field(output, "nms")
+    assert field(output, "accuracy").startswith("over all 5 annotated images that ran")
+    shown = [float(number) for number in re.findall(r"^\tA[PR]\w* +=  ?(\d\.\d{4})  IoU", output, re.MULTILINE)]
+    np.testing.assert_allclose(shown, coco_set.by_hand(coco, "results.json"), atol=5.1e-5)
 
 
 def test_unreadable_images_are_skipped_named_and_make_the_status_3_unless_accepted(script, tmp_path):

@@ -24,12 +24,12 @@ DECIDED = {
     "nms_mode": lambda header: header.nms_mode,
 }
 # Options that only compiling can follow.
-COMPILED_IN = ("hparams", "model_dir", "no_ema", "random_weights", "random_candidates")
+COMPILED_IN = ("hparams", "preset", "model_dir", "no_ema", "random_weights", "random_candidates")
 
 
 def hparams_of(config: RunConfig) -> hparams_config.Config:
     """The model configuration of a run."""
-    return run_hparams.hparams_of(config.model, config.data.image_size)
+    return run_hparams.hparams_of(config.model, config.data.image_size, config.nms.preset)
 
 
 def plan(
@@ -80,7 +80,7 @@ def with_weights(header: Header, weights: str, random: bool) -> Header:
 
 def wants_trained_weights(config: RunConfig) -> bool:
     """Would random weights make no sense, although nobody asked for them? Then compiling is left to say so."""
-    generated = config.data.dataset_type == "generated" and not config.output.output_predictions
+    generated = config.data.dataset_type == "generated" and config.output.about_images is None
     return not config.model.random_weights and (config.model.model_dir is not None or not generated)
 
 

@@ -6,6 +6,7 @@ from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ipu_utils import outputs
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.contract import Program, Worker
 from ipu_utils.embedded.executable import Header
@@ -66,6 +67,7 @@ def check_ends(config: RunConfig) -> None:
     source = open_source(config.data, (1, 1), 1)
     if config.output.output_predictions:
         PredictionWriter(config.output.output_dir, config.model.model_name, 1, source, 1).prepare()
+    outputs.check(config.output, source)
 
 
 class Span(NamedTuple):
@@ -168,7 +170,7 @@ def _count_candidates(class_outputs: Sequence[np.ndarray], header: Header) -> in
     return total
 
 
-def write_predictions(writer: PredictionWriter, worker: Worker, inputs: Inputs) -> None:
+def write_predictions(writer: outputs.Outputs, worker: Worker, inputs: Inputs) -> None:
     """Detect in every image of the source and write what was found."""
     source, batch_size = inputs.source, inputs.batch_size
     with writer:

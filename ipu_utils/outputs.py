@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that a run writes about its images, behind one writer. No TensorFlow."""
+
+import contextlib
+from typing import Any, List, Optional, Sequence
+
+import numpy as np
+
+from ipu_utils import coco_eval
+from ipu_utils.coco import Annotations, CocoWriter, image_ids
+from ipu_utils.image_sources import ImageSource
+from ipu_utils.predictions import open_writer
+from ipu_utils.settings import OutputConfig
+
+
+class Outputs:
+    """Hands detections to several writers and collects their lines for the report. Use it as a context manager.
+
+    A writer has `written`, `write(ids, detections)`, `report()`, and is a context manager itself.
+    """
+
+    def __init__(self, writers: Sequence[Any]):
+        self._writers, self._stack = list(writers), contextlib.ExitStack()
+
+    @property
+    def written(self) -> int:
+        """Number of images that every writer has."""
+        return min(writer.written for writer in self._writers)
+
+    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
+        """See `PredictionWriter.write`."""
+        for writer in self._writers:
+            writer.write(ids, detections)
+
+    def __enter__(self) -> "Outputs":
+        for writer in self._writers:
+            self._stack.enter_context(writer)
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def report(self) -> str:
+        """What was written where, and what came of comparing it; for after the run."""
+        return "\n".join(text for text in (writer.report() for writer in self._writers) if text)
+
+
+def check(output: OutputConfig, source: ImageSource) -> None:
+    """Find out before time is spent on compiling whether the outputs can be made; writes nothing.
+
+    Raises:
+      UserError: they cannot: see `Annotations`, `image_ids` and `coco_eval.require`.
+    """
+    if output.coco_results is not None or output.coco_annotations is not None:
+        image_ids(source, _annotations(output))
+
+
+def _annotations(output: OutputConfig) -> Optional[Annotations]:
+    if output.coco_annotations is None:
+        return None
+    coco_eval.require()
+    return Annotations(output.coco_annotations)
+
+
+def open_outputs(output: OutputConfig, model_name: str, hparams: Any, batches: Any) -> Optional[Outputs]:
+    """Return the writers of all outputs that were asked for, ready to write; None when there are none.
+
+    Args:
+      output: what to write. model_name, hparams, batches: see `open_writer`.
+
+    Raises:
+      UserError: something cannot be written, or annotations cannot be used.
+    """
+    writers: List[Any] = []
+    predictions = open_writer(output, model_name, hparams, batches)
+    if predictions is not None:
+        writers.append(predictions)
+    if output.coco_results is not None or output.coco_annotations is not None:
+        writers.append(CocoWriter(batches.source, output.coco_results, _annotations(output)))
+    return Outputs(writers) if writers else None

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COCO results and their evaluation, against pycocotools called by hand and detectors that know the answers."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import coco_set
+import numpy as np
+import pytest
+
+from hparams_config import get_inference_config
+from ipu_utils import coco_eval
+from ipu_utils.coco import Annotations, CocoWriter, ResultsFile, image_ids
+from ipu_utils.errors import UserError
+from ipu_utils.image_sources import ImageFiles, NoiseImages, open_source
+from ipu_utils.outputs import check, open_outputs
+from ipu_utils.run_hparams import hparams_of
+from ipu_utils.settings import DataConfig, ModelConfig, OutputConfig
+
+ROOT = Path(__file__).parent.parent
+SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    return coco_set.make_set(tmp_path_factory.mktemp("coco"))
+
+
+@pytest.fixture
+def source(coco):
+    return open_source(DataConfig(dataset_type="image-directory", image_path=coco.images), SIZE, 1)
+
+
+def run(source, writer, detector, numbers=None):
+    with writer:
+        for number in range(source.count) if numbers is None else numbers:
+            writer.write([number], detector(source.name(number)))
+    return writer
+
+
+def test_a_perfect_detector_scores_one(coco, source, tmp_path):
+    pytest.importorskip("pycocotools")
+    writer = CocoWriter(source, tmp_path / "results.json", Annotations(coco.annotations))
+    values = run(source, writer, lambda name: coco_set.perfect(coco, name)).accuracy().as_dict()
+    assert all(values[name] == pytest.approx(1) for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"))
+    assert values["AR100"] == pytest.approx(1) and values["AR1"] < 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_twelve_numbers_are_those_of_pycocotools(coco, source, tmp_path, seed):
+    path = tmp_path / "results.json"
+    writer = run(
+        source,
+        CocoWriter(source, path, Annotations(coco.annotations)),
+        lambda name: coco_set.flawed(coco, name, seed),
+    )
+    expected = coco_set.by_hand(coco, path)
+    assert 0.05 < expected[0] < 0.95, "a detector without flaws, or without a hit, would prove nothing"
+    np.testing.assert_array_equal(writer.accuracy().values, expected)
+
+
+def test_the_file_holds_the_detections_in_the_original_pixels(coco, source, tmp_path):
+    path = tmp_path / "deep" / "results.json"
+    run(source, CocoWriter(source, path, Annotations(coco.annotations)), lambda name: coco_set.perfect(coco, name))
+    found = json.loads(path.read_text())
+    truth = [one for one in coco.dataset["annotations"] if not one["iscrowd"]]
+    key = lambda one: (one["image_id"], one["category_id"], one["bbox"])  # noqa: E731
+    assert len(found) == len(truth)
+    for ours, theirs in zip(sorted(found, key=key), sorted(truth, key=key)):
+        assert set(ours) == {"image_id", "category_id", "bbox", "score"} and ours["score"] == 0.9
+        assert (ours["image_id"], ours["category_id"]) == (theirs["image_id"], theirs["category_id"])
+        np.testing.assert_allclose(ours["bbox"], theirs["bbox"], atol=2e-3)
+
+
+def test_only_the_images_that_ran_count_and_those_without_detections_count_too(coco, source, tmp_path):
+    path = tmp_path / "results.json"
+    writer = CocoWriter(source, path, Annotations(coco.annotations))
+    nothing = coco_set.as_batch([])
+    with writer:
+        for number in (1, 2, 5):
+            name = source.name(number)
+            writer.write([number], nothing if number == 2 else coco_set.perfect(coco, name))
+    ids = [1000 - 7 * number for number in (1, 2, 5)]
+    accuracy = writer.accuracy()
+    assert accuracy.images == 3 and accuracy.values[0] < 1
+    np.testing.assert_array_equal(accuracy.values, coco_set.by_hand(coco, path, ids))
+
+
+def test_a_run_that_finds_nothing_scores_nothing(coco, source):
+    pytest.importorskip("pycocotools")
+    writer = CocoWriter(source, None, Annotations(coco.annotations))
+    values = run(source, writer, lambda name: coco_set.as_batch([])).accuracy().as_dict()
+    assert values["AP"] == values["AR100"] == 0
+    assert "AP    = 0.0000" in writer.report() and "results:" not in writer.report()
+
+
+def test_an_image_counts_once_however_often_it_comes(coco, source, tmp_path):
+    with CocoWriter(source, tmp_path / "results.json", None) as writer:
+        batch = [np.concatenate([part, part]) for part in coco_set.perfect(coco, source.name(1))]
+        for _ in range(3):
+            writer.write([1, 1], batch)
+        writer.write([-1], coco_set.perfect(coco, source.name(1)))
+    assert writer.written == 1
+    assert len(json.loads((tmp_path / "results.json").read_text())) == len(coco.boxes_of(source.name(1)))
+
+
+def named(folder, *names):
+    files = ImageFiles([], folder, SIZE)
+    files.paths, files.count = [folder / name for name in names], len(names)
+    return files
+
+
+def test_ids_are_the_last_number_of_the_file_name(tmp_path):
+    assert image_ids(named(tmp_path, "000000397133.jpg", "COCO_val2014_000000000042.jpg", "2/img7.png"), None) == {
+        0: 397133,
+        1: 42,
+        2: 7,
+    }
+    with pytest.raises(UserError, match=r"cat\.jpg has no number .*--coco-annotations"):
+        image_ids(named(tmp_path, "1.jpg", "cat.jpg"), None)
+    with pytest.raises(UserError, match=r"a/7\.jpg and b/007\.jpg would both be image 7"):
+        image_ids(named(tmp_path, "a/7.jpg", "b/007.jpg"), None)
+
+
+def test_ids_of_annotations_win_over_the_names_and_unknown_images_are_left_out(coco, tmp_path):
+    annotations = Annotations(coco.annotations)
+    source = named(tmp_path, "000000000001.jpg", "val/000000000002.jpg", "other.jpg")
+    assert image_ids(source, annotations) == {0: 993, 1: 986}
+    with pytest.raises(UserError, match=r"knows none of the 1 images, such as x\.jpg"):
+        image_ids(named(tmp_path, "x.jpg"), annotations)
+
+
+def test_images_that_the_annotations_do_not_know_are_counted_in_the_report(coco, tmp_path):
+    pytest.importorskip("pycocotools")
+    source = NoiseImages(3, SIZE, 0)
+    source.name = lambda number: ("000000000001.jpg", "000000000002.jpg", "other.jpg")[number]
+    writer = CocoWriter(source, None, Annotations(coco.annotations))
+    report = run(source, writer, lambda name: coco_set.as_batch([(1, 0.9, (1, 1, 9, 9))])).report()
+    assert "not used:  1 images" in report and "all 2 annotated images" in report
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("[]", "expected a list `images`"),
+        ("{", "cannot be read"),
+        ('{"images": [{"id": 1}]}', "an entry of `images` lacks file_name"),
+        ('{"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": "x"}]}', "lacks category_id"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path, content, message):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        Annotations(tmp_path / "a.json")
+
+
+def test_without_pycocotools_evaluating_is_refused_before_the_run_and_writing_is_not(
+    coco, source, tmp_path, monkeypatch
+):
+    for name in ("pycocotools", "pycocotools.coco", "pycocotools.cocoeval"):
+        monkeypatch.setitem(sys.modules, name, None)
+    asked = OutputConfig(coco_annotations=coco.annotations, coco_results=tmp_path / "r.json")
+    with pytest.raises(UserError, match="pip install pycocotools"):
+        check(asked, source)
+    batches, hparams = SimpleNamespace(source=source, batch_size=1), get_inference_config("efficientdet-d0")
+    with pytest.raises(UserError, match="pip install pycocotools"):
+        open_outputs(asked, "efficientdet-d0", hparams, batches)
+    outputs = open_outputs(OutputConfig(coco_results=tmp_path / "r.json"), "efficientdet-d0", hparams, batches)
+    assert "0 detections of 1 images" in run(source, outputs, lambda name: coco_set.as_batch([]), [0]).report()
+
+
+def test_all_outputs_come_from_one_pass(coco, source, tmp_path):
+    output = OutputConfig(output_predictions=True, output_dir=tmp_path / "out", coco_results=tmp_path / "r.json")
+    batches = SimpleNamespace(source=source, batch_size=1)
+    outputs = open_outputs(output, "m", get_inference_config("efficientdet-d0"), batches)
+    run(source, outputs, lambda name: coco_set.perfect(coco, name))
+    assert outputs.written == source.count == 8
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 8
+    assert "8 annotated images" in outputs.report() and "results: " in outputs.report()
+    assert open_outputs(OutputConfig(), "m", get_inference_config("efficientdet-d0"), batches) is None
+
+
+def test_the_array_is_complete_after_every_append(tmp_path):
+    file = ResultsFile(tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text()) == []
+    expected = []
+    for count in (2, 0, 1):
+        entries = [{"image_id": len(expected) + i} for i in range(count)]
+        file.append(entries)
+        expected += entries
+        assert json.loads((tmp_path / "r.json").read_text()) == expected
+    file.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_a_valid_file(tmp_path, number):
+    code = f"""if True:
+        from pathlib import Path
+        import numpy as np
+        from ipu_utils.coco import CocoWriter
+        from ipu_utils.image_sources import NoiseImages
+        found = np.ones((1, 50, 4)) * [1, 2, 30, 40], np.full((1, 50), 0.5), np.ones((1, 50)), [50]
+        source = NoiseImages(10**6, (64, 64), 0)
+        with CocoWriter(source, Path({str(tmp_path / "r.json")!r}), None) as writer:
+            for number in range(source.count):
+                writer.write([number], found)
+    """
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=str(ROOT), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "r.json").exists() or (tmp_path / "r.json").stat().st_size < 100000:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(120) != 0
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert len(found) > 100 and len(found) % 50 == 0
+
+
+def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--coco-results .* cannot be written"):
+        ResultsFile(tmp_path / "file" / "r.json")
+
+
+def test_presets_set_the_threshold_and_hparams_win():
+    def threshold(preset, hparams=""):
+        return hparams_of(ModelConfig(hparams=hparams), None, preset).nms_configs.score_thresh
+
+    assert threshold("accuracy") == 0.001
+    assert threshold("deployment") == threshold(None) == 0.4
+    assert threshold("accuracy", "nms_configs.score_thresh=0.2") == 0.2
+
+
+def test_the_report_tells_which_number_is_which():
+    text = str(coco_eval.Accuracy((0.5, -1.0, *[0.25] * 10), 12))
+    assert "over all 12 annotated images" in text and text.isascii()
+    lines = text.splitlines()
+    assert len(lines) == 13 and lines[1].split()[:3] == ["AP", "=", "0.5000"] and "none" in lines[2]
