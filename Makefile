@@ -8,7 +8,7 @@ BUILD_PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(abspath $(VENV)/bin/python
 PYTEST_ARGS ?= -n 2
 PIP_ARGS ?= --quiet --disable-pip-version-check
 
-.PHONY: all nms setup benchmark test test-slow test-tf26 test-slow-tf26 test-tf26-setup lint sanitize clean help
+.PHONY: all nms setup benchmark weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup lint sanitize clean help
 .DEFAULT_GOAL := all
 
 all: nms  ## build the NMS libraries (default)
@@ -36,6 +36,12 @@ $(VENV)/.tested: tests/requirements.txt $(VENV)/.installed
 
 benchmark: setup  ## set up, then run EfficientDet-D0 with default options
 	$(VENV)/bin/python ipu_inference.py --model-name efficientdet-d0
+
+MODEL ?= efficientdet-d0
+FETCH_ARGS ?=
+
+weights: $(VENV)/.installed  ## fetch the published checkpoint of MODEL into tmp/
+	$(VENV)/bin/python -m ipu_utils.fetch_weights --model-name $(MODEL) $(FETCH_ARGS)
 
 test: setup $(VENV)/.tested  ## the plain test suite: a few minutes, no network
 	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)

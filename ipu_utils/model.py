@@ -9,6 +9,7 @@ from ipu_utils import calibration, weights
 from ipu_utils.config import RunConfig
 from ipu_utils.devices import Device
 from ipu_utils.errors import UserError
+from ipu_utils.fetch_weights import fetch_command
 from ipu_utils.keras2 import tf
 from ipu_utils.run_hparams import input_remark
 from tf2.efficientdet_keras import EfficientDetNet
@@ -67,10 +68,9 @@ def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
     if not random and weights.find_checkpoint(path) is None:
         wish = wants_checkpoint(config)
         if wish is not None:
-            fetch, unpack = weights.fetch_commands(config.model.model_name)
             raise UserError(
                 f"{wish} asks for trained weights, and there is no checkpoint in {path}. To fetch the published one:\n"
-                f"  {fetch}\n  {unpack}\nor add --random-weights to run without trained ones."
+                f"  {fetch_command(config.model.model_name)}\nor add --random-weights to run without trained ones."
             )
         random = True
     network = build_network(hparams, activation=device.swish)

@@ -17,10 +17,9 @@ import numpy as np
 
 from ipu_utils.archives import ARCHIVES, unpack
 from ipu_utils.errors import UserError
+from ipu_utils.fetch_weights import fetch_command
 from ipu_utils.keras2 import tf
 from ipu_utils.weights_guess import AVERAGE, VALUE, Misfit, guess
-
-PUBLISHED = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
 
 # Ends of the names that belong to a network; anything else in a checkpoint is an optimiser's or a counter.
 _LEAVES = re.compile(r"/(depthwise_kernel|pointwise_kernel|kernel|bias|gamma|beta|moving_mean|moving_variance|WSM\w*)$")
@@ -51,15 +50,6 @@ class _Store:
     form: str
     shapes: Dict[str, Tuple[int, ...]]
     read: Callable[[str], np.ndarray]
-
-
-def fetch_commands(model_name: str) -> Tuple[str, str]:
-    """Return the two shell commands that put the published checkpoint of a model under tmp/<model_name>."""
-    is_lite = "lite" in model_name
-    folder, end = ("coco", ".tgz") if is_lite else ("coco2", ".tar.gz")
-    archive = f"tmp/{model_name}{end}"
-    url = f"{PUBLISHED}/{folder}/{model_name}{end}"
-    return f"curl --fail --location --create-dirs --output {archive} {url}", f"tar xzf {archive} -C tmp"
 
 
 def find_checkpoint(path: Union[str, Path]) -> Optional[Path]:
@@ -220,10 +210,9 @@ def load_weights(model: tf.keras.Model, path: Union[str, Path], *, use_ema: bool
         model.build((None, 64, 64, 3))
     found = find_checkpoint(path)
     if found is None:
-        fetch, unpack = fetch_commands(model.config.name)
         raise UserError(
             f"there is no checkpoint at {path}. To fetch the published one of {model.config.name}:\n"
-            f"  {fetch}\n  {unpack}\nor run with --random-weights."
+            f"  {fetch_command(model.config.name)}\nor run with --random-weights."
         )
     with _opened(found) as store:
         keys, variable_set = _plan(model, store, use_ema)

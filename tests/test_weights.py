@@ -127,18 +127,9 @@ def test_a_folder_of_several_checkpoints_is_refused(values, tmp_path):
         weights.find_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name, url",
-    [("efficientdet-d7x", "coco2/efficientdet-d7x.tar.gz"), ("efficientdet-lite3x", "coco/efficientdet-lite3x.tgz")],
-)
-def test_a_missing_checkpoint_shows_the_commands_that_fetch_it(blank, tmp_path, name, url):
-    fetch, unpack = weights.fetch_commands(name)
-    assert fetch.endswith(f"https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet/{url}")
-    archive = unpack.split()[2]
-    assert archive in fetch and archive == f"tmp/{url.split('/')[1]}" and unpack.endswith(" -C tmp")
-    with pytest.raises(UserError) as error:
+def test_a_missing_checkpoint_shows_the_command_that_fetches_it(blank, tmp_path):
+    with pytest.raises(UserError, match=r"python -m ipu_utils\.fetch_weights --model-name efficientdet-lite0"):
         weights.load_weights(blank, tmp_path / "nothing")
-    assert all(command in str(error.value) for command in weights.fetch_commands("efficientdet-lite0"))
 
 
 def test_an_archive_of_two_checkpoints_is_refused(blank, tmp_path):

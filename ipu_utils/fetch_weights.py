@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetch a published checkpoint into tmp/<model name>, where the scripts look for it. No TensorFlow.
+
+    python -m ipu_utils.fetch_weights --model-name efficientdet-d0
+
+A download that breaks off goes on where it stopped, in this call or the next. The folder appears complete or not at
+all: the archive is checked and unpacked under another name first.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+
+from ipu_utils.archives import unpack
+from ipu_utils.console import run_script
+from ipu_utils.errors import UserError
+from ipu_utils.settings import MODEL_NAMES
+
+PUBLISHED = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
+COLLECTIONS = ("coco", "coco2", "coco640", "advprop")
+# Size and SHA-256 of published archives, where they are known; for the others the server's word on the size counts.
+KNOWN: Dict[str, Tuple[int, str]] = {
+    "coco2/efficientdet-d0.tar.gz": (28828936, "74794c937aa1fa2f559c2393d22b251b1f7135a49b108bd0414bc4f4800ca15d"),
+    "coco2/efficientdet-d1.tar.gz": (48828228, "31d8741da9840ab8bddfaa041d395d84a8c1e4e54db01cf8d277471afad5d6e0"),
+}
+PIECE = 1 << 16
+ATTEMPTS, PAUSE_SECONDS, TIMEOUT_SECONDS = 5, 1.0, 30.0
+
+Progress = Callable[[int, Optional[int]], None]  # bytes so far, bytes in all where that is known
+
+
+class Source(NamedTuple):
+    """Where an archive is and what is known about it."""
+
+    url: str
+    size: Optional[int] = None
+    sha256: Optional[str] = None
+
+
+def source_of(model_name: str, collection: Optional[str] = None, base_url: str = PUBLISHED) -> Source:
+    """Return where a model's checkpoint is published.
+
+    Args:
+      model_name: a published model.
+      collection: one of COLLECTIONS; None: the one that the published accuracy is of.
+      base_url: of the published folders or a mirror of them.
+    """
+    lite = "lite" in model_name
+    name = f"{collection or ('coco' if lite else 'coco2')}/{model_name}{'.tgz' if lite else '.tar.gz'}"
+    return Source(f"{base_url.rstrip('/')}/{name}", *KNOWN.get(name, (None, None)))
+
+
+def folder_of(model_name: str, collection: Optional[str] = None) -> Path:
+    """Where a checkpoint goes: the scripts' default folder, or below the name of a collection that was asked for.
+
+    AdvProp's inputs are known by the name of that folder.
+    """
+    return Path("tmp", *([collection] if collection else []), model_name)
+
+
+def fetch_command(model_name: str) -> str:
+    """The command that makes the checkpoint of a model appear where the scripts look for it."""
+    return f"python -m ipu_utils.fetch_weights --model-name {model_name}"
+
+
+def fetch(source: Source, folder: Path, progress: Progress = lambda done, total: None) -> bool:
+    """Download and unpack a checkpoint.
+
+    Args:
+      source: of the archive, which holds one folder with a checkpoint.
+      folder: gets what is in that folder; must not exist, or hold a checkpoint already.
+      progress: called after each piece.
+
+    Returns:
+      False when the checkpoint was there already, and nothing was done.
+
+    Raises:
+      UserError: the server cannot be reached or does not have it, what arrives is not what was expected, or the folder
+        holds something else.
+    """
+    if folder.exists():
+        if any(folder.glob("*.index")):
+            return False
+        raise UserError(f"{folder} exists and holds no checkpoint: move it away, or name another place with --output.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # The partial file is named after the address: another mirror's or collection's is never continued.
+        key = hashlib.sha256(source.url.encode()).hexdigest()[:12]
+        partial = folder.with_name(f".{folder.name}.{key}.part")
+        download(source, partial, progress)
+        with tempfile.TemporaryDirectory(dir=str(folder.parent), prefix=f".{folder.name}.") as room:
+            try:
+                unpack(partial, room)
+                inside = _checkpoint_folder(Path(room), source.url)
+            except UserError:
+                partial.unlink()  # Whole, and not an archive that can be used: to continue it would lead here again.
+                raise
+            os.chmod(str(inside), 0o755)
+            os.rename(str(inside), str(folder))
+        partial.unlink()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror or error}).") from error
+    return True
+
+
+def _checkpoint_folder(room: Path, url: str) -> Path:
+    found = sorted({path.parent for path in room.rglob("*.index") if not path.name.startswith(".")})
+    if len(found) != 1:
+        raise UserError(f"{url} holds {len(found)} checkpoints, expected one: it is another file.")
+    lacking = [index for index in found[0].glob("*.index") if not list(found[0].glob(f"{index.stem}.data-*"))]
+    if lacking:
+        raise UserError(f"{url} holds {lacking[0].name} without its data: it is another file.")
+    return found[0]
+
+
+def download(source: Source, partial: Path, progress: Progress) -> None:
+    """Bring the file at an address to disk, going on with what is there of it.
+
+    Raises:
+      UserError: it cannot be had after ATTEMPTS tries without a byte of news, or has another size or checksum than
+        known; the wrong file is removed.
+    """
+    attempts = 0
+    while True:
+        before = partial.stat().st_size if partial.exists() else 0
+        try:
+            total = _continue(source, partial, before, progress)
+        except urllib.error.HTTPError as error:
+            if error.code < 500:  # What the server denies today it denies in a second, too.
+                raise UserError(f"{source.url}: the server answers {error.code} {error.reason}.") from error
+            problem = f"{error.code} {error.reason}"
+        except UserError:
+            raise
+        except (OSError, ValueError, HTTPException) as error:  # A broken answer is no OSError.
+            problem = str(getattr(error, "reason", error)) or type(error).__name__
+        else:
+            if total is None or partial.stat().st_size >= total:
+                break
+            problem = f"it ended after {partial.stat().st_size} of {total} bytes"
+        grown = partial.exists() and partial.stat().st_size > before
+        attempts = 1 if grown else attempts + 1
+        if attempts >= ATTEMPTS:
+            raise UserError(f"{source.url} cannot be fetched: {problem}. What has arrived is kept: try again later.")
+        time.sleep(PAUSE_SECONDS * attempts)
+    _check(source, partial, total)
+
+
+def _continue(source: Source, partial: Path, before: int, progress: Progress) -> Optional[int]:
+    """Ask for what is missing and append it; returns the size of the whole where it is known."""
+    if source.size is not None and before >= source.size:
+        return source.size
+    request = urllib.request.Request(source.url, headers={"User-Agent": "efficientdet-benchmark"})
+    if before:
+        request.add_header("Range", f"bytes={before}-")
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and before:  # Nothing beyond what is there: complete, or not a part of this file.
+            total = _total_of(error.headers.get("Content-Range", ""))
+            if total == before:
+                return total
+            partial.unlink()
+            raise ValueError("what had arrived was not a part of this file") from error
+        raise
+    with answer:
+        start, total = _range_of(answer)
+        if start not in (0, before):
+            raise ValueError(f"the server sent bytes from {start} on, asked for were those from {before} on")
+        if source.size is not None and total is not None and total != source.size:
+            raise UserError(f"{source.url} has {total} bytes, expected {source.size}: the server has another file.")
+        with open(str(partial), "ab" if start else "wb") as file:
+            _copy(answer, file, total, progress)
+    return total
+
+
+def _range_of(answer) -> Tuple[int, Optional[int]]:
+    """(first byte that an answer holds, size of the whole file or None)."""
+    if answer.status == 206:
+        match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+        if match is None:
+            raise ValueError("the server sent a part and does not say which")
+        return int(match.group(1)), _total_of(answer.headers["Content-Range"])
+    length = answer.headers.get("Content-Length")
+    return 0, int(length) if length else None
+
+
+def _total_of(content_range: str) -> Optional[int]:
+    match = re.search(r"/(\d+)$", content_range)
+    return int(match.group(1)) if match else None
+
+
+def _copy(answer: BinaryIO, file: BinaryIO, total: Optional[int], progress: Progress) -> None:
+    while True:
+        piece = answer.read(PIECE)
+        if not piece:
+            return
+        file.write(piece)
+        progress(file.tell(), total)
+
+
+def _check(source: Source, partial: Path, total: Optional[int]) -> None:
+    """Compare the file with what is known about it; a wrong one is removed."""
+    size, expected = partial.stat().st_size, source.size if source.size is not None else total
+    problem = None
+    if expected is not None and size != expected:
+        problem = f"{size} bytes arrived, expected {expected}"
+    elif source.sha256 is not None:
+        digest = hashlib.sha256()
+        with open(str(partial), "rb") as file:
+            for piece in iter(lambda: file.read(1 << 20), b""):
+                digest.update(piece)
+        if digest.hexdigest() != source.sha256:
+            problem = f"its SHA-256 is {digest.hexdigest()}, expected {source.sha256}"
+    if problem is not None:
+        partial.unlink()
+        raise UserError(f"{source.url} is not the published file: {problem}. It was removed.")
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ipu_utils.fetch_weights", description="Fetch a published checkpoint of EfficientDet."
+    )
+    parser.add_argument("--model-name", default="efficientdet-d0", choices=MODEL_NAMES, metavar="NAME",
+                        help=f"{', '.join(MODEL_NAMES)} (default: efficientdet-d0)")  # fmt: skip
+    parser.add_argument("--collection", choices=COLLECTIONS, help="another one than the published accuracy is of; "
+                        "goes to tmp/<collection>/<model-name>, a name that tells AdvProp's inputs")  # fmt: skip
+    parser.add_argument("--base-url", default=PUBLISHED, metavar="URL", help=f"a mirror (default: {PUBLISHED})")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="the folder to make (default: tmp/<model-name>)")
+    options = parser.parse_args(argv)
+    source = source_of(options.model_name, options.collection, options.base_url)
+    folder = options.output or folder_of(options.model_name, options.collection)
+    from tqdm import tqdm
+
+    with tqdm(disable=None, leave=False, unit="B", unit_scale=True, desc=options.model_name, file=sys.stderr) as bar:
+
+        def show(done: int, total: Optional[int]) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        fetched = fetch(source, folder, show)
+    checked = "size and SHA-256" if source.sha256 else "size"
+    print(f"{folder}: {f'fetched from {source.url}, {checked} checked' if fetched else 'there already'}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetching against a server on this machine that breaks off, lies, and serves the wrong file."""
+
+import hashlib
+import http.server
+import io
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ipu_utils import fetch_weights
+from ipu_utils.errors import UserError
+from ipu_utils.fetch_weights import KNOWN, Source, fetch, fetch_command, folder_of, source_of
+from ipu_utils.settings import MODEL_NAMES
+
+ROOT = Path(__file__).parent.parent
+NAME = "coco2/efficientdet-d0.tar.gz"
+
+
+def archive(*names):
+    """A .tar.gz of files with 200 kB of noise each, which does not compress."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
+        for number, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.size = 200_000
+            packed.addfile(info, io.BytesIO(np.random.RandomState(number).bytes(info.size)))
+    return buffer.getvalue()
+
+
+FILES = ("checkpoint", "model.index", "model.meta", "model.data-00000-of-00001")
+PUBLISHED = archive(*(f"efficientdet-d0/{name}" for name in FILES))
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content` at any path; each request consumes one of `faults`.
+
+    Faults: ("stop", n) sends n bytes of what was asked for and hangs up; ("status", n) answers n; ("claim", n) says
+    the file is n bytes longer than it is; "no ranges" sends everything whatever was asked for; "no length" does not
+    tell the size; "wrong part" sends a part that was not asked for.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, content):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.faults, self.requests = content, [], []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        """Not on the tests' standard error."""
+
+    def do_GET(self):
+        server, asked = self.server, self.headers.get("Range")
+        server.requests.append((self.path, asked))
+        fault = server.faults.pop(0) if server.faults else None
+        kind, number = fault if isinstance(fault, tuple) else (fault, 0)
+        if kind == "status":
+            self.send_error(number)
+            return
+        size = len(server.content) + (number if kind == "claim" else 0)
+        start = int(asked[6:].rstrip("-")) if asked and kind != "no ranges" else 0
+        if start >= size:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{size}")
+            self.end_headers()
+            return
+        start += 1 if kind == "wrong part" else 0
+        self.send_response(206 if asked and kind != "no ranges" else 200)
+        if asked and kind != "no ranges":
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        if kind != "no length":
+            self.send_header("Content-Length", str(size - start))
+        self.end_headers()
+        body = server.content[start:]
+        self.wfile.write(body[:number] if kind == "stop" else body)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(fetch_weights, "PAUSE_SECONDS", 0)
+    with Server(PUBLISHED) as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def source(server):
+    return Source(f"{server.url}/{NAME}", len(PUBLISHED), hashlib.sha256(PUBLISHED).hexdigest())
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def offsets(server):
+    return [int(asked[6:].rstrip("-")) if asked else 0 for _, asked in server.requests]
+
+
+def test_a_checkpoint_arrives_in_its_folder_with_nothing_left_beside_it(server, source, tmp_path):
+    seen = []
+    assert fetch(source, tmp_path / "tmp" / "efficientdet-d0", lambda done, total: seen.append((done, total)))
+    assert names(tmp_path / "tmp") == ["efficientdet-d0"] and names(tmp_path / "tmp" / "efficientdet-d0") == sorted(
+        FILES
+    )
+    assert (tmp_path / "tmp" / "efficientdet-d0" / "checkpoint").read_bytes() == np.random.RandomState(0).bytes(200_000)
+    assert seen[-1] == (len(PUBLISHED), len(PUBLISHED)) and seen == sorted(seen) and len(seen) > 5
+    assert server.requests == [(f"/{NAME}", None)]
+
+
+def test_what_is_there_is_not_fetched_again(server, source, tmp_path):
+    fetch(source, tmp_path / "d0")
+    assert fetch(source, tmp_path / "d0") is False
+    assert len(server.requests) == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(source, tmp_path):
+    (tmp_path / "d0").mkdir()
+    (tmp_path / "d0" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        fetch(source, tmp_path / "d0")
+    assert names(tmp_path / "d0") == ["notes.txt"]
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(server, source, tmp_path):
+    server.faults = [("stop", 100_000), ("stop", 150_000), ("stop", 0)]
+    assert fetch(source, tmp_path / "d0")
+    assert offsets(server) == [0, 100_000, 250_000, 250_000]
+    assert names(tmp_path / "d0") == sorted(FILES)
+
+
+def test_the_next_call_goes_on_where_the_last_one_gave_up(server, source, tmp_path):
+    server.faults = [("stop", 100_000), *[("status", 503)] * fetch_weights.ATTEMPTS]
+    with pytest.raises(UserError, match="503"):
+        fetch(source, tmp_path / "d0")
+    assert not (tmp_path / "d0").exists()
+    server.faults, before = [], len(server.requests)
+    assert fetch(source, tmp_path / "d0")
+    assert offsets(server)[before:] == [100_000]
+    assert names(tmp_path) == ["d0"]
+
+
+def test_another_address_does_not_continue_what_this_one_began(server, source, tmp_path):
+    server.faults = [("stop", 100_000), *[("status", 503)] * fetch_weights.ATTEMPTS]
+    with pytest.raises(UserError):
+        fetch(source, tmp_path / "d0")
+    server.faults, before = [], len(server.requests)
+    fetch(source._replace(url=f"{server.url}/mirror/{NAME}"), tmp_path / "d0")
+    assert offsets(server)[before:] == [0]
+
+
+def test_a_server_without_ranges_starts_again_from_the_beginning(server, source, tmp_path):
+    server.faults = [("stop", 100_000), "no ranges"]
+    assert fetch(source, tmp_path / "d0")
+    assert offsets(server) == [0, 100_000] and names(tmp_path / "d0") == sorted(FILES)
+
+
+def test_a_part_that_was_not_asked_for_is_not_used(server, source, tmp_path):
+    server.faults = [("stop", 100_000), "wrong part"]
+    assert fetch(source, tmp_path / "d0")
+    assert offsets(server) == [0, 100_000, 100_000]
+
+
+def test_a_server_that_claims_more_than_it_has_is_given_up_and_leaves_no_checkpoint(server, source, tmp_path):
+    server.faults = [("claim", 1000)] * 20
+    with pytest.raises(UserError, match=rf"expected {len(PUBLISHED)}: the server has another file"):
+        fetch(source, tmp_path / "d0")
+    server.faults, unknown = [("claim", 1000)] * 20, Source(f"{server.url}/other/{NAME}")
+    with pytest.raises(UserError, match="cannot be fetched"):
+        fetch(unknown, tmp_path / "d0")
+    assert not (tmp_path / "d0").exists()
+    assert len(server.requests) < 20
+
+
+def test_an_archive_whose_size_nobody_knows_is_checked_by_unpacking(server, tmp_path):
+    unknown = Source(f"{server.url}/{NAME}")
+    server.faults = ["no length"]
+    assert fetch(unknown, tmp_path / "whole")
+    server.faults = ["no length"]
+    server.content = PUBLISHED[:-50_000]
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        fetch(unknown, tmp_path / "cut")
+    assert names(tmp_path) == ["whole"]
+
+
+def test_a_wrong_file_of_the_right_size_is_found_by_its_checksum(server, source, tmp_path):
+    server.content = PUBLISHED[:-1] + bytes([PUBLISHED[-1] ^ 1])
+    with pytest.raises(UserError, match=r"not the published file: its SHA-256 is .* It was removed"):
+        fetch(source, tmp_path / "d0")
+    assert names(tmp_path) == []
+    server.content = PUBLISHED
+    assert fetch(source, tmp_path / "d0")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"<html>Sign in to the network</html>", "cannot be unpacked"),
+        (archive("readme.txt"), "holds 0 checkpoints"),
+        (archive("a/model.index", "a/model.data-0", "b/model.index", "b/model.data-0"), "holds 2 checkpoints"),
+        (archive("a/model.index"), "without its data"),
+        (archive("d0/model.index", "../../evil"), "outside of the folder"),
+    ],
+)
+def test_a_wrong_file_of_unknown_size_is_refused_and_removed(server, tmp_path, content, message):
+    server.content = content
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UserError, match=message):
+        fetch(Source(f"{server.url}/{NAME}"), tmp_path / "in" / "d0")
+    assert names(tmp_path / "in") == [] and names(tmp_path) == ["in"]
+
+
+def test_a_missing_file_and_a_missing_server_are_errors(server, source, tmp_path):
+    server.faults = [("status", 404)]
+    with pytest.raises(UserError, match="the server answers 404"):
+        fetch(source, tmp_path / "d0")
+    assert len(server.requests) == 1, "404 will not change in a second"
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(UserError, match=r"cannot be fetched: .*[Rr]efused"):
+        fetch(source, tmp_path / "d0")
+
+
+def test_a_file_that_is_complete_already_is_only_unpacked(server, source, tmp_path):
+    server.faults = [("stop", 100_000), *[("status", 503)] * fetch_weights.ATTEMPTS]
+    with pytest.raises(UserError):
+        fetch(source, tmp_path / "d0")
+    (partial,) = tmp_path.iterdir()
+    partial.write_bytes(PUBLISHED)
+    before = len(server.requests)
+    assert fetch(source, tmp_path / "d0") and len(server.requests) == before
+    for content, expected in ((PUBLISHED, "416 says it is complete"), (PUBLISHED + b"longer", "not a part of it")):
+        partial.write_bytes(content)
+        assert fetch(Source(source.url), tmp_path / expected.replace(" ", "-")) is True
+        partial.exists() and partial.unlink()
+
+
+def test_every_model_has_an_address_and_known_archives_are_among_them():
+    addresses = {source_of(name).url for name in MODEL_NAMES}
+    assert len(addresses) == 15
+    base = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
+    assert f"{base}/coco2/efficientdet-d7x.tar.gz" in addresses and f"{base}/coco/efficientdet-lite3x.tgz" in addresses
+    assert {f"{base}/{name}" for name in KNOWN} <= addresses
+    assert source_of("efficientdet-d0").sha256.startswith("74794c93") and source_of("efficientdet-d0").size == 28828936
+    advprop = source_of("efficientdet-d0", "advprop", "http://mirror/x/")
+    assert advprop == Source("http://mirror/x/advprop/efficientdet-d0.tar.gz")
+    assert folder_of("efficientdet-d0", "advprop") == Path("tmp/advprop/efficientdet-d0")
+
+
+def test_the_command_works_as_it_is_told_and_is_silent_off_a_terminal(server, tmp_path):
+    command = [sys.executable, *fetch_command("efficientdet-d2").split()[1:], "--base-url", server.url]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+
+    def run(*more):
+        return subprocess.run([*command, *more], cwd=str(tmp_path), env=environment, capture_output=True, timeout=120)
+
+    first, again = run(), run()
+    assert (first.returncode, first.stderr) == (0, b"")
+    assert b"tmp/efficientdet-d2: fetched from http://127.0.0.1" in first.stdout and b"size checked" in first.stdout
+    assert names(tmp_path / "tmp" / "efficientdet-d2") == sorted(FILES)
+    assert again.returncode == 0 and b"there already" in again.stdout
+    server.content = b"nothing"
+    refused = run("--output", "other")
+    assert refused.returncode == 2 and refused.stderr.startswith(b"error: ") and refused.stderr.count(b"\n") == 1
