@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Callable, Collection, Iterable, Optional
 
-from ipu_utils.errors import UserError
+from ipu_utils.errors import CompiledOnly, UserError
 
 LEVELS = {"fatal": logging.CRITICAL}  # the other words are the logging module's own
 EXIT_USER_ERROR = 2
@@ -47,6 +47,9 @@ def run_script(main: Callable[[], Optional[int]]) -> int:
     try:
         status = main()
         sys.stdout.flush()
+    except CompiledOnly as done:
+        print(done)
+        return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

@@ -8,3 +8,7 @@ class UserError(ValueError):
 
 class ConfigError(UserError):
     """An option, a preset or an environment variable is wrong or contradicts another one."""
+
+
+class CompiledOnly(Exception):  # noqa: N818 - no error: what the user asked for has happened
+    """The program was compiled and kept, as asked for; there is no device to run it. Scripts print it, status 0."""

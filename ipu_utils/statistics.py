@@ -20,10 +20,13 @@ FEWEST_FOR_TAIL = 5
 
 def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest value that at least `percent` of all do not exceed: one that was measured, not a mean."""
-    ordered = np.sort(np.asarray(values, np.float64))
+    return float(np.sort(np.asarray(values, np.float64))[rank_of(percent, len(values))])
+
+
+def rank_of(percent: float, count: int) -> int:
+    """Index of a percentile among `count` sorted values."""
     # 99.9 / 100 * 1000 is a little above 999 in binary.
-    rank = math.ceil(round(percent / 100 * len(ordered), 9))
-    return float(ordered[max(0, rank - 1)])
+    return max(0, math.ceil(round(percent / 100 * count, 9)) - 1)
 
 
 def median_interval(values: Sequence[float], seed: int = SEED, resamples: int = RESAMPLES) -> Tuple[float, float]:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ipu_utils import console
-from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.errors import CompiledOnly, ConfigError, UserError
 
 
 def raising(error):
@@ -26,6 +26,11 @@ def test_what_the_user_can_mend_is_one_line_and_status_two(error, capsys):
     assert console.run_script(raising(error)) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "error: no such folder\n")
+
+
+def test_a_program_that_was_compiled_as_asked_for_is_a_success_and_says_where_it_is(capsys):
+    assert console.run_script(raising(CompiledOnly("kept in cache"))) == 0
+    assert capsys.readouterr() == ("kept in cache\n", "")
 
 
 def test_a_defect_keeps_its_traceback():

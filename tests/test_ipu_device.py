@@ -11,7 +11,7 @@ import pytest
 from ipu_device_steps import images, state, step
 
 from ipu_utils.devices import ipu_options
-from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.errors import CompiledOnly, ConfigError, UserError
 from ipu_utils.keras2 import tf
 from ipu_utils.settings import IpuConfig, ModelConfig, Precision
 
@@ -255,7 +255,7 @@ def test_compiled_programs_are_kept_in_the_cache(open_ipu, tmp_path):
 def test_never_compiles_and_says_where(open_ipu, tmp_path):
     folder = tmp_path / "cache"
     device = open_ipu("--ipu-connection-type", "never", "--executable-cache-dir", str(folder))
-    with pytest.raises(ipu_options.CompiledOnly, match=re.escape(str(folder))):
+    with pytest.raises(CompiledOnly, match=re.escape(str(folder))):
         device.compile(step, images(), 3)()
     assert len(list(folder.glob("*.poplar_exec"))) == 1
 

@@ -20,7 +20,7 @@ import popdist.tensorflow
 from tensorflow.python import ipu
 
 from ipu_utils.devices import ipu_options
-from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.errors import CompiledOnly, ConfigError, UserError
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import FrozenStep, freeze, producer
@@ -193,7 +193,7 @@ class IpuDevice:
             except tf.errors.InvalidArgumentError as error:
                 if self._options.ipu_connection_type != "never":
                     raise
-                raise ipu_options.CompiledOnly(
+                raise CompiledOnly(
                     f"the program is compiled and kept in {self._options.executable_cache_dir}. It was not run: "
                     "--ipu-connection-type never attaches no IPU."
                 ) from error

@@ -34,10 +34,6 @@ LONE_REQUEST_TIMEOUT_US = 50  # nobody else will push the request through: do no
 SHARED_TIMEOUT_US = 5000  # the runtime's own: another request is about to come
 
 
-class CompiledOnly(UserError):  # noqa: N818 - what the user asked for has happened
-    """The program was compiled and kept, as asked for; there is no device to run it."""
-
-
 def check_precision(precision: str) -> None:
     """Raise UserError unless the IPU computes in `precision`, a type name."""
     if precision not in (Precision.FLOAT.value, Precision.HALF.value):

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Comparing records: what is refused, what is printed, and when a build fails."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from test_record import outcome, run_config
+
+from ipu_utils import compare
+from ipu_utils import record as records
+from ipu_utils.console import run_script
+from ipu_utils.results import Samples
+
+
+def make(seconds, **options):
+    record = records.make_record(run_config(**options), outcome(Samples(tuple(seconds), 1, 1)))
+    return {**record, "started": "2026-11-24T10:00:00+00:00"}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write records as A.json, B.json and return their paths."""
+
+    def write(*contents):
+        paths = [tmp_path / f"{letter}.json" for letter, _ in zip("AB", contents)]
+        for path, content in zip(paths, contents):
+            path.write_text(json.dumps(content))
+        return [str(path) for path in paths]
+
+    return write
+
+
+def run(capsys, *arguments):
+    status = run_script(lambda: compare.main(list(arguments)))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+BASE = [0.100, 0.102, 0.098, 0.101, 0.099]
+
+
+def test_the_comparison_is_printed_side_by_side(files, capsys):
+    first, second = files(make(BASE), make([2 * value for value in BASE]))
+    status, out, err = run(capsys, first, second)
+    assert (status, err) == (0, "")
+    assert out.replace(first, "A.json").replace(second, "B.json").splitlines() == [
+        "A: A.json: efficientdet-d0, cpu (a, 2 threads), 2026-11-24T10:00:00+00:00",
+        "B: B.json: efficientdet-d0, cpu (a, 2 threads), 2026-11-24T10:00:00+00:00",
+        "                            A            B      B/A  95% interval of B/A",
+        "throughput             10.000        5.000    0.500",
+        "latency mean          100.000      200.000    2.000  1.968 to 2.032 (differ)",
+        "latency median        100.000      200.000    2.000  1.941 to 2.061 (differ)",
+        "latency p50           100.000      200.000    2.000  1.941 to 2.061 (differ)",
+        "latency p90           102.000      204.000    2.000  1.961 to 2.040 (differ)",
+        "latency p95           102.000      204.000    2.000  1.961 to 2.040 (differ)",
+        "latency p99           102.000      204.000    2.000  1.961 to 2.040 (differ)",
+        "latency min            98.000      196.000    2.000",
+        "latency max           102.000      204.000    2.000",
+        "throughput in samples/sec, latencies in ms; the intervals answer for these samples, not for another day",
+    ]
+
+
+def test_a_run_does_not_differ_from_itself(files, capsys):
+    status, out, _ = run(capsys, *files(make(BASE), make(BASE)), "--fail-if", "p50>+0%,p99>+0%,throughput<-0%")
+    assert status == 0 and "(differ)" not in out and "FAILED" not in out
+
+
+@pytest.mark.parametrize(
+    "condition, fails",
+    [
+        ("p50>+5%", True),
+        ("p50>+11%", False),
+        ("p50 > +5 %", True),
+        ("p50<-5%", False),
+        ("throughput<-5%", True),
+        ("throughput<-20%", False),
+        ("p99.9>+5%", True),
+        ("mean>+5%, p50>+50%", True),
+        ("median>+20%", False),
+        ("min>+5%", True),
+    ],
+)
+def test_conditions_fail_a_build(files, capsys, condition, fails):
+    paths = files(make(BASE), make([1.1 * value for value in BASE]))
+    status, out, _ = run(capsys, *paths, "--fail-if", condition)
+    assert status == (1 if fails else 0)
+    assert ("FAILED" in out) == fails
+    if fails:
+        assert "changed by -9.1 %" in out if "throughput" in condition else "changed by +10.0 %" in out
+
+
+@pytest.mark.parametrize(
+    "condition", ["p50", "p50>5", "p50>+5", "speed>+5%", "p101>+5%", "p0>+5%", "p50=+5%", ">+5%", ","]
+)
+def test_conditions_that_mean_nothing_are_refused(files, capsys, condition):
+    status, out, err = run(capsys, *files(make(BASE), make(BASE)), "--fail-if", condition)
+    assert status == 2 and out == "" and err.startswith("error: ")
+
+
+def test_runs_of_different_work_are_refused_with_the_keys(files, capsys):
+    other = make(BASE, micro_batch_size=2, nms_mode="multi-class")
+    other["nms"]["score_threshold"] = 0.05
+    other["weights"]["sha256"] = "1" * 64
+    paths = files(make(BASE), other)
+    status, out, err = run(capsys, *paths)
+    assert status == 2 and out == ""
+    keys = [line.split(":")[0].strip() for line in err.splitlines()[1:-1]]
+    assert keys == ["configuration.micro_batch_size", "configuration.nms_mode", "nms.score_threshold", "weights.sha256"]
+    assert "configuration.micro_batch_size: 1 / 2" in err and "--force" in err
+    status, out, err = run(capsys, *paths, "--force")
+    assert status == 0 and "not the same work: configuration.nms_mode: best-class / multi-class" in out
+
+
+@pytest.mark.parametrize("options", [{"num_repeats": 500}, {"results_json": "x.json"}, {"opt_prefetch_depth": 4}])
+def test_options_that_leave_the_work_the_same_do_not_matter(files, capsys, options):
+    assert run(capsys, *files(make(BASE), make(BASE, **options)))[0] == 0
+
+
+def test_other_machines_and_versions_are_told(files, capsys):
+    other = copy.deepcopy(make(BASE))
+    other["versions"]["numpy"] = "0.1"
+    other["machine"]["cpu"] = "abacus"
+    status, out, _ = run(capsys, *files(make(BASE), other))
+    assert status == 0
+    assert f"differs: versions.numpy: {np.__version__} / 0.1" in out and "abacus" in out
+
+
+def test_an_unstable_run_is_marked(files, capsys):
+    _, out, _ = run(capsys, *files(make(BASE), make([*BASE * 4, 0.9])))
+    assert "2026-11-24T10:00:00+00:00, UNSTABLE: tail: p99 is 9.0 times p50" in out
+
+
+def test_the_interval_of_the_ratio_covers_the_truth_about_as_often_as_it_says():
+    covered, median = 0, compare.statistic_named("median")
+    for seed in range(40):
+        random = np.random.RandomState(seed)
+        low, high = compare.ratio_interval(1 + 0.1 * random.randn(40), 2 + 0.2 * random.randn(40), median)
+        covered += low <= 2 <= high
+    assert 32 <= covered <= 40  # 38 expected
+
+
+def test_percentiles_are_those_of_the_report():
+    record = make(BASE + [0.3, 0.11])
+    for percent, value in record["statistics"]["latency_ms"]["percentiles"].items():
+        assert compare.line(record, record, f"p{percent}").values == pytest.approx((value, value))
