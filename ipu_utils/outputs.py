@@ -8,6 +8,7 @@ import numpy as np
 
 from ipu_utils import coco_eval
 from ipu_utils.coco import Annotations, CocoWriter, image_ids
+from ipu_utils.contact_sheet import ContactSheet
 from ipu_utils.image_sources import ImageSource
 from ipu_utils.predictions import open_writer
 from ipu_utils.settings import OutputConfig
@@ -46,11 +47,13 @@ class Outputs:
 
 
 def check(output: OutputConfig, source: ImageSource) -> None:
-    """Find out before time is spent on compiling whether the outputs can be made; writes nothing.
+    """Find out before time is spent on compiling whether the outputs can be made; writes none.
 
     Raises:
       UserError: they cannot: see `Annotations`, `image_ids` and `coco_eval.require`.
     """
+    if output.contact_sheet is not None:
+        ContactSheet(output.contact_sheet, source)
     if output.coco_results is not None or output.coco_annotations is not None:
         image_ids(source, _annotations(output))
 
@@ -77,4 +80,6 @@ def open_outputs(output: OutputConfig, model_name: str, hparams: Any, batches: A
         writers.append(predictions)
     if output.coco_results is not None or output.coco_annotations is not None:
         writers.append(CocoWriter(batches.source, output.coco_results, _annotations(output)))
+    if output.contact_sheet is not None:
+        writers.append(ContactSheet(output.contact_sheet, batches.source, hparams.label_map))
     return Outputs(writers) if writers else None

@@ -280,6 +280,9 @@ class OutputConfig(Checked):
     coco_annotations: Optional[Path] = option(
         None, path("FILE"), "compare with these annotations: COCO's twelve numbers, by pycocotools", "none"
     )
+    contact_sheet: Optional[Path] = option(
+        None, path("FILE"), "write the first images, annotated, into one picture, .jpg or .png", "none"
+    )
     debug: bool = option(False, boolean(), "log where every operation is placed")
     log_level: str = option(
         "warning",
@@ -290,7 +293,7 @@ class OutputConfig(Checked):
     @property
     def about_images(self) -> Optional[str]:
         """The flag of something to be written about images, None when there is nothing."""
-        flags = [flag_of(name) for name in ("output_predictions", "coco_results", "coco_annotations")
+        flags = [flag_of(name) for name in ("output_predictions", "coco_results", "coco_annotations", "contact_sheet")
                  if getattr(self, name)]  # fmt: skip
         return flags[0] if flags else None
 

@@ -67,6 +67,7 @@ TABLE = [
     ),
     ("preset", None, {"accuracy": "accuracy", "deployment": "deployment"}, ("fast", "0.4")),
     ("coco_results", None, {"out/results.json": Path("out/results.json")}, ("",)),
+    ("contact_sheet", None, {"sheet.jpg": Path("sheet.jpg")}, ("",)),
     ("coco_annotations", None, {"instances_val2017.json": Path("instances_val2017.json")}, ("",)),
     ("opt_num_io_tiles", None, {"32": 32, "96": 96, "192": 192}, ("31", "193", "0", "64.0", "all")),
     ("opt_prefetch_depth", 128, {"1": 1, "4": 4, "255": 255}, ("0", "-1", "256", "deep")),

@@ -2,7 +2,7 @@
 """Text on pictures that stays readable at any picture size, and where to put it."""
 
 import functools
-from typing import List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -85,8 +85,10 @@ def _label_size(text: str, size: int) -> Tuple[int, int]:
     return mask.width + 2 * margin, mask.height + 2 * margin
 
 
-def place_label(text: str, size: int, box: Rectangle, taken: List[Rectangle], image_size: Tuple[int, int]) -> Rectangle:
-    """Return where a label goes: inside the picture, close to its box, and over no other label where that can be.
+def free_spot(
+    text: str, size: int, box: Rectangle, taken: List[Rectangle], image_size: Tuple[int, int]
+) -> Optional[Rectangle]:
+    """Return where a label goes: inside the picture, at or in its box, over no other label; None without such a place.
 
     Args:
       text, size: of the label.
@@ -94,17 +96,30 @@ def place_label(text: str, size: int, box: Rectangle, taken: List[Rectangle], im
       taken: labels placed before.
       image_size: (width, height).
     """
+    for spot in _spots(text, size, box, image_size):
+        if not any(spot.meets(other) for other in taken):
+            return spot
+    return None
+
+
+def place_label(text: str, size: int, box: Rectangle, taken: List[Rectangle], image_size: Tuple[int, int]) -> Rectangle:
+    """As `free_spot`, but over other labels where there is no other place."""
+    spot = free_spot(text, size, box, taken, image_size)
+    return next(_spots(text, size, box, image_size)) if spot is None else spot
+
+
+def _spots(text: str, size: int, box: Rectangle, image_size: Tuple[int, int]) -> Iterator[Rectangle]:
+    """Places for a label, the best first: along the left edge of its box from above it on, then at the right one."""
     (width, height), (image_width, image_height) = _label_size(text, size), image_size
     left, right = box.left, box.right - width
     above, inside, low, below = box.top - height, box.top, box.bottom - height, box.bottom
     wishes = [(left, above), (left, inside), (left, below), (left, low), (right, above), (right, inside)]
     wishes += [(right, below), (right, low), *((left, inside + row * height) for row in range(1, 6))]
-    spots = []
+    wishes += [(x, inside + row * height) for x in (box.right, left - width) for row in range(-1, 3)]
     for x, y in wishes:
+        # A spot above the picture is moved down into the box's first rows: "inside" by another way.
         x, y = max(0, min(x, image_width - width)), max(0, min(y, image_height - height))
-        spots.append(Rectangle(x, y, x + width, y + height))
-    # A spot above the picture was moved down into the box's first rows: "inside" by another way.
-    return next((spot for spot in spots if not any(spot.meets(other) for other in taken)), spots[0])
+        yield Rectangle(x, y, x + width, y + height)
 
 
 def draw_label(image: Image.Image, text: str, size: int, spot: Rectangle, color: Color):

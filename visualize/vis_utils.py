@@ -2,12 +2,12 @@
 """Draw detections into pictures with Pillow."""
 
 import colorsys
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-from visualize.labels import Color, Rectangle, draw_label, fit_text, font_size, place_label
+from visualize.labels import Color, Rectangle, draw_label, fit_text, font_size, free_spot
 
 _HUES = 30
 _SHADES = ((0.85, 0.95), (0.9, 0.6), (0.45, 1.0))  # (saturation, value): strong, dark, pale
@@ -65,12 +65,31 @@ def _draw(image: Image.Image, drawings: Sequence[_Drawing], thickness: int):
             pen.rectangle([left, top, right - 1, bottom - 1], outline=item.color, width=line)
     size, taken, labels = font_size(*image.size), [], []
     for item in drawings:
-        if item.name or item.score:
-            text, letters = fit_text(item.name, item.score, size, image.width)
-            taken.append(place_label(text, letters, item.box, taken, image.size))
-            labels.append((text, letters, taken[-1], item.color))
+        place = _place(item, size, taken, image.size)
+        if place is not None:
+            text, letters, spot = place
+            taken.append(spot)
+            labels.append((text, letters, spot, item.color))
     for label in reversed(labels):
         draw_label(image, *label)
+
+
+def _place(
+    item: _Drawing, size: int, taken: List[Rectangle], image_size: Tuple[int, int]
+) -> Optional[Tuple[str, int, Rectangle]]:
+    """Return (text, letter size, spot) of a label, or None.
+
+    Where the whole label would hide others, its score stands alone; where not even that has room, the box has no label:
+    two labels over each other say less than one.
+    """
+    if not (item.name or item.score):
+        return None
+    text, letters = fit_text(item.name, item.score, size, image_size[0])
+    spot = free_spot(text, letters, item.box, taken, image_size)
+    if spot is None and item.name and item.score:
+        text, letters = fit_text("", item.score, size, image_size[0])
+        spot = free_spot(text, letters, item.box, taken, image_size)
+    return None if spot is None else (text, letters, spot)
 
 
 def draw_bounding_box_on_image(
