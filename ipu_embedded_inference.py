@@ -15,6 +15,7 @@ from typing import Optional, Sequence
 from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes, status_of
 from ipu_utils.devices import detect
+from ipu_utils.distributed import joined
 from ipu_utils.embedded import plan, report
 from ipu_utils.embedded.contract import open_world
 from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
@@ -73,6 +74,7 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
         arrivals = plan_arrivals(embedded.arrival_rate, benchmark.num_repeats, min_seconds, config.data.seed)
         count = benchmark.num_repeats if arrivals is None else len(arrivals)
         stages.clear()
+        results.start_together()
         with progress_bar(count, "requests") as bar:
             times = measure_requests(clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update)
         seconds = stages.seconds()
@@ -98,10 +100,11 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     config = load_config(argv, script="embedded", choose_device=choose_device)
     setup_logging(config.output.log_level)
-    show_notes(config.notes)
-    folder = config.embedded.exec_output_dir
     with contextlib.ExitStack() as stack:
-        results = stack.enter_context(publisher(config))
+        config, instances = stack.enter_context(joined(config))
+        results = stack.enter_context(publisher(config, instances))
+        show_notes(config.notes)
+        folder = config.embedded.exec_output_dir
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-")))
         return run(config, folder, results)

@@ -10,6 +10,7 @@ import time
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes, status_of
+from ipu_utils.distributed import joined
 from ipu_utils.errors import ConfigError
 from ipu_utils.publish import Publisher, publisher
 from ipu_utils.results import Samples, measure
@@ -53,6 +54,11 @@ def run(config: RunConfig, results: Publisher) -> int:
         compiled = time.perf_counter()
         benchmark = config.benchmark
         timed = timed_call(pipeline, call, benchmark.benchmark_host_postprocessing, device.stages)
+
+        def begin() -> None:
+            device.stages.clear()
+            results.start_together()
+
         # The first repeat, which may still compile, is not counted; a single one is preceded by an extra one.
         calls = max(1, benchmark.num_repeats - benchmark.warmup)
         with progress_bar(calls + benchmark.warmup, "calls") as bar:
@@ -62,7 +68,7 @@ def run(config: RunConfig, results: Publisher) -> int:
                 benchmark.warmup,
                 benchmark.min_seconds or 0.0,
                 on_call=bar.update,
-                on_warm=device.stages.clear,
+                on_warm=begin,
                 span=device.span,
             )
         stages = device.stages.seconds()
@@ -93,8 +99,8 @@ def main(argv=None) -> int:
             "--engine openvino is not for this script, whose hosts run TensorFlow: ipu_embedded_inference.py uses it."
         )
     setup_logging(config.output.log_level)
-    show_notes(config.notes)
-    with publisher(config) as results:
+    with joined(config) as (config, instances), publisher(config, instances) as results:
+        show_notes(config.notes)
         return run(config, results)
 
 

@@ -83,19 +83,22 @@ class ImageSource:
 
 
 class NoiseImages(ImageSource):
-    """Uniform noise over 0..255, of the network's own size; image i depends on (seed, i, size) only."""
+    """Uniform noise over 0..255, of the network's own size; image i depends on (seed, i, size) only.
 
-    def __init__(self, count: int, image_size: Tuple[int, int], seed: int):
+    With a first number and a step, ids 0, 1, ... stand for images first, first + step, ...
+    """
+
+    def __init__(self, count: int, image_size: Tuple[int, int], seed: int, first: int = 0, step: int = 1):
         super().__init__(count, image_size)
-        self.seed = seed
+        self.seed, self._first, self._step = seed, first, step
 
     def _name(self, image_id: int) -> str:
-        return f"generated-{image_id:04d}"
+        return f"generated-{self._first + self._step * image_id:04d}"
 
     def _original(self, image_id: int) -> np.ndarray:
         height, width = self.image_size
         # RandomState, unlike Generator, promises the same stream in every NumPy release.
-        noise = np.random.RandomState([self.seed, image_id]).bytes(height * width * 3)
+        noise = np.random.RandomState([self.seed, self._first + self._step * image_id]).bytes(height * width * 3)
         return np.frombuffer(noise, np.uint8).reshape(height, width, 3)
 
 
@@ -140,16 +143,19 @@ def open_source(data: DataConfig, image_size: Tuple[int, int], noise_count: int)
     """Open what --dataset-type and --image-path name.
 
     Args:
-      data: dataset_type, image_path and seed.
+      data: dataset_type, image_path, seed and share, the part of the images that this instance takes.
       image_size: (height, width) of the network's input in pixels.
       noise_count: how many different images of `generated` noise to offer.
 
     Raises:
       UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
     """
+    index, count = data.share
     if data.dataset_type == "generated":
-        return NoiseImages(noise_count, image_size, data.seed)
+        return NoiseImages(noise_count, image_size, data.seed, index, count)
     path = Path(data.image_path)
     if data.dataset_type == "image-directory":
-        return ImageFiles(list_images(path), path, image_size, skip_bad=True)
+        paths = list_images(path)
+        # With fewer images than instances some share one.
+        return ImageFiles(paths[index::count] or [paths[index % len(paths)]], path, image_size, skip_bad=True)
     return ImageFiles([path], path.parent, image_size)

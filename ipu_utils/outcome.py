@@ -12,7 +12,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from ipu_utils import process
-from ipu_utils.results import Samples
+from ipu_utils.results import PooledSamples, Samples
 from tf2.nms_settings import nms_settings
 
 
@@ -75,6 +75,12 @@ def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
 def mean_ms(seconds: Sequence[float]) -> Optional[float]:
     """Mean in milliseconds, None of nothing."""
     return 1e3 * sum(seconds) / len(seconds) if seconds else None
+
+
+def describe_instances(samples: PooledSamples) -> str:
+    """The report's line about instances."""
+    rates = " + ".join(f"{part.images_per_second:.2f}" for part in samples.instances)
+    return f"instances: {len(samples.instances)}, {rates} samples/sec"
 
 
 def describe_stages(stages: Mapping[str, Sequence[float]]) -> Optional[str]:

@@ -5,13 +5,14 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any, Iterator, List, Mapping, Sequence
+from typing import IO, Any, Iterator, List, Mapping, Optional, Sequence
 
 from ipu_utils import record as records
 from ipu_utils.config import OutputConfig, RunConfig
+from ipu_utils.distributed import Instances, combine
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.files import cannot_write, check_writable, write_atomically
-from ipu_utils.outcome import Outcome, describe_stages
+from ipu_utils.outcome import Outcome, describe_instances, describe_stages
 from ipu_utils.results import format_distribution, format_report
 
 STANDARD_OUTPUT = Path("-")
@@ -20,14 +21,22 @@ STANDARD_OUTPUT = Path("-")
 class Publisher:
     """Takes a run's outcome to the report and to the files of the options."""
 
-    def __init__(self, config: RunConfig, stdout: IO[str]):
-        self._config, self._stdout = config, stdout
+    def __init__(self, config: RunConfig, stdout: IO[str], instances: Instances):
+        self._config, self._stdout, self._instances = config, stdout, instances
+
+    def start_together(self) -> None:
+        """Wait until every instance is about to measure."""
+        self._instances.gather([0.0])
 
     def publish(self, outcome: Outcome) -> None:
-        """Print the report; write the records that were asked for."""
-        output = self._config.output
+        """Print the report; write the records that were asked for. Every instance has to call it, the first reports."""
+        outcome, output = combine(outcome, self._instances), self._config.output
+        if self._instances.index:
+            return
         print(format_report(outcome.samples))
         print(format_distribution(outcome.samples, self._config.benchmark.percentiles, outcome.label))
+        if self._instances.count > 1:
+            print(describe_instances(outcome.samples))
         stages = describe_stages(outcome.stages)
         if stages is not None:
             print(stages)
@@ -51,18 +60,24 @@ class Publisher:
 
 
 @contextlib.contextmanager
-def publisher(config: RunConfig) -> Iterator[Publisher]:
+def publisher(config: RunConfig, instances: Optional[Instances] = None) -> Iterator[Publisher]:
     """Check that results can be written, and keep standard output for a program where one reads it.
+
+    Of several instances the first prints; standard output of the others goes nowhere.
 
     Raises:
       UserError: a file cannot be written.
     """
     stdout, output = sys.stdout, config.output
-    check_outputs(output, config.benchmark.percentiles)
+    instances = Instances() if instances is None else instances
     with contextlib.ExitStack() as stack:
-        if STANDARD_OUTPUT in (output.results_json, output.results_csv):
+        if instances.index:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        else:
+            check_outputs(output, config.benchmark.percentiles)
+        if not instances.index and STANDARD_OUTPUT in (output.results_json, output.results_csv):
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield Publisher(config, stdout)
+        yield Publisher(config, stdout, instances)
 
 
 def check_outputs(output: OutputConfig, percentiles: Sequence[float]) -> None:

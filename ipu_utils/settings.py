@@ -84,6 +84,7 @@ class DataConfig(Checked):
         False, boolean(), "exit with status 0 although files of the folder could not be read and were skipped, not 3"
     )
     seed: int = option(0, whole_number(0, 2**32 - 1), "seed of generated images and random weights")
+    share: Tuple[int, int] = (0, 1)  # (index, count): of so many instances this one, which takes every count-th image
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -166,6 +167,9 @@ class DeviceConfig(Checked):
     )
     num_threads: Optional[int] = option(
         None, whole_number(1), "host: threads of the engine", "the cores this process may use"
+    )
+    pin: bool = option(
+        False, boolean(), "host: bind each instance that mpirun starts to a share of the cores of its own"
     )
 
 
@@ -339,4 +343,4 @@ IPU_ONLY = ("synthetic", "partials_precision", "available_memory_proportion", "i
             "opt_prefetch_data_streams", "opt_prefetch_depth", "opt_conv_dithering", "opt_internal_exchange_target",
             "opt_liveness_scheduler", "opt_scheduler_lookahead_depth", "opt_scheduler_lookahead_search_space",
             "skip_execution_report")  # fmt: skip
-HOST_ONLY = ("engine", "num_threads")
+HOST_ONLY = ("engine", "num_threads", "pin")

@@ -133,6 +133,7 @@ BOOLEANS = [
     ("output_predictions", False),
     ("benchmark_host_postprocessing", False),
     ("no_ema", False),
+    ("pin", False),
     ("skip_bad_images", False),
 ]
 EMBEDDED_BOOLEANS = [("compile_only", False)]

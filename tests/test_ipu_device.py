@@ -333,13 +333,16 @@ def test_several_replicas_in_an_instance_are_refused(open_ipu, poprun):
 
 
 def test_gathering_gives_one_list_an_instance(open_ipu, poprun, sdk, monkeypatch):
-    assert open_ipu().gather([1.0, 2.5]) == [[1.0, 2.5]]
-    poprun(0)
-    device = open_ipu()
+    from ipu_utils.devices import ipu
+
+    open_ipu()
+    assert (ipu.instance(), ipu.gather([1.0, 2.5])) == ((0, 1), [[1.0, 2.5]])
+    poprun(1)
+    open_ipu()
     from tensorflow.python.ipu.distributed import host_collective_ops
 
     monkeypatch.setattr(host_collective_ops, "_exchange", lambda value: [np.asarray(value), np.asarray(value) + 1])
-    assert device.gather([1.0, 2.5]) == [[1.0, 2.5], [2.0, 3.5]]
+    assert (ipu.instance(), ipu.gather([1.0, 2.5])) == ((1, 2), [[1.0, 2.5], [2.0, 3.5]])
 
 
 def test_the_table_of_defects_names_tests_that_exist():

@@ -254,5 +254,6 @@ def test_instances_of_poprun_run_side_by_side(project, tmp_path):
         )
         for index in range(2)
     ]
-    for output in map(finish, instances):
-        assert "ipu (2 instances)" in output
+    first, second = map(finish, instances)
+    assert "ipu (2 instances)" in first and "instances: 2, " in first and "Stats captured over 2 runs." in first
+    assert second == ""

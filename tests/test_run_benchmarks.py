@@ -247,6 +247,7 @@ def test_our_own_file_is_read_and_its_commands_are_ones_our_scripts_take():
 
     spec = specs.read_spec(OWN)
     assert any("poprun" in one.entry["cmd"] for one in spec.values())
+    assert any("mpirun" in one.entry["cmd"] for one in spec.values())
     for one in spec.values():
         assert len(specs.variants(one)) >= 1
         for variant in specs.variants(one):

@@ -2,7 +2,7 @@
 """The benchmark's one contract with hardware, and the door to the devices that fulfil it."""
 
 import importlib
-from typing import Any, Callable, ContextManager, List, Optional, Protocol, Sequence
+from typing import Any, Callable, ContextManager, List, Optional, Protocol
 
 from ipu_utils.stages import Stages
 
@@ -32,9 +32,6 @@ class Device(Protocol):
 
     def span(self, label: str) -> ContextManager:
         """A mark for the profiler; does nothing where there is none."""
-
-    def gather(self, values: Sequence[float]) -> List[List[float]]:
-        """The values of every replica, one list each."""
 
     def compile(self, step: Callable, dataset: Any, batches: int) -> Callable[[], List]:
         """Return a call that runs `step` on `batches` batches and returns when all outputs are in host memory.

@@ -84,10 +84,6 @@ class HostDevice:
         """A mark for the profiler: shows up in TensorFlow's own."""
         return tf.profiler.experimental.Trace(label)
 
-    def gather(self, values: Sequence[float]) -> List[List[float]]:
-        """One list per replica: this process is the only one."""
-        return [list(values)]
-
     def optimise(self, step: Callable, signature: Sequence[tf.TensorSpec]) -> Callable:
         """Freeze `step` for `signature`, fold its batch norms. Never through XLA, many times slower on a CPU."""
         return as_function(remove_identities(fold_constants(fold_batch_norm(freeze(step, signature)))))

@@ -60,6 +60,23 @@ def create(config: Optional[Any] = None) -> "IpuDevice":
     return IpuDevice(ipu_config, embedded)
 
 
+def instance() -> Tuple[int, int]:
+    """Index of this process among those that poprun started, and their number; (0, 1) without poprun."""
+    return (popdist.getInstanceIndex(), popdist.getNumInstances()) if popdist.isPopdistEnvSet() else (0, 1)
+
+
+def gather(values: Sequence[float]) -> List[List[float]]:
+    """The values of every instance of poprun, one list each; all must have the same number of them.
+
+    Only after `configure`. The values travel as float32.
+    """
+    if instance()[1] == 1:
+        return [list(values)]
+    from tensorflow.python.ipu import distributed
+
+    return distributed.allgather(tf.constant(values, tf.float32)).numpy().tolist()
+
+
 def configure(options: IpuConfig, model: ModelConfig, trap_exceptions: bool = False) -> ipu.config.IPUConfig:
     """Configure the IPU system; must come before anything is compiled.
 
@@ -125,7 +142,7 @@ class IpuDevice:
             # Imported only here: it loads the message-passing library that poprun provides.
             from tensorflow.python.ipu.distributed import popdist_strategy
 
-            self._instances, self._index = popdist.getNumInstances(), popdist.getInstanceIndex()
+            self._index, self._instances = instance()
             self._strategy = popdist_strategy.PopDistStrategy()
         else:
             self._strategy = ipu.ipu_strategy.IPUStrategy()
@@ -157,14 +174,6 @@ class IpuDevice:
     def span(self, label: str) -> ContextManager:
         """A mark for PopVision; costs next to nothing unless PVTI_OPTIONS switches tracing on."""
         return libpvti.Tracepoint(self._channel, label)
-
-    def gather(self, values: Sequence[float]) -> List[List[float]]:
-        """The values of every instance of poprun, one list each; all must have the same number of them."""
-        if self._instances == 1:
-            return [list(values)]
-        from tensorflow.python.ipu import distributed
-
-        return distributed.allgather(tf.constant(values, tf.float32)).numpy().tolist()
 
     def compile(self, step: Callable, dataset: tf.data.Dataset, batches: int) -> Callable[[], List]:
         """Return a call that runs `step` on `batches` batches in one program and drains its outfeed.
