@@ -7,7 +7,6 @@ python ipu_embedded_inference.py --config efficientdet-low-latency
 
 import contextlib
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Optional, Sequence
@@ -20,6 +19,7 @@ from ipu_utils.embedded import plan, report
 from ipu_utils.embedded.contract import open_world
 from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
 from ipu_utils.errors import UserError
+from ipu_utils.interruption import temporary_folder
 from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
 from ipu_utils.outputs import open_outputs
 from ipu_utils.publish import Publisher, publisher
@@ -73,15 +73,18 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
         min_seconds = benchmark.min_seconds or 0.0
         arrivals = plan_arrivals(embedded.arrival_rate, benchmark.num_repeats, min_seconds, config.data.seed)
         count = benchmark.num_repeats if arrivals is None else len(arrivals)
+        alone = arrivals is None and len(clients) == 1
         stages.clear()
         results.start_together()
         with progress_bar(count, "requests") as bar:
-            times = measure_requests(clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update)
+            so_far = results.expect(count, 1, opened.header.batch_size, alone)
+            times = measure_requests(
+                clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update, into=so_far
+            )
         seconds = stages.seconds()
         objects = count_objects(program, workers[0], inputs)
         if writer is not None:
             write_predictions(writer, workers[0], inputs)
-    alone = arrivals is None and len(clients) == 1
     samples = samples_of(times, opened.header.batch_size, alone, planned=arrivals is not None)
     results.publish(report.outcome_of(config, opened, program, span.text, samples, seconds, objects, first_seconds))
     print(report.describe_objects(objects))
@@ -106,7 +109,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         show_notes(config.notes)
         folder = config.embedded.exec_output_dir
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="efficientdet-")))
+            folder = Path(stack.enter_context(temporary_folder("efficientdet-")))
         return run(config, folder, results)
 
 

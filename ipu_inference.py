@@ -70,6 +70,7 @@ def run(config: RunConfig, results: Publisher) -> int:
                 on_call=bar.update,
                 on_warm=begin,
                 span=device.span,
+                into=results.expect(calls, benchmark.benchmark_repeats, config.data.micro_batch_size),
             )
         stages = device.stages.seconds()
         objects = count_objects(pipeline, timing.outputs[-1], dataset, device)

@@ -13,7 +13,7 @@ from ipu_utils.arguments import DEFAULT_CONFIGS, build_parser, sections_of
 from ipu_utils.environment import options_from_environment
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.files import write_atomically
-from ipu_utils.options import flag_of, rules_of
+from ipu_utils.options import flag_of, path_kind, rules_of
 from ipu_utils.presets import read_preset
 from ipu_utils.settings import (
     HOST_ONLY,
@@ -200,22 +200,23 @@ def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> 
         if "image_path" in typed:
             notes.append("--image-path is not used: --dataset-type is generated.")
         return data
-    if not path.exists():
+    kind = path_kind("--image-path", path)
+    if not kind:
         raise ConfigError(f"--image-path {path}: there is no such file or folder.")
     if data.dataset_type == "image-directory":
-        if not path.is_dir():
+        if kind != "folder":
             raise ConfigError(
                 f"--image-path {path} is a file, and --dataset-type image-directory reads a folder: name the folder, "
                 "or use --dataset-type single-image."
             )
         return data
-    if path.is_dir() and data.dataset_type == "repeated-image":
+    if kind == "folder" and data.dataset_type == "repeated-image":
         from ipu_utils.images import list_images  # imports Pillow and NumPy, for which --help need not wait
 
         first = list_images(path)[0]
         notes.append(f"--dataset-type repeated-image repeats the first image of the folder, {first}.")
         return dataclasses.replace(data, image_path=first)
-    if not path.is_file():
+    if kind != "file":
         raise ConfigError(
             f"--image-path {path} is a folder, and --dataset-type single-image reads one image: name the image, "
             "or use --dataset-type image-directory."
@@ -245,7 +246,7 @@ def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
 
 
 def _check_executable(embedded: EmbeddedConfig) -> None:
-    if embedded.exec_file is not None and not embedded.exec_file.is_file():
+    if embedded.exec_file is not None and path_kind("--exec-file", embedded.exec_file) != "file":
         raise ConfigError(
             f"--exec-file {embedded.exec_file}: there is no such file. "
             "--compile-only --exec-output-dir FOLDER writes an executable."

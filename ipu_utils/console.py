@@ -7,6 +7,9 @@ import sys
 from typing import Callable, Collection, Iterable, Optional
 
 from ipu_utils.errors import CompiledOnly, UserError
+from ipu_utils.interruption import interruptible
+
+log = logging.getLogger(__name__)
 
 LEVELS = {"fatal": logging.CRITICAL}  # the other words are the logging module's own
 EXIT_USER_ERROR = 2
@@ -45,19 +48,58 @@ def run_script(main: Callable[[], Optional[int]]) -> int:
       main: returns the status, or None for 0.
     """
     try:
+        with interruptible():
+            return _run(main)
+    except KeyboardInterrupt as error:
+        print(f"interrupted by {getattr(error, 'name', 'SIGINT')}", file=sys.stderr)
+        return getattr(error, "status", EXIT_INTERRUPTED)
+
+
+def _run(main: Callable[[], Optional[int]]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A file's name can hold what the terminal's encoding cannot: better escaped than an error.
+            stream.reconfigure(errors="backslashreplace")
+    try:
         status = main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed when we were started
+            sys.stdout.flush()
+        return status or 0
     except CompiledOnly as done:
         print(done)
         return 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        problem = str(error)
     except BrokenPipeError:
-        # Whoever read our output has stopped (`| head`). Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has stopped (`| head`).
+        _drop_output()
         return 0
-    return status or 0
+    except OSError as error:
+        log.debug("unexpected", exc_info=True)
+        where = f"{error.filename} cannot be used" if error.filename else "standard output or a file cannot be used"
+        problem = (
+            f"{where} ({error.strerror or error}): check that it is there, that you may use it, and the free space."
+        )
+    except MemoryError as error:
+        problem = _out_of_memory(error)
+    except Exception as error:
+        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which may not be imported here
+            raise
+        problem = _out_of_memory(error)
+    print(f"error: {problem}", file=sys.stderr)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    return EXIT_USER_ERROR
+
+
+def _out_of_memory(error: Exception) -> str:
+    detail = f" ({str(error).splitlines()[0][:200]})" if str(error) else ""
+    return f"out of memory{detail}: take a smaller --micro-batch-size, --image-size or --model-name."
+
+
+def _drop_output() -> None:
+    """Send what is left of the output nowhere: Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -116,7 +116,11 @@ class ImageBatches:
             fitted = self.source.try_fitted(image_id)
         except Exception as error:
             self._failure = error
-            return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), str(error).encode())
+            return (
+                *self.source.fitted(PADDING_ID),
+                np.int32(PADDING_ID),
+                str(error).encode("utf-8", "backslashreplace"),
+            )
         if fitted is None:
             return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), b"")
         return (*fitted, image_id, b"")

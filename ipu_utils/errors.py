@@ -6,6 +6,10 @@ class UserError(ValueError):
     """Something the user gave cannot be used; the message says what was found, what was expected and what to do."""
 
 
+class MissingPackageError(UserError, ImportError):
+    """A Python package is not there, or is of a version that cannot be used."""
+
+
 class ConfigError(UserError):
     """An option, a preset or an environment variable is wrong or contradicts another one."""
 

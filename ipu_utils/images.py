@@ -41,11 +41,16 @@ def list_images(directory: PathLike) -> List[Path]:
     for folder, subfolders, names in os.walk(str(directory), onerror=unreadable):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         paths = (Path(folder, name) for name in names if not name.startswith("."))
-        found.extend(path for path in paths if path.suffix.lower() in EXTENSIONS and path.is_file())
+        found.extend(path for path in paths if path.suffix.lower() in EXTENSIONS and _may_be_image(path))
     if not found:
         kinds = " ".join(EXTENSIONS)
         raise UserError(f"--image-path {directory} holds no image: expected files that end in one of {kinds}.")
     return sorted(found)
+
+
+def _may_be_image(path: Path) -> bool:
+    # A link that leads nowhere is an image that cannot be read, and is to be told; a pipe or socket is none.
+    return path.is_file() or path.is_symlink()
 
 
 def check_image(path: PathLike) -> None:

@@ -10,6 +10,8 @@ ignore it.
 import os
 import sys
 
+from ipu_utils.errors import MissingPackageError
+
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # Start-up notices are not the benchmark's output; errors still show.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -17,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 try:
     import tensorflow as tf
 except ImportError as error:
-    raise ImportError(
+    raise MissingPackageError(
         f"TensorFlow cannot be imported ({error}). Install it with `pip install -r requirements.txt`; "
         "on an IPU machine install the wheel of the Poplar SDK."
     ) from error
@@ -28,13 +30,13 @@ def _legacy_keras():
     try:
         package = tf.keras.layers.Layer.__module__.split(".")[0]  # "tf_keras", "keras" or, up to 2.5, "tensorflow"
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"TensorFlow {tf.__version__} needs the package tf-keras for the Keras 2 API: "
             "`pip install -r requirements.txt` installs it."
         ) from error
     version = sys.modules[package].__version__
     if not version.startswith("2."):
-        raise ImportError(
+        raise MissingPackageError(
             f"tf.keras is Keras {version} here, but the network needs Keras 2. Set TF_USE_LEGACY_KERAS=1 before "
             "anything imports TensorFlow or Keras, or import this project before them."
         )

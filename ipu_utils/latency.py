@@ -48,6 +48,7 @@ def measure_requests(
     sleep: Callable[[float], None] = time.sleep,
     min_seconds: float = 0.0,
     on_request: Callable[[], object] = lambda: None,
+    into: Optional[List[float]] = None,
 ) -> RequestTimes:
     """Send `count` requests or more; each goes to the client that is free first.
 
@@ -58,6 +59,7 @@ def measure_requests(
       min_seconds: without planned arrivals, go on until the run has taken so long.
       clock, sleep: arguments so that a test can own time.
       on_request: told after each request, outside the timed span.
+      into: takes the latency of each request as it ends, for who must know when a run is interrupted.
     """
     if count < 1 or not clients:
         raise ValueError(f"need requests and clients, got {count} and {len(clients)}")
@@ -86,6 +88,8 @@ def measure_requests(
             with lock:
                 seconds[number] = end - begin
                 finished.append(end - start)
+                if into is not None:
+                    into.append(end - begin)
                 on_request()
 
     def serve_in_thread(client: Client) -> None:

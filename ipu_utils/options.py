@@ -5,7 +5,9 @@ import dataclasses
 import difflib
 import enum
 import math
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
@@ -16,8 +18,10 @@ BOOLEAN_WORDS = {
     **dict.fromkeys(("true", "t", "1", "yes", "y"), True),
     **dict.fromkeys(("false", "f", "0", "no", "n"), False),
 }
+MOST_QUOTED = 200  # characters of a value in a message
 MIN_IMAGE_SIDE = 8  # One cell of the finest level, whose stride is 8 pixels.
 MAX_IMAGE_SIDE = 8192
+MAX_NAME_BYTES = 255  # of a file or folder
 
 
 class Word(str, enum.Enum):
@@ -86,18 +90,19 @@ def whole_number(at_least: int, at_most: Optional[int] = None) -> Kind:
     return Kind(f"a whole number {bounds}", "N", convert)
 
 
-def positive_number(at_most: float = math.inf) -> Kind:
-    """A finite number above zero and up to `at_most`."""
+def positive_number(at_most: float = math.inf, at_least: float = 0) -> Kind:
+    """A finite number above zero, of at least `at_least` and up to `at_most`."""
 
     def convert(value: Any) -> float:
         if isinstance(value, bool):
             raise ValueError
         number = float(value)
-        if not (0 < number <= at_most and math.isfinite(number)):
+        if not (0 < number <= at_most and at_least <= number and math.isfinite(number)):
             raise ValueError
         return number
 
-    return Kind("a number above 0" + ("" if at_most == math.inf else f" and up to {at_most:g}"), "X", convert)
+    least = f"from {at_least:g}" if at_least else "above 0"
+    return Kind(f"a number {least}" + ("" if at_most == math.inf else f" and up to {at_most:g}"), "X", convert)
 
 
 def percents() -> Kind:
@@ -151,9 +156,12 @@ def path(metavar: str) -> Kind:
         if "\0" in str(value):
             raise ValueError(" A path has no null character.")
         try:
-            return Path(value).expanduser()
+            expanded = Path(value).expanduser()
         except RuntimeError:
             raise ValueError(f" There is no user {Path(value).parts[0]!r} whose home it could be.") from None
+        if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in expanded.parts):
+            raise ValueError(f" A name in it is longer than {MAX_NAME_BYTES} bytes, which no file system takes.")
+        return expanded
 
     return Kind("a path", metavar, convert)
 
@@ -175,6 +183,20 @@ def image_size() -> Kind:
 
     sides = f"each side from {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels"
     return Kind(f"one number or WIDTHxHEIGHT, {sides}", "SIZE|WIDTHxHEIGHT", convert)
+
+
+def path_kind(flag: str, given: Path) -> str:
+    """What an option's path leads to: "file" (devices and pipes too), "folder", or the empty string for nothing.
+
+    Raises:
+      ConfigError: the system does not let us look.
+    """
+    try:
+        return "folder" if stat.S_ISDIR(os.stat(str(given)).st_mode) else "file"
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise ConfigError(f"{flag} {given} cannot be looked at ({error.strerror}): check the path.") from error
 
 
 @dataclass(frozen=True)
@@ -199,6 +221,7 @@ class Rule:
         except (ValueError, TypeError) as error:
             hint = str(error) if str(error).startswith(" ") else ""
             found = str(value) if isinstance(value, Word) else repr(value)
+            found = found if len(found) <= MOST_QUOTED else f"{found[:MOST_QUOTED]}... ({len(found)} characters)"
             raise ConfigError(f"{flag_of(name)} must be {self.kind.expected}; got {found}.{hint}") from None
 
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, NamedTuple
 from ipu_utils.arguments import all_rules
 from ipu_utils.bounded_yaml import load_yaml
 from ipu_utils.errors import ConfigError
-from ipu_utils.options import Rule, did_you_mean
+from ipu_utils.options import Rule, did_you_mean, path_kind
 from ipu_utils.settings import MODEL_NAMES
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "ipu_configs"
@@ -31,11 +31,11 @@ def preset_path(config: str) -> Path:
       ConfigError: there is no such preset.
     """
     own = CONFIG_DIR / f"{config}.yml"
-    if config and Path(config).name == config and own.is_file():
+    if config in (path.stem for path in CONFIG_DIR.glob("*.yml")):
         return own
     given = Path(config)
     if given.suffix in (".yml", ".yaml"):
-        if given.is_file():
+        if path_kind("--config", given) == "file":
             return given
         raise ConfigError(f"--config {config}: there is no such file.")
     names = sorted(path.stem for path in CONFIG_DIR.glob("*.yml"))

@@ -12,8 +12,9 @@ from ipu_utils.config import OutputConfig, RunConfig
 from ipu_utils.distributed import Instances, combine
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.files import cannot_write, check_writable, write_atomically
+from ipu_utils.interruption import telling
 from ipu_utils.outcome import Outcome, describe_instances, describe_stages
-from ipu_utils.results import format_distribution, format_report
+from ipu_utils.results import Samples, format_distribution, format_report
 
 STANDARD_OUTPUT = Path("-")
 
@@ -23,14 +24,37 @@ class Publisher:
 
     def __init__(self, config: RunConfig, stdout: IO[str], instances: Instances):
         self._config, self._stdout, self._instances = config, stdout, instances
+        self._expected, self._so_far = (0, 1, 1, True), []
 
     def start_together(self) -> None:
         """Wait until every instance is about to measure."""
         self._instances.gather([0.0])
 
+    def expect(self, calls: int, batches_per_call: int, batch_size: int, alone: bool = True) -> List[float]:
+        """Return the list for the seconds of counted calls, which are told as partial when a signal ends the run.
+
+        `alone` when one follows the other, so that their seconds add up to those of the run.
+        """
+        self._expected, self._so_far = (calls, batches_per_call, batch_size, alone), []
+        return self._so_far
+
+    def partial(self) -> Optional[str]:
+        """What was measured and not published; None when nothing was."""
+        calls, batches_per_call, batch_size, alone = self._expected
+        seconds = tuple(self._so_far)
+        if not seconds:
+            return None
+        headline = (
+            f"Benchmark interrupted: partial results of {len(seconds)} of {max(calls, len(seconds))} counted calls."
+        )
+        samples = Samples(seconds, batches_per_call, batch_size)
+        distribution = format_distribution(samples, self._config.benchmark.percentiles)
+        return f"{format_report(samples, headline) if alone else headline}\n{distribution}"
+
     def publish(self, outcome: Outcome) -> None:
         """Print the report; write the records that were asked for. Every instance has to call it, the first reports."""
         outcome, output = combine(outcome, self._instances), self._config.output
+        self._so_far = []
         if self._instances.index:
             return
         print(format_report(outcome.samples))
@@ -77,7 +101,9 @@ def publisher(config: RunConfig, instances: Optional[Instances] = None) -> Itera
             check_outputs(output, config.benchmark.percentiles)
         if not instances.index and STANDARD_OUTPUT in (output.results_json, output.results_csv):
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield Publisher(config, stdout, instances)
+        found = Publisher(config, stdout, instances)
+        stack.enter_context(telling(found.partial))
+        yield found
 
 
 def check_outputs(output: OutputConfig, percentiles: Sequence[float]) -> None:

@@ -7,7 +7,7 @@ The report's `throughput:` and `Per-batch latency avg:` lines are an interface: 
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import Callable, ContextManager, List, NamedTuple, Sequence, Tuple, TypeVar
+from typing import Callable, ContextManager, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from ipu_utils.statistics import Statistics, describe, instabilities
 
@@ -110,6 +110,7 @@ def measure(
     on_call: Callable[[], None] = lambda: None,
     on_warm: Callable[[], None] = lambda: None,
     span: Callable[[str], ContextManager] = lambda label: contextlib.nullcontext(),
+    into: Optional[List[float]] = None,
 ) -> Timing:
     """Run `call` `warmup + calls` times or more and time each. `call` returns when its results are in host memory.
 
@@ -123,6 +124,7 @@ def measure(
       on_call: told after each call, outside the timed span (a progress bar).
       on_warm: told once, between the warm-up and the timed calls.
       span: marks each call for a profiler.
+      into: takes the seconds of each timed call as it ends, for who must know when a run is interrupted.
     """
     if calls < 1:
         raise ValueError(f"calls must be at least 1, got {calls}")
@@ -144,6 +146,8 @@ def measure(
     on_warm()
     while len(seconds) < calls or sum(seconds) < min_seconds:
         result = run(warmup + len(seconds))
+        if into is not None:
+            into.append(seconds[-1])
         if not keep_outputs:
             outputs.clear()
         outputs.append(result)
@@ -158,12 +162,12 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def format_report(samples: Samples) -> str:
+def format_report(samples: Samples, headline: str = "Benchmark complete.") -> str:
     """Return the report in the original application's format, lines and all, in ASCII."""
     rates, batch, call = samples.images_per_second_range, samples.batch_latency_ms, samples.call_latency_ms
     return "\n".join(
         [
-            "Benchmark complete.",
+            headline,
             "Statistics:",
             f"\tStats captured over {len(samples.seconds)} runs.",
             f"\tthroughput: {samples.images_per_second:.2f} samples/sec, {_spread(rates, '')}",

@@ -29,6 +29,8 @@ MODEL_NAMES = tuple(f"efficientdet-{size}" for size in SIZES)
 DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 MIN_IO_TILES, MAX_IO_TILES = 32, 192
 MAX_PREFETCH_DEPTH = 255  # the infeed queue's own limit
+# Beyond what anybody runs, below what breaks lists, threads and clocks.
+MAX_BATCH, MAX_COUNT, MAX_THREADS = 65536, 10_000_000, 1024
 
 
 class Precision(Word):
@@ -76,9 +78,11 @@ class DataConfig(Checked):
     image_size: Optional[Tuple[int, int]] = option(  # (height, width) in pixels
         None, image_size(), "size of the network's input in pixels: one number, or WIDTHxHEIGHT", "the model's own"
     )
-    micro_batch_size: int = option(1, whole_number(1), "images in a batch on one replica")
+    micro_batch_size: int = option(1, whole_number(1, MAX_BATCH), "images in a batch on one replica")
     dataset_prefetch_buffer: int = option(
-        0, whole_number(0), "batches that the host prepares ahead, 0 for two; apart from the IPU's --opt-prefetch-depth"
+        0,
+        whole_number(0, MAX_BATCH),
+        "batches that the host prepares ahead, 0 for two; apart from the IPU's --opt-prefetch-depth",
     )
     skip_bad_images: bool = option(
         False, boolean(), "exit with status 0 although files of the folder could not be read and were skipped, not 3"
@@ -110,7 +114,7 @@ class ModelConfig(Checked):
         False, boolean(), "use random weights, with a class head that gives about --random-candidates candidates"
     )
     random_candidates: int = option(
-        300, whole_number(0), "candidates above the score threshold that random weights give an image"
+        300, whole_number(0, MAX_COUNT), "candidates above the score threshold that random weights give an image"
     )
     no_ema: bool = option(
         False, boolean(), "load a checkpoint's raw weights, not the averaged copies that the published accuracy is of"
@@ -166,7 +170,7 @@ class DeviceConfig(Checked):
         "host: what executes the network; auto takes what suits the script",
     )
     num_threads: Optional[int] = option(
-        None, whole_number(1), "host: threads of the engine", "the cores this process may use"
+        None, whole_number(1, MAX_THREADS), "host: threads of the engine", "the cores this process may use"
     )
     pin: bool = option(
         False, boolean(), "host: bind each instance that mpirun starts to a share of the cores of its own"
@@ -215,8 +219,12 @@ class IpuConfig(Checked):
         words("best", "clustering", "post_order", "look_ahead", "shortest_path"),
         "order of operations that keeps the fewest tensors alive; best tries them all",
     )
-    opt_scheduler_lookahead_depth: int = option(5, whole_number(1), "look_ahead scheduler: steps looked ahead")
-    opt_scheduler_lookahead_search_space: int = option(64, whole_number(1), "look_ahead scheduler: nodes considered")
+    opt_scheduler_lookahead_depth: int = option(
+        5, whole_number(1, MAX_COUNT), "look_ahead scheduler: steps looked ahead"
+    )
+    opt_scheduler_lookahead_search_space: int = option(
+        64, whole_number(1, MAX_COUNT), "look_ahead scheduler: nodes considered"
+    )
     profile_dir: Optional[Path] = option(
         None,
         path("FOLDER"),
@@ -240,22 +248,26 @@ class BenchmarkConfig(Checked):
     """How often to run. The throughput script times `num_repeats` calls of `benchmark_repeats` batches."""
 
     num_repeats: int = option(
-        20, whole_number(1), "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests"
+        20,
+        whole_number(1, MAX_COUNT),
+        "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests",
     )
     warmup: int = option(
         1,
-        whole_number(0),
+        whole_number(0, MAX_COUNT),
         "calls, or requests of ipu_embedded_inference.py, that come first and are not counted",
         "1; ipu_embedded_inference.py: 10",
     )
     min_seconds: Optional[float] = option(
-        None, positive_number(), "go on after --num-repeats until the counted calls have taken so long", "none"
+        None, positive_number(1e7), "go on after --num-repeats until the counted calls have taken so long", "none"
     )
     percentiles: Tuple[float, ...] = option(
         DEFAULT_PERCENTILES, percents(), "percentiles of the latency to report", "50,90,95,99"
     )
     benchmark_repeats: int = option(
-        100, whole_number(1), "batches in a call; an IPU's embedded executable: requests between restarts of its loop"
+        100,
+        whole_number(1, MAX_COUNT),
+        "batches in a call; an IPU's embedded executable: requests between restarts of its loop",
     )
     benchmark_host_postprocessing: bool = option(
         False, boolean(), "time post-processing on the host too; needs --onchip-nms false"
@@ -320,10 +332,10 @@ class EmbeddedConfig(Checked):
         "span that is timed: network (the network alone), device (uint8 image in memory to detections in memory), "
         "end-to-end (decoding and resizing included)",
     )
-    requests_in_flight: int = option(1, whole_number(1), "requests that are under way at the same time")
+    requests_in_flight: int = option(1, whole_number(1, MAX_THREADS), "requests that are under way at the same time")
     arrival_rate: Optional[float] = option(
         None,
-        positive_number(),
+        positive_number(1e6, at_least=1e-3),
         "requests a second of a Poisson process; latency then counts from the planned arrival, so waiting shows",
         "none: a request starts when one ends",
     )

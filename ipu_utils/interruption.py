@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGINT (Ctrl-C) and SIGTERM end a run soon and cleanly, wherever it is. No TensorFlow.
+
+A signal raises `Interrupted` in the main thread, which unwinds the run: files that were being written disappear, and
+what was measured so far is printed. Python handles signals between its own instructions, though, and a compiler or an
+import can stay in native code for many seconds. So a thread counts as well: when the process is still there after
+GRACE_SECONDS, it prints what was measured and ends the process.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from typing import Any, Callable, Iterator, List, Optional
+
+GRACE_SECONDS = 1.2  # the process is to be gone after two seconds, on a busy machine too
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_tellers: List[Callable[[], Optional[str]]] = []
+_folders: List[str] = []
+_lock = threading.Lock()
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to end."""
+
+    def __init__(self, number: int = signal.SIGINT):
+        super().__init__(number)
+        self.name = signal.Signals(number).name
+        self.status = 128 + number  # as shells report it
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let signals raise `Interrupted` in the block, and end the process soon after one whatever the block does.
+
+    Outside of the main thread, which alone may handle signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = {number: signal.signal(number, _raise) for number in SIGNALS}
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to even while native code runs
+    threading.Thread(target=_watch, args=(reader,), name="interruption", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(writer)  # ends the thread, unless a signal has come
+
+
+def _raise(number: int, frame: Any) -> None:
+    raise Interrupted(number)
+
+
+def _watch(reader: int) -> None:
+    with os.fdopen(reader, "rb", buffering=0) as signals:
+        number = signals.read(1)
+    if not number or number[0] not in SIGNALS:
+        return
+    time.sleep(GRACE_SECONDS)
+    # Whatever is printing, or waits for a lock of a stream, must not hold the end up.
+    printer = threading.Thread(target=_tell_all, daemon=True)
+    printer.start()
+    printer.join(0.3)
+    for folder in list(_folders):
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(128 + number[0])
+
+
+def _tell_all() -> None:
+    with contextlib.suppress(Exception):
+        _tell()
+        sys.stdout.flush()
+
+
+def _tell() -> None:
+    """Print what was measured so far, once."""
+    with _lock:
+        tellers = list(_tellers)
+        _tellers.clear()
+    for teller in tellers:
+        text = teller()
+        if text:
+            print(text, flush=True)
+
+
+@contextlib.contextmanager
+def telling(partial: Callable[[], Optional[str]]) -> Iterator[None]:
+    """When a signal ends the block, print what `partial` returns, if it is anything."""
+    _tellers.append(partial)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _tell()
+        raise
+    finally:
+        with contextlib.suppress(ValueError):
+            _tellers.remove(partial)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[str]:
+    """A folder that is gone after the block, however the process is ended by a signal."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        _folders.append(folder)
+        try:
+            yield folder
+        finally:
+            _folders.remove(folder)

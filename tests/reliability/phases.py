@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a script, and say on standard error when it enters a phase, so that a test can interrupt it there.
+
+python tests/reliability/phases.py throughput|embedded importing|building|compiling|measuring|writing ARGUMENT...
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
+
+from ipu_utils import publish
+from ipu_utils.console import run_script
+
+MARK = "entering "
+SCRIPTS = {"throughput": "ipu_inference", "embedded": "ipu_embedded_inference"}
+# Where a phase begins: module and name of a function, by script.
+STARTS = {
+    "importing": {"throughput": ("ipu_inference", "run"), "embedded": ("ipu_embedded_inference", "run")},
+    "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model", "build_network")),
+    "compiling": {
+        "throughput": ("ipu_utils.devices.host", "fold_batch_norm"),
+        "embedded": ("ipu_utils.embedded.build", "compile_network"),
+    },
+    "writing": {
+        "throughput": ("ipu_utils.pipeline", "write_predictions"),
+        "embedded": ("ipu_embedded_inference", "write_predictions"),
+    },
+}
+MEASURED = 2  # counted calls after which measuring is said to be entered
+
+
+def announce(phase: str) -> None:
+    """Write the phase where the test reads it."""
+    os.write(2, f"{MARK}{phase}\n".encode())
+
+
+class CountedCalls(list):
+    """Seconds of counted calls."""
+
+    def append(self, seconds: float) -> None:
+        super().append(seconds)
+        if len(self) == MEASURED:
+            announce("measuring")
+
+
+def _announced(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        announce(phase)
+        return function(*arguments, **options)
+
+    return call
+
+
+def _watch(script: str, phase: str) -> None:
+    if phase == "measuring":
+        expect = publish.Publisher.expect
+
+        def expect_counted(self, *arguments):
+            self._so_far = CountedCalls(expect(self, *arguments))
+            return self._so_far
+
+        publish.Publisher.expect = expect_counted
+        return
+    module_name, name = STARTS[phase][script]
+    if phase == "importing" or module_name in sys.modules:
+        module = sys.modules[module_name]
+    else:  # what needs TensorFlow is imported here instead, which the phases behind it do not mind
+        module = importlib.import_module(module_name)
+    setattr(module, name, _announced(phase, getattr(module, name)))
+
+
+if __name__ == "__main__":
+    script, phase, *arguments = sys.argv[1:]
+    main = importlib.import_module(SCRIPTS[script]).main
+    _watch(script, phase)
+    sys.exit(run_script(lambda: main(arguments)))

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cases need: an executable, and a machine with or without something."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Dict, Optional
+
+from ipu_utils.devices import detect, native
+from reliability.case import TINY, Case
+from reliability.runner import ROOT, here
+
+EXECUTABLE = "efficientdet-lite0_64x64_float32.effdet"
+
+NEEDS = {
+    "openvino": (lambda: importlib.util.find_spec("openvino") is not None, "OpenVINO is not installed"),
+    "executable": (lambda: importlib.util.find_spec("openvino") is not None, "OpenVINO is not installed"),
+    "libdetect": (lambda: native.libdetect_path().is_file(), "libdetect.so is not built: run make"),
+    "tensorflow": (lambda: importlib.util.find_spec("tensorflow") is not None, "TensorFlow is not installed"),
+    "linux": (lambda: sys.platform == "linux", "needs Linux"),
+    "make": (lambda: shutil.which("make") is not None and shutil.which("g++") is not None, "needs make and g++"),
+    "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "only root can become another user"),
+    "no gpu": (lambda: not detect.PROBES["gpu"]().available, "there is a GPU"),
+    "no ipu": (lambda: not detect.PROBES["ipu"]().available, "there is an IPU"),
+}
+
+
+def missing(case: Case) -> Optional[str]:
+    """Why a case cannot be played on this machine; None when it can."""
+    needs = [*case.needs, "libdetect"] if "executable" in case.needs else case.needs
+    return next((NEEDS[name][1] for name in needs if not NEEDS[name][0]()), None)
+
+
+def executable_folder(folder: Path) -> Path:
+    """Compile the small executable into a folder."""
+    arguments = [*TINY, "--model-precision", "float", "--exec-output-dir", str(folder), "--compile-only"]
+    outcome = here("embedded", arguments, {})
+    assert outcome.status == 0 and (folder / EXECUTABLE).is_file(), outcome.err
+    return folder
+
+
+def values_of(folder: Path, executables: Optional[Path]) -> Dict[str, str]:
+    """Values of the placeholders of a case's arguments."""
+    values = {"folder": str(folder), "root": str(ROOT), "images": str(ROOT / "tests" / "data" / "images")}
+    if executables is not None:
+        values["executable"] = str(executables / EXECUTABLE)
+    return values

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything in tests/reliability: a clear message, the documented status, no traceback.
+
+With RELIABILITY_TABLE set to a path, a run that plays every case writes the table there (`make reliability`).
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from reliability import arguments, environment, faults, files, images, table
+from reliability.case import Stage
+from reliability.runner import play
+from reliability.stage import executable_folder, missing, values_of
+
+SUBJECTS = {
+    module.__name__.rpartition(".")[2]: module.CASES for module in (arguments, images, files, environment, faults)
+}
+CASES = [(subject, case) for subject, cases in SUBJECTS.items() for case in cases]
+
+
+def _parameters():
+    for subject, case in CASES:
+        marks = [pytest.mark.slow] if case.slow else []
+        yield pytest.param(subject, case, id=f"{subject}-{case.name}", marks=marks)
+
+
+@pytest.fixture(scope="session")
+def executable(tmp_path_factory):
+    """Compile one small executable, when a case asks for it."""
+    return executable_folder(tmp_path_factory.mktemp("executable"))
+
+
+@pytest.fixture(scope="session")
+def played():
+    """What came out, by case; written as a table at the end of a complete run."""
+    outcomes = {}
+    yield outcomes
+    path = os.environ.get("RELIABILITY_TABLE")
+    if path:
+        table.write(Path(path), SUBJECTS, outcomes)
+
+
+@pytest.mark.parametrize("subject, case", _parameters())
+def test_what_goes_wrong_is_told_as_documented(subject, case, tmp_path, request, played):
+    reason = missing(case)
+    if reason is not None:
+        pytest.skip(reason)
+    folder = request.getfixturevalue("executable") if "executable" in case.needs else None
+    stage = Stage(case, tmp_path, values_of(tmp_path, folder))
+    outcome = play(stage)
+    problems = outcome.problems(case)
+    assert not problems, "\n".join(problems)
+    case.check(stage)
+    played[case] = table.Row(outcome.status, table.tidy(outcome.message, stage))
+
+
+def test_no_two_cases_have_one_name():
+    names = [(subject, case.name) for subject, case in CASES]
+    assert len(set(names)) == len(names) >= 80
