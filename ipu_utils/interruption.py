@@ -95,11 +95,11 @@ def _tell() -> None:
 
 @contextlib.contextmanager
 def telling(partial: Callable[[], Optional[str]]) -> Iterator[None]:
-    """When a signal ends the block, print what `partial` returns, if it is anything."""
+    """When a signal or an error ends the block, print what `partial` returns, if it is anything."""
     _tellers.append(partial)
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException:
         _tell()
         raise
     finally:

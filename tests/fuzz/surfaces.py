@@ -2,6 +2,7 @@
 """Command lines, presets, hparams and executables: inputs and the functions they go into."""
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import io
@@ -228,7 +229,7 @@ class Executables(_InFolder):
             if rng.random() < 0.2:
                 inside.pop(key, None)
             else:
-                inside[key] = rng.choice(self.VALUES)
+                inside[key] = copy.deepcopy(rng.choice(self.VALUES))
         text = json.dumps(described).encode("ascii")
         if rng.random() < 0.2:
             text = mutated(rng, text)

@@ -68,7 +68,12 @@ CASES = [
         "the home of a user who does not exist", "--output-dir", "~nobody-of-that-name/x", words=["There is no user"]
     ),
     _refused(
-        "a path of 5000 letters", "--dataset-type", "single-image", "--image-path", "a" * 5000, words=["too long"]
+        "a path of 5000 letters",
+        "--dataset-type",
+        "single-image",
+        "--image-path",
+        "a" * 5000,
+        words=["longer than 255 bytes"],
     ),
     _refused("a preset that does not exist", "--config", "efficientdett", words=["Did you mean 'efficientdet'"]),
     _refused("a preset file that does not exist", "--config", "{folder}/none.yml", words=["there is no such file"]),

@@ -26,36 +26,6 @@ WRITING_EMBEDDED = ["--num-repeats", "400"]
 OLD = '{"old": true}'
 
 
-def interrupt(command: Sequence[str], phase: str, number: int, delay: float) -> Outcome:
-    """Start a program, send it a signal soon after it enters the phase, and time its end."""
-    run = subprocess.Popen(
-        list(command), env=environment_of({}), cwd=str(ROOT), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, errors="replace",
-    )  # fmt: skip
-    stuck = threading.Timer(100, run.kill)
-    stuck.start()
-    out: List[str] = []
-    reader = threading.Thread(target=lambda: out.append(run.stdout.read()))
-    reader.start()
-    err: List[str] = []
-    for line in run.stderr:
-        if line == f"{MARK}{phase}\n":
-            break
-        err.append(line)
-    time.sleep(delay)
-    start = time.monotonic()
-    run.send_signal(number)
-    err.append(run.stderr.read())
-    status = run.wait()
-    seconds = time.monotonic() - start
-    stuck.cancel()
-    reader.join()
-    outcome = Outcome(status, out[0], "".join(err))
-    if seconds > SECONDS:
-        outcome.err += f"\nended only after {seconds:.1f} s"
-    return outcome
-
-
 def _interrupted(script: str, phase: str, number: int) -> Callable[[Stage], Outcome]:
     kind = "compiling embedded" if script == "embedded" and phase in ("importing", "building", "compiling") else script
     if phase == "writing":  # few counted calls, and many pictures
@@ -66,13 +36,13 @@ def _interrupted(script: str, phase: str, number: int) -> Callable[[Stage], Outc
     def run(stage: Stage) -> Outcome:
         arguments = stage.filled([*SCRIPT_RUNS[kind], *repeats])
         (stage.folder / "old.json").write_text(OLD)
-        command = [sys.executable, PHASES, script, phase, "--device", "cpu", *arguments]
         for _ in range(ATTEMPTS):
-            outcome = interrupt(command, phase, number, 0.05 if phase == "writing" else DELAY)
-            if "ended only after" not in outcome.err:
+            delay = 0.05 if phase == "writing" else DELAY
+            ended = act_during(phase, script, arguments, lambda process: process.send_signal(number), delay)
+            if ended.seconds <= SECONDS:
                 break
-        assert "ended only after" not in outcome.err, outcome.err
-        return outcome
+        assert ended.seconds <= SECONDS, ended
+        return ended.outcome
 
     return run
 

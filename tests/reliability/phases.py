@@ -12,10 +12,10 @@ from typing import Any, Callable
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
-from ipu_utils import publish
-from ipu_utils.console import run_script
+from ipu_utils import publish  # noqa: E402 - found through the path above
+from ipu_utils.console import run_script  # noqa: E402
 
-MARK = "entering "
+MARK = "entering "  # as in `reliability.during`
 SCRIPTS = {"throughput": "ipu_inference", "embedded": "ipu_embedded_inference"}
 # Where a phase begins: module and name of a function, by script.
 STARTS = {

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do something to a script when it enters a phase."""
+
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Callable, List, NamedTuple, Sequence
+
+from reliability.case import Outcome
+from reliability.runner import ROOT, environment_of
+
+PHASES = str(ROOT / "tests" / "reliability" / "phases.py")
+MARK = "entering "
+TIME_LIMIT = 100  # seconds, on a busy machine
+
+
+class Ended(NamedTuple):
+    """What came out, and how long after the deed the process was gone."""
+
+    outcome: Outcome
+    seconds: float
+
+
+def act_during(phase: str, script: str, arguments: Sequence[str], act: Callable[[Any], Any], delay: float) -> Ended:
+    """Start a script on a CPU, call `act` with its process `delay` seconds after it enters a phase, and wait for it."""
+    run = subprocess.Popen(
+        [sys.executable, PHASES, script, phase, "--device", "cpu", *arguments],
+        env=environment_of({}),
+        cwd=str(ROOT),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    stuck = threading.Timer(TIME_LIMIT, run.kill)
+    stuck.start()
+    out: List[str] = []
+    reader = threading.Thread(target=lambda: out.append(run.stdout.read()))
+    reader.start()
+    err: List[str] = []
+    for line in run.stderr:
+        if line == f"{MARK}{phase}\n":
+            break
+        err.append(line)
+    time.sleep(delay)
+    start = time.monotonic()
+    act(run)
+    err.append(run.stderr.read())
+    status = run.wait()
+    seconds = time.monotonic() - start
+    stuck.cancel()
+    reader.join()
+    return Ended(Outcome(status, out[0], "".join(err)), seconds)
