@@ -2,17 +2,11 @@
 """What happens to a run while it runs: signals, two runs at once, native code that fails."""
 
 import signal
-import subprocess
-import sys
-import threading
-import time
-from typing import Callable, List, Sequence
+from typing import Callable, List
 
 from reliability.case import MODEL, Case, Outcome, Stage
-from reliability.phases import MARK
-from reliability.runner import ROOT, environment_of
+from reliability.during import act_during
 
-PHASES = str(ROOT / "tests" / "reliability" / "phases.py")
 SECONDS = 2.0
 DELAY = 0.3  # seconds into the phase
 ATTEMPTS = 3  # on a machine that is busy with something else

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A few seconds of what `make reliability` does for long, and what it found."""
+
+import random
+
+import pytest
+from fuzz.driver import fuzz, mutated, random_of
+from fuzz.surfaces import SURFACES
+
+COUNTS = {"arguments": 250, "yaml": 400, "hparams": 400, "images": 400, "executables": 500}
+
+
+@pytest.mark.parametrize("name", sorted(SURFACES))
+def test_random_inputs_are_accepted_or_refused_and_nothing_else(name):
+    surface = SURFACES[name]()
+    try:
+        outcome = fuzz(surface, COUNTS[name], seed=2)
+    finally:
+        surface.close()
+    assert not outcome.findings, outcome.findings
+    assert outcome.inputs == COUNTS[name]
+    assert outcome.words["accepted"] and outcome.words["refused"], "the inputs are all alike"
+
+
+def test_an_input_depends_on_surface_seed_and_number_alone():
+    surface = SURFACES["yaml"]()
+    try:
+        made = [surface.make(random_of("yaml", 1, 7)) for _ in range(2)]
+        others = [surface.make(random_of("yaml", *numbers)) for numbers in ((2, 7), (1, 8))]
+    finally:
+        surface.close()
+    assert made[0] == made[1] and made[0] not in others
+
+
+def test_a_finding_is_kept_once_with_its_input():
+    class Broken:
+        name = "broken"
+
+        def make(self, rng: random.Random) -> bytes:
+            return mutated(rng, b"some text")
+
+        def try_out(self, given: bytes) -> str:
+            if len(given) % 2:
+                raise KeyError("odd")
+            return "accepted"
+
+    outcome = fuzz(Broken(), 50, seed=0)
+    assert len(outcome.findings) == 1 and "KeyError: 'odd'" in outcome.findings[0].what
+    assert len(outcome.findings[0].given) % 2 and outcome.words["found before"] > 1

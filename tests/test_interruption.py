@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals, partial results and what else ends a run, in small."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from ipu_utils import interruption
+from ipu_utils.config import load_config
+from ipu_utils.console import run_script
+from ipu_utils.publish import publisher
+
+
+def in_process(code):
+    """Run code with a signal handler's help; (status, output, seconds)."""
+    start = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return run.returncode, run.stdout, time.monotonic() - start
+
+
+PRELUDE = (
+    "import os, signal, sys, threading, time, ctypes\n"
+    "from ipu_utils import interruption\nfrom ipu_utils.console import run_script\n"
+    "def signal_soon(number):\n"
+    "    threading.Timer(0.2, lambda: os.kill(os.getpid(), number)).start()\n"
+)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_python_code_with_what_was_measured(number, status):
+    code = PRELUDE + (
+        "def main():\n"
+        "    with interruption.telling(lambda: 'partial: 3 calls'):\n"
+        f"        signal_soon({int(number)})\n"
+        "        time.sleep(30)\n"
+        "sys.exit(run_script(main))"
+    )
+    found, output, seconds = in_process(code)
+    assert (found, output) == (status, f"partial: 3 calls\ninterrupted by {number.name}\n")
+    assert seconds < 20
+
+
+def test_native_code_that_does_not_return_is_ended_too():
+    code = PRELUDE + (
+        "def main():\n"
+        "    with interruption.telling(lambda: 'partial: 3 calls'), interruption.temporary_folder('x-') as folder:\n"
+        "        print(folder, flush=True)\n"
+        "        signal_soon(signal.SIGINT)\n"
+        "        signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        "        libc = ctypes.CDLL(None)\n"
+        "        end = time.monotonic() + 30\n"
+        "        class Stuck:\n"
+        "            def __del__(self):\n"
+        "                while time.monotonic() < end: libc.usleep(1000)\n"
+        "        Stuck()\n"  # an exception in __del__ is only printed: the run goes on, as native code would
+        "        while time.monotonic() < end: libc.usleep(1000)\n"
+        "    \n"
+        "sys.exit(run_script(main))"
+    )
+    status, output, seconds = in_process(code)
+    folder, *rest = output.splitlines()
+    assert status == 130 and "partial: 3 calls" in rest and not os.path.exists(folder)
+    assert seconds < 20
+
+
+def test_handlers_are_given_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert run_script(lambda: 0) == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert not [thread for thread in threading.enumerate() if thread.name == "interruption" and _lives_on(thread)]
+
+
+def _lives_on(thread):
+    thread.join(5)
+    return thread.is_alive()
+
+
+def test_what_was_measured_is_told_once_and_only_when_the_block_fails(capsys):
+    with interruption.telling(lambda: "partial"):
+        pass
+    with pytest.raises(ZeroDivisionError), interruption.telling(lambda: "partial"), interruption.telling(lambda: None):
+        raise ZeroDivisionError
+    assert capsys.readouterr().out == "partial\n"
+
+
+def test_partial_results_count_what_was_counted(capsys):
+    config = load_config(["--device", "cpu"])
+    with pytest.raises(KeyboardInterrupt), publisher(config) as results:
+        results.expect(9, 2, 4).extend([1.0, 2.0])
+        raise KeyboardInterrupt
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Benchmark interrupted: partial results of 2 of 9 counted calls."
+    assert lines[3].startswith("\tthroughput: 5.33 samples/sec")  # 2 calls of 2 batches of 4 images in 3 seconds
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+            "error: /x/y cannot be used (No space left on device)",
+        ),
+        (MemoryError(), "error: out of memory: take a smaller --micro-batch-size"),
+        (type("ResourceExhaustedError", (Exception,), {})("OOM\nmore"), "error: out of memory (OOM): take a smaller"),
+    ],
+)
+def test_what_a_machine_lacks_is_one_line(error, message, capsys):
+    def main():
+        raise error
+
+    assert run_script(main) == 2
+    assert capsys.readouterr().err.startswith(message)
