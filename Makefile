@@ -6,9 +6,10 @@ VENV ?= .venv
 # The interpreter whose TensorFlow the native parts are built for: the environment's if there is one, else PYTHON.
 BUILD_PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(abspath $(VENV)/bin/python),$(PYTHON))
 PYTEST_ARGS ?= -n 2
+FUZZ_COUNT ?= 100000
 PIP_ARGS ?= --quiet --disable-pip-version-check
 
-.PHONY: all nms setup benchmark weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup lint sanitize clean help
+.PHONY: all nms setup benchmark weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint sanitize clean help
 .DEFAULT_GOAL := all
 
 all: nms  ## build the NMS libraries (default)
@@ -67,6 +68,10 @@ test-tf26: test-tf26-setup  ## the plain suite on Python 3.8 and TensorFlow 2.6.
 # Of the slow tests those of the IPU, whose Python and TensorFlow these are; the others would tell nothing new.
 test-slow-tf26: test-tf26-setup  ## the slow tests of the IPU on Python 3.8 and TensorFlow 2.6.5
 	$(VENV38)/bin/python -m pytest -m slow $(PYTEST_ARGS) tests/test_ipu_*.py
+
+reliability: setup $(VENV)/.tested  ## play every case of tests/reliability, fuzz, and write docs/RELIABILITY.md
+	RELIABILITY_TABLE=docs/RELIABILITY.md $(VENV)/bin/python -m pytest tests/test_reliability.py tests/test_fuzz.py -n 0
+	PYTHONPATH=.:tests $(VENV)/bin/python -W ignore -m fuzz --count $(FUZZ_COUNT) --record docs/fuzz.json
 
 lint: $(VENV)/.tested  ## style
 	$(VENV)/bin/ruff check .
