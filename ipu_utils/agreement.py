@@ -57,7 +57,7 @@ class Agreement:
     found: int = 0  # detections of ours
     same: int = 0  # that both have
     score_difference: float = 0.0  # the largest among those
-    overlaps: List[float] = field(default_factory=list)  # IoU of each of them
+    overlaps: List[float] = field(default_factory=list)  # IoU of those that have an area
 
     def add_heads(self, reference: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> None:
         """Compare the outputs of one image: class outputs of all levels, then as many box outputs, in float32."""
@@ -78,7 +78,8 @@ class Agreement:
         self.found += len(ours.boxes)
         self.same += len(matched)
         for row, other in matched:
-            self.overlaps.append(float(iou(reference.boxes[row], ours.boxes[other][None])[0]))
+            if np.all(reference.boxes[row][2:] > reference.boxes[row][:2]):
+                self.overlaps.append(float(iou(reference.boxes[row], ours.boxes[other][None])[0]))
             self.score_difference = max(self.score_difference, abs(float(reference.scores[row] - ours.scores[other])))
 
     HEADER = (
@@ -91,6 +92,6 @@ class Agreement:
         numbers = (self.class_rms, self.class_largest, self.box_rms, self.box_largest)
         text = f"{name:20} {' '.join(f'{number:9.2e}' for number in numbers)}   "
         text += f"{self.same} of {self.expected} found again, {self.found - self.same} new"
-        if self.same:
-            text += f"; IoU {np.mean(self.overlaps):.3f} on average, scores within {self.score_difference:.3f}"
+        text += f"; IoU {np.mean(self.overlaps):.3f} on average" if self.overlaps else ""
+        text += f", scores within {self.score_difference:.3f}" if self.same else ""
         return text + (f"; {self.not_finite} outputs overflowed" if self.not_finite else "")

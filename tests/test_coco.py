@@ -221,6 +221,27 @@ def test_a_run_that_is_stopped_leaves_a_valid_file(tmp_path, number):
     assert len(found) > 100 and len(found) % 50 == 0
 
 
+@pytest.mark.slow
+def test_the_script_interrupted_while_it_writes_leaves_a_valid_file(tmp_path):
+    coco = coco_set.make_set(tmp_path / "set", count=400)
+    results = tmp_path / "results.json"
+    command = [
+        sys.executable, str(ROOT / "ipu_inference.py"), "--device", "cpu", "--model-name", "efficientdet-lite0",
+        "--image-size", "128", "--random-weights", "--num-repeats", "2", "--benchmark-repeats", "1",
+        "--dataset-type", "image-directory", "--image-path", str(coco.images), "--coco-results", str(results),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=str(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while not results.exists() or results.stat().st_size < 2000:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and errors.decode().splitlines()[-1] == "interrupted"
+    found = json.loads(results.read_text())
+    assert 0 < len({one["image_id"] for one in found}) < 400
+
+
 def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--coco-results .* cannot be written"):

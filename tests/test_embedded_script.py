@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import coco_set
 import numpy as np
 import pytest
 
@@ -101,6 +102,25 @@ def test_the_report_says_what_ran_and_has_the_lines_that_scripts_read(run, kept)
     assert "requests:  4 requests, one at a time" in out
     assert "measured:  device: from an image of the network's size in memory to detections in memory" in out
     assert re.search(r"objects: +\d+\.\d candidates and \d+\.\d detections an image \(mean of 4\)", out)
+
+
+def test_coco_results_a_contact_sheet_and_skipped_files(run, kept, tmp_path):
+    coco = coco_set.make_set(tmp_path / "set", count=3)
+    (coco.images / "empty.jpg").write_bytes(b"")
+    broken = coco.images / "000000000001.jpg"
+    broken.write_bytes(broken.read_bytes()[:2000])
+    status, out, _ = run(
+        *MODEL, *FEW, "--exec-output-dir", kept, "--dataset-type", "image-directory", "--image-path", coco.images,
+        "--coco-results", tmp_path / "results.json", "--coco-annotations", coco.annotations,
+        "--contact-sheet", tmp_path / "sheet.png",
+    )  # fmt: skip
+    assert status == 3
+    assert "over all 2 annotated images that ran" in out and "sheet:     2 of 2 images" in out
+    assert "skipped:   2 files" in out and "\tempty.jpg: " in out and "\t000000000001.jpg: " in out
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert {one["image_id"] for one in found} <= {1000, 986}
+    shown = [float(number) for number in re.findall(r"^\tAR\w+ += +(\d\.\d{4}) ", out, re.MULTILINE)]
+    assert len(shown) >= 3
 
 
 def test_random_weights_are_named_first_and_last(run, kept):

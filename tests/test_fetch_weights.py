@@ -4,6 +4,7 @@
 import hashlib
 import http.server
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -275,3 +276,15 @@ def test_the_command_works_as_it_is_told_and_is_silent_off_a_terminal(server, tm
     server.content = b"nothing"
     refused = run("--output", "other")
     assert refused.returncode == 2 and refused.stderr.startswith(b"error: ") and refused.stderr.count(b"\n") == 1
+
+
+def test_a_terminal_sees_a_bar(server, tmp_path):
+    pty = pytest.importorskip("pty", reason="terminals of this kind are Unix's")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, *fetch_command("efficientdet-d2").split()[1:], "--base-url", server.url]
+    with subprocess.Popen(command, cwd=str(tmp_path), env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+                          stdout=subprocess.DEVNULL, stderr=theirs) as process:  # fmt: skip
+        assert process.wait(120) == 0
+    os.close(theirs)
+    assert b"efficientdet-d2: " in os.read(ours, 65536)
+    os.close(ours)
