@@ -25,6 +25,7 @@ from ipu_utils.outputs import open_outputs
 from ipu_utils.publish import Publisher, publisher
 from ipu_utils.stages import Stages
 from ipu_utils.summary import describe_skipped
+from ipu_utils.sweep import run_if_asked
 
 # TensorFlow is imported where something has to be compiled, and by the IPU: a start from a file does without it.
 
@@ -101,6 +102,9 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
+    swept = run_if_asked(argv, "embedded")
+    if swept is not None:
+        return swept
     config = load_config(argv, script="embedded", choose_device=choose_device)
     setup_logging(config.output.log_level)
     with contextlib.ExitStack() as stack:

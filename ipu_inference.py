@@ -14,6 +14,7 @@ from ipu_utils.distributed import joined
 from ipu_utils.errors import ConfigError
 from ipu_utils.publish import Publisher, publisher
 from ipu_utils.results import Samples, measure
+from ipu_utils.sweep import run_if_asked
 
 
 def run(config: RunConfig, results: Publisher) -> int:
@@ -94,6 +95,9 @@ def run(config: RunConfig, results: Publisher) -> int:
 
 
 def main(argv=None) -> int:
+    swept = run_if_asked(argv, "throughput")
+    if swept is not None:
+        return swept
     config = load_config(argv)
     if config.device.engine == "openvino":
         raise ConfigError(

@@ -66,21 +66,41 @@ class Publisher:
             print(stages)
         if output.results_json is None and output.results_csv is None:
             return
-        record = records.make_record(self._config, outcome)
-        if output.results_json is not None:
-            self._write(output.results_json, records.to_json(record) + "\n")
-        if output.results_csv == STANDARD_OUTPUT:
-            names = records.columns(self._config.benchmark.percentiles)
-            self._stdout.write(records.csv_lines(names, [records.row(record)], with_header=True))
-        elif output.results_csv is not None:
-            append_rows(output.results_csv, self._config.benchmark.percentiles, [records.row(record)])
-        self._stdout.flush()
+        record, files = records.make_record(self._config, outcome), [output.results_json]
+        write_records(output, self._config.benchmark.percentiles, [record], self._stdout, files)
 
-    def _write(self, path: Path, text: str) -> None:
-        if path == STANDARD_OUTPUT:
-            self._stdout.write(text)
-        else:
-            write_atomically(path, (text.encode(),), "--results-json")
+
+def write_records(
+    output: OutputConfig,
+    percentiles: Sequence[float],
+    found: Sequence[Mapping[str, Any]],
+    stdout: IO[str],
+    files: Sequence[Optional[Path]],
+) -> None:
+    """Write records wherever the options want them.
+
+    Args:
+      output: the options.
+      percentiles: that all records report.
+      found: the records.
+      stdout: what `-` stands for; several records are a line each there.
+      files: the file of each record, where they go to files.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    if output.results_json == STANDARD_OUTPUT:
+        for record in found:
+            stdout.write(records.to_json(record, indent=1 if len(found) == 1 else None) + "\n")
+    elif output.results_json is not None:
+        for record, path in zip(found, files):
+            write_atomically(path, ((records.to_json(record) + "\n").encode(),), "--results-json")
+    rows = [records.row(record) for record in found]
+    if output.results_csv == STANDARD_OUTPUT:
+        stdout.write(records.csv_lines(records.columns(percentiles), rows, with_header=True))
+    elif output.results_csv is not None:
+        append_rows(output.results_csv, percentiles, rows)
+    stdout.flush()
 
 
 @contextlib.contextmanager

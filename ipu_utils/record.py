@@ -11,7 +11,7 @@ import io
 import json
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ipu_utils import machine
 from ipu_utils.config import RunConfig, options_dict
@@ -89,7 +89,7 @@ def _statistics(found: Statistics) -> Dict[str, Any]:
     }
 
 
-def to_json(record: Mapping[str, Any], indent: int = 1) -> str:
+def to_json(record: Mapping[str, Any], indent: Optional[int] = 1) -> str:
     """The record as text; numbers that JSON does not have are an error, not a file that readers refuse."""
     return json.dumps(record, indent=indent, allow_nan=False)
 

@@ -101,7 +101,10 @@ class ModelConfig(Checked):
     """The network, its weights and the number types it computes with."""
 
     model_name: str = option(
-        "efficientdet-d0", words(*MODEL_NAMES, metavar="NAME"), "network to run: " + ", ".join(MODEL_NAMES)
+        "efficientdet-d0",
+        words(*MODEL_NAMES, metavar="NAME"),
+        "network to run; like --micro-batch-size, --model-precision and --nms-mode it takes a comma list, every "
+        "combination of which is measured: " + ", ".join(MODEL_NAMES),
     )
     model_dir: Optional[Path] = option(
         None, path("PATH"), "checkpoint: folder, prefix or file, .h5, .tar.gz or .tgz; must be there when named",

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Comma lists on the command line: every combination is measured in a process of its own, and a table ends the sweep.
+
+A process each, because threads are set and memory is laid out once a process: a cell measures the same inside a sweep
+as alone, and one that fails, whatever it does to its process, does not lose the others. No TensorFlow here.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ipu_utils.arguments import SCRIPTS, build_parser
+from ipu_utils.errors import UserError
+from ipu_utils.options import flag_of
+
+AXES = ("model_name", "micro_batch_size", "model_precision", "nms_mode")  # the first varies slowest
+RESULTS = ("results_json", "results_csv", "report")  # what the sweep writes for all cells
+LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "POPDIST_NUM_TOTAL_REPLICAS")
+EXIT_CELL_FAILED = 1
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Cell(NamedTuple):
+    """One combination."""
+
+    values: Mapping[str, str]  # of the swept axes, as typed
+    arguments: List[str]  # of the script, without those of RESULTS
+
+
+class Done(NamedTuple):
+    """A cell that has run."""
+
+    cell: Cell
+    status: int
+    record: Optional[Dict[str, Any]]  # None when it did not get that far
+
+
+def run_if_asked(argv: Optional[Sequence[str]], script: str) -> Optional[int]:
+    """Run the sweep of a command line and return its exit status; None when there is no comma list on it.
+
+    Args:
+      argv: arguments without the program's name; None takes the process's own.
+      script: "throughput" or "embedded".
+
+    Raises:
+      SystemExit: a cell's options are wrong; status 2.
+      UserError: the sweep cannot be run.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    found = cells(argv)
+    if len(found) == 1 and not found[0].values:
+        return None
+    if any(os.environ.get(name, "1") != "1" for name in LAUNCHERS):
+        raise UserError("comma lists start processes of their own: give mpirun or poprun one combination at a time.")
+    for cell in found:
+        typed = vars(build_parser(script).parse_args(cell.arguments + _options(argv, RESULTS)))
+    return Sweep(script, found, typed).run()
+
+
+def cells(argv: Sequence[str]) -> List[Cell]:
+    """Every combination of the comma lists on a command line; a single cell without values where there is none."""
+    lists = {name: _last_value(argv, name) for name in AXES}
+    lists = {name: value for name, value in lists.items() if value is not None and "," in value}
+    rest = _without(argv, [*lists, *RESULTS])
+    values = [list(dict.fromkeys(part.strip() for part in value.split(","))) for value in lists.values()]
+    found = []
+    for row in itertools.product(*values):
+        chosen = dict(zip(lists, row))
+        found.append(Cell(chosen, rest + [word for name, value in chosen.items() for word in (flag_of(name), value)]))
+    return found
+
+
+def _split(argv: Sequence[str]) -> List[Tuple[str, List[str]]]:
+    """Pairs of (flag, its words): a flag and what follows it up to the next flag; words before the first have ""."""
+    found: List[Tuple[str, List[str]]] = []
+    for word in argv:
+        if word.startswith("--") or not found:
+            found.append((word.split("=", 1)[0] if word.startswith("--") else "", [word]))
+        else:
+            found[-1][1].append(word)
+    return found
+
+
+def _last_value(argv: Sequence[str], name: str) -> Optional[str]:
+    value = None
+    for flag, words in _split(argv):
+        if flag == flag_of(name):
+            value = words[0].split("=", 1)[1] if "=" in words[0] else "".join(words[1:2])
+    return value
+
+
+def _options(argv: Sequence[str], names: Sequence[str]) -> List[str]:
+    flags = {flag_of(name) for name in names}
+    return [word for flag, words in _split(argv) if flag in flags for word in words]
+
+
+def _without(argv: Sequence[str], names: Sequence[str]) -> List[str]:
+    flags = {flag_of(name) for name in names}
+    return [word for flag, words in _split(argv) if flag not in flags for word in words]
+
+
+class Sweep:
+    """Runs cells one after the other."""
+
+    def __init__(self, script: str, found: Sequence[Cell], typed: Mapping[str, Any]):
+        self._script, self._cells, self._typed = script, found, typed
+
+    def run(self) -> int:
+        """Run every cell, print the table, and return the exit status."""
+        from ipu_utils import publish
+        from ipu_utils.config import BenchmarkConfig, OutputConfig
+
+        output = OutputConfig(**{name: self._typed[name] for name in RESULTS if name in self._typed})
+        percentiles = self._typed.get("percentiles", BenchmarkConfig.percentiles)
+        publish.check_outputs(output, percentiles)
+        to_stderr = publish.STANDARD_OUTPUT in (output.results_json, output.results_csv)
+        report = sys.stderr if to_stderr else sys.stdout
+        done: List[Done] = []
+        try:
+            for number, cell in enumerate(self._cells, 1):
+                print(f"== {number} of {len(self._cells)}: {_describe(cell)}", file=report, flush=True)
+                done.append(self._run(cell, report))
+        finally:  # an interrupted sweep has results, too
+            records = [one.record for one in done if one.record is not None]
+            if records:
+                publish.write_records(output, percentiles, records, sys.stdout, _numbered(output.results_json, done))
+            print(format_table(done), file=report, flush=True)
+        if any(one.record is None and one.status for one in done):
+            return EXIT_CELL_FAILED
+        return next((one.status for one in done if one.status), 0)
+
+    def _run(self, cell: Cell, report: Any) -> Done:
+        from ipu_utils.record import read_record
+
+        with tempfile.TemporaryDirectory(prefix="efficientdet-sweep-") as folder:
+            file = Path(folder) / "record.json"
+            command = [sys.executable, str(ROOT / SCRIPTS[self._script]), *cell.arguments, "--results-json", str(file)]
+            process = subprocess.Popen(command, stdout=report.fileno() if report is sys.stderr else None)
+            try:
+                status = process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+            return Done(cell, status, read_record(file) if file.exists() else None)
+
+
+def _describe(cell: Cell) -> str:
+    return " ".join(f"{flag_of(name)} {value}" for name, value in cell.values.items())
+
+
+def _numbered(path: Optional[Path], done: Sequence[Done]) -> List[Path]:
+    """A file for each record, by the number of its cell: run.json -> run-1.json, run-2.json, ..."""
+    if path is None:
+        return []
+    numbers = [number for number, one in enumerate(done, 1) if one.record is not None]
+    return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in numbers]
+
+
+def format_table(done: Sequence[Done]) -> str:
+    """All cells with their most important numbers, in ASCII."""
+    axes = list(done[0].cell.values) if done else []
+    widths = [max(len(name), *(len(one.cell.values[name]) for one in done)) for name in axes]
+    head = "  ".join(f"{name:{width}}" for name, width in zip(axes, widths))
+    lines = [f"{'':>3}  {head}  {'samples/sec':>12} {'mean ms':>10} {'p50 ms':>10} {'p99 ms':>10}"]
+    for number, one in enumerate(done, 1):
+        values = "  ".join(f"{one.cell.values[name]:{width}}" for name, width in zip(axes, widths))
+        lines.append(f"{number:>3}  {values}  {_numbers(one)}".rstrip())
+    return "\n".join(lines)
+
+
+def _numbers(one: Done) -> str:
+    if one.record is None:
+        return f"{'FAILED':>12} (status {one.status})" if one.status else f"{'-':>12} (no record)"
+    from ipu_utils.record import latencies_ms
+    from ipu_utils.statistics import percentile
+
+    latencies = latencies_ms(one.record)
+    rate = one.record["statistics"]["images_per_second"]["mean"]
+    mean = sum(latencies) / len(latencies)
+    marks = "  UNSTABLE" if one.record["unstable"] else ""
+    marks += f"  (status {one.status})" if one.status else ""
+    return f"{rate:12.2f} {mean:10.2f} {percentile(latencies, 50):10.2f} {percentile(latencies, 99):10.2f}{marks}"
