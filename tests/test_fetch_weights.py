@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetching against a server on this machine that breaks off, lies, and serves the wrong file."""
 
+import fcntl
 import hashlib
 import http.server
 import io
 import os
+import pty
+import select
+import struct
 import subprocess
 import sys
 import tarfile
+import termios
 import threading
 from pathlib import Path
 
@@ -279,12 +284,13 @@ def test_the_command_works_as_it_is_told_and_is_silent_off_a_terminal(server, tm
 
 
 def test_a_terminal_sees_a_bar(server, tmp_path):
-    pty = pytest.importorskip("pty", reason="terminals of this kind are Unix's")
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # A bar in no columns is empty.
     command = [sys.executable, *fetch_command("efficientdet-d2").split()[1:], "--base-url", server.url]
     with subprocess.Popen(command, cwd=str(tmp_path), env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
                           stdout=subprocess.DEVNULL, stderr=theirs) as process:  # fmt: skip
         assert process.wait(120) == 0
+    assert select.select([ours], [], [], 0)[0], "the terminal got nothing"
+    assert b"efficientdet-d2: " in os.read(ours, 65536)  # Before the other end is closed, which drops what is unread.
     os.close(theirs)
-    assert b"efficientdet-d2: " in os.read(ours, 65536)
     os.close(ours)
