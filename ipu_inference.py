@@ -11,7 +11,6 @@ import time
 from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes, status_of
 from ipu_utils.distributed import joined
-from ipu_utils.errors import ConfigError
 from ipu_utils.publish import Publisher, publisher
 from ipu_utils.results import Samples, measure
 from ipu_utils.sweep import run_if_asked
@@ -23,34 +22,28 @@ def run(config: RunConfig, results: Publisher) -> int:
     Returns:
       The exit status.
     """
-    # What follows needs TensorFlow, which takes longer to import than a mistyped option to be told.
-    import utils
+    # What follows takes longer to import than a mistyped option to be told.
     from ipu_utils import summary
-    from ipu_utils.dataset import open_dataset
-    from ipu_utils.devices import get_device
-    from ipu_utils.keras2 import tf
-    from ipu_utils.model import prepare
+    from ipu_utils.engines import open_engine
     from ipu_utils.outputs import open_outputs
-    from ipu_utils.pipeline import Pipeline, count_objects, images_as, timed_call, write_predictions
+    from ipu_utils.pipeline import count_objects, timed_call, write_predictions
     from ipu_utils.run_hparams import hparams_of
 
-    tf.debugging.set_log_device_placement(config.output.debug)
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     start = time.perf_counter()
-    device = get_device(config.device.device, config)
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
-    batches = open_dataset(config.data, utils.parse_image_size(hparams.image_size), config.benchmark.benchmark_repeats)
+    engine = open_engine(config, hparams)
+    device, batches = engine.device, engine.batches
     writer = open_outputs(config.output, config.model.model_name, hparams, batches)
     if config.ipu.profile_dir is not None:
         write_app_json(config, hparams.as_dict(), config.ipu.profile_dir)
 
-    model = prepare(config, hparams, device)
-    pipeline = Pipeline(model.network, hparams, config.nms, model.precision, device)
+    model, pipeline = engine.prepare()
     print(summary.describe_run(config, hparams, device, model, pipeline), flush=True)
 
     prepared = time.perf_counter()
     with device.scope(), batches.user_errors():
-        dataset = images_as(config.model.io_precision.value, batches.dataset)
+        dataset = engine.dataset
         call = device.compile(pipeline.step, dataset, config.benchmark.benchmark_repeats)
         compiled = time.perf_counter()
         benchmark = config.benchmark
@@ -98,11 +91,9 @@ def main(argv=None) -> int:
     swept = run_if_asked(argv, "throughput")
     if swept is not None:
         return swept
-    config = load_config(argv)
-    if config.device.engine == "openvino":
-        raise ConfigError(
-            "--engine openvino is not for this script, whose hosts run TensorFlow: ipu_embedded_inference.py uses it."
-        )
+    from ipu_utils.engines import choose_engine
+
+    config = choose_engine(load_config(argv))
     setup_logging(config.output.log_level)
     with joined(config) as (config, instances), publisher(config, instances) as results:
         show_notes(config.notes)

@@ -27,7 +27,7 @@ from ipu_utils.devices.host import HostDevice
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.keras2 import tf
 from ipu_utils.model import build_network
-from ipu_utils.pipeline import Pipeline
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
 PLAIN, FROZEN, OURS = "plain tf.function", "frozen", "ours: frozen, folded, batches side by side"
 ENGINES = (PLAIN, FROZEN, OURS)
@@ -42,7 +42,7 @@ def compiled(engine: str, model_name: str, batch_size: int, batches: int):
     # Not as initialised: TensorFlow drops biases of zero, and with them work that trained weights cause.
     calibration.randomise(network, hparams, hparams.image_size)
     images = open_dataset(DataConfig(micro_batch_size=batch_size), utils.parse_image_size(hparams.image_size), batches)
-    pipeline = Pipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device)
+    pipeline = TensorFlowPipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device)
     if device:
         return device.compile(pipeline.step, images.dataset, batches)
     spec = images.dataset.element_spec

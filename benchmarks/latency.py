@@ -95,7 +95,7 @@ def prepare(model_name: str, precisions: List[str], folder: Path) -> None:
     from ipu_utils.image_sources import NoiseImages
     from ipu_utils.keras2 import tf
     from ipu_utils.model import build_network, prepare
-    from ipu_utils.pipeline import Pipeline
+    from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
     arguments = ["--config", "efficientdet-low-latency", "--model-name", model_name, "--random-weights"]
     config = load_config(arguments, "embedded", choose_device=lambda name: "cpu")
@@ -103,7 +103,7 @@ def prepare(model_name: str, precisions: List[str], folder: Path) -> None:
     height, width = utils.parse_image_size(hparams.image_size)
     device = get_device("cpu")
     model = prepare(config, hparams, device)
-    pipeline = Pipeline(model.network, hparams, NmsConfig(onchip_nms=False), "float32", device)
+    pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), "float32", device)
     for precision in precisions:
         chosen = dataclasses.replace(config.model, model_precision=Precision(precision))
         header = plan.with_weights(wanted(dataclasses.replace(config, model=chosen)), model.weights, True)

@@ -30,7 +30,7 @@ from ipu_utils.graph.freeze import FrozenStep, freeze
 from ipu_utils.keras2 import tf
 from ipu_utils.latency import percentile
 from ipu_utils.model import build_network
-from ipu_utils.pipeline import Pipeline
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
 STEM_FILTERS = 32
 
@@ -40,7 +40,7 @@ def frozen_network(model_name: str) -> FrozenStep:
     hparams = hparams_config.get_inference_config(model_name)
     device = get_device("cpu")
     network = build_network(hparams, activation=device.swish)
-    heads = Pipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device).heads
+    heads = TensorFlowPipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device).heads
     height, width = utils.parse_image_size(hparams.image_size)
     signature = [tf.TensorSpec((1, height, width, 3), tf.uint8)]
     return freeze(lambda images: [output for level in heads(images) for output in level], signature)

@@ -28,8 +28,8 @@ from ipu_utils.graph.freeze import freeze
 from ipu_utils.image_sources import ImageFiles
 from ipu_utils.images import list_images
 from ipu_utils.keras2 import tf
-from ipu_utils.pipeline import Pipeline
 from ipu_utils.settings import PRECISION_WORDS
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 def plain_openvino(model: Model, precision: str) -> Heads:
     """The frozen network, untouched, in OpenVINO."""
     openvino = import_openvino()
-    heads = Pipeline(model.network, model.hparams, NmsConfig(onchip_nms=False), "float32", model.device).heads
+    heads = TensorFlowPipeline(model.network, model.hparams, NmsConfig(onchip_nms=False), "float32", model.device).heads
     signature = [tf.TensorSpec((1, *model.hparams.image_size, 3), tf.uint8)]
     frozen = freeze(lambda images: [output for level in heads(images) for output in level], signature)
     with tempfile.TemporaryDirectory() as folder:

@@ -61,12 +61,12 @@ def in_tensorflow(model: Model, precision: str) -> Heads:
     """
     from ipu_utils.keras2 import tf
     from ipu_utils.model import build_network
-    from ipu_utils.pipeline import Pipeline
+    from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
     model.device.check_precision(precision)
     network = build_network(model.hparams, model.device.dtype_policy(precision), model.device.swish)
     network.set_weights(model.network.get_weights())
-    heads = Pipeline(network, model.hparams, NmsConfig(onchip_nms=False), precision, model.device).heads
+    heads = TensorFlowPipeline(network, model.hparams, NmsConfig(onchip_nms=False), precision, model.device).heads
     signature = [tf.TensorSpec((1, *model.hparams.image_size, 3), tf.uint8)]
     function = model.device.optimise(lambda images: tuple(out for level in heads(images) for out in level), signature)
     return lambda image: [np.asarray(output).astype(np.float32) for output in function(tf.constant(image))]
@@ -82,10 +82,10 @@ def in_openvino(model: Model, config: RunConfig) -> Heads:
     from ipu_utils.embedded.executable import write_executable
     from ipu_utils.embedded.host import wanted
     from ipu_utils.embedded.runtime import EmbeddedModel
-    from ipu_utils.pipeline import Pipeline
+    from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
     header = wanted(config)
-    heads = Pipeline(model.network, model.hparams, NmsConfig(onchip_nms=False), "float32", model.device).heads
+    heads = TensorFlowPipeline(model.network, model.hparams, NmsConfig(onchip_nms=False), "float32", model.device).heads
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.effdet")
         write_executable(path, header, compile_network(heads, header))

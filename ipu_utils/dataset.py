@@ -18,12 +18,11 @@ import numpy as np
 
 from ipu_utils.devices.detect import usable_cores
 from ipu_utils.errors import UserError
+from ipu_utils.feed import PREFETCH_BATCHES, pool_batches
 from ipu_utils.image_sources import PADDING_ID, ImageSource, open_source
 from ipu_utils.keras2 import tf
 from ipu_utils.settings import DataConfig
 
-PREFETCH_BATCHES = 2  # when --dataset-prefetch-buffer is 0: one batch ready, one in the making
-GENERATED_POOL_BYTES = 32 << 20  # noise made before the run: more than a core's caches hold, yet made in 0.1 s
 QUIET_SECONDS, SETTLING_SECONDS = 0.05, 10  # at exit: no call for so long means rest; give up after so long
 
 
@@ -148,18 +147,13 @@ def open_dataset(data: DataConfig, image_size: Tuple[int, int], batches: Optiona
       UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
     """
     batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
-    source = open_source(data, image_size, batch_size * _pool_batches(image_size, batch_size, batches))
+    different = 2**31 if batches is None else batches
+    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, different))
     opened = ImageBatches(source, batch_size)
     make = _streamed if data.dataset_type == "image-directory" else _preloaded
     dataset = make(opened, endless=batches is not None)
     opened.dataset = dataset.prefetch(data.dataset_prefetch_buffer or PREFETCH_BATCHES)
     return opened
-
-
-def _pool_batches(image_size: Tuple[int, int], batch_size: int, batches: Optional[int]) -> int:
-    """How many different batches of noise to make: at least one, no more than asked for or than the pool holds."""
-    fitting = GENERATED_POOL_BYTES // (batch_size * image_size[0] * image_size[1] * 3)
-    return max(1, fitting if batches is None else min(fitting, batches))
 
 
 def _preloaded(opened: ImageBatches, *, endless: bool) -> tf.data.Dataset:

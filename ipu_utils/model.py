@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network with its weights, in the precision and on the device of a run."""
 
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import utils
 from hparams_config import Config
@@ -11,6 +11,7 @@ from ipu_utils.devices import Device
 from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import fetch_command
 from ipu_utils.keras2 import tf
+from ipu_utils.outcome import hash_arrays
 from ipu_utils.run_hparams import input_remark
 from tf2.efficientdet_keras import EfficientDetNet
 
@@ -22,6 +23,10 @@ class Prepared(NamedTuple):
     precision: str  # type name: "float32", "float16" or "bfloat16"
     weights: str  # what the weights are, for the report
     random: bool
+
+    def identity(self) -> Tuple[str, str]:
+        """SHA-256 of the weights, and of what it is."""
+        return hash_arrays(self.network.get_weights()), "the network's variables"
 
 
 def build_network(hparams: Config, policy: str = "float32", activation: Optional[Callable] = None) -> tf.keras.Model:

@@ -170,10 +170,17 @@ class DeviceConfig(Checked):
     engine: str = option(
         "auto",
         words("auto", "tensorflow", "openvino"),
-        "host: what executes the network; auto takes what suits the script",
+        "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, TensorFlow on a GPU; "
+        "executables are OpenVINO's",
     )
     num_threads: Optional[int] = option(
         None, whole_number(1, MAX_THREADS), "host: threads of the engine", "the cores this process may use"
+    )
+    num_streams: Optional[int] = option(
+        None,
+        whole_number(1),
+        "host: batches that are computed side by side, each on its share of the threads",
+        "one a core, fewer for large images; ipu_embedded_inference.py: one",
     )
     pin: bool = option(
         False, boolean(), "host: bind each instance that mpirun starts to a share of the cores of its own"
@@ -196,7 +203,10 @@ class IpuConfig(Checked):
         "when to attach: always (before compiling), on_demand (when the first program runs), never (compile only)",
     )
     executable_cache_dir: Optional[Path] = option(
-        None, path("FOLDER"), "folder in which compiled programs are kept for the next run", "none"
+        None,
+        path("FOLDER"),
+        "folder in which compiled programs are kept for the next run; on a CPU OpenVINO's",
+        "none",
     )
     opt_device_rearrange: bool = option(
         False, boolean(), "rearrange streamed tensors on the device instead of the host; takes device memory"
@@ -354,8 +364,8 @@ class EmbeddedConfig(Checked):
 
 
 IPU_ONLY = ("synthetic", "partials_precision", "available_memory_proportion", "ipu_connection_type",
-            "executable_cache_dir", "opt_device_rearrange", "opt_use_io_tiles", "opt_num_io_tiles",
+            "opt_device_rearrange", "opt_use_io_tiles", "opt_num_io_tiles",
             "opt_prefetch_data_streams", "opt_prefetch_depth", "opt_conv_dithering", "opt_internal_exchange_target",
             "opt_liveness_scheduler", "opt_scheduler_lookahead_depth", "opt_scheduler_lookahead_search_space",
             "skip_execution_report")  # fmt: skip
-HOST_ONLY = ("engine", "num_threads", "pin")
+HOST_ONLY = ("engine", "num_threads", "num_streams", "pin")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Mapping, Tuple
 
 from hparams_config import Config
 from ipu_utils.config import Precision, RunConfig
-from ipu_utils.outcome import Outcome, hash_arrays, nms_facts, weights_facts
+from ipu_utils.outcome import Outcome, nms_facts, weights_facts
 from ipu_utils.results import Samples
 from utils import parse_image_size
 
@@ -76,7 +76,6 @@ def outcome_of(
 ) -> Outcome:
     """Gather what a run of the throughput script has found out; `start_up` is seconds by name."""
     height, width = parse_image_size(hparams.image_size)
-    values = hash_arrays(model.network.get_weights())
     return Outcome(
         samples=samples,
         stages=stages,
@@ -92,7 +91,7 @@ def outcome_of(
             "precision": model.precision,
             "input_type": config.model.io_precision.value,
         },
-        weights=weights_facts(model.weights, model.random, values, "the network's variables"),
+        weights=weights_facts(model.weights, model.random, *model.identity()),
         nms=nms_facts(
             hparams.nms_configs, config.nms.nms_mode.value, pipeline.nms_implementation, config.nms.onchip_nms
         ),

@@ -107,6 +107,7 @@ TABLE = [
     # this project's own
     ("device", "auto", {word: word for word in ("auto", "ipu", "cpu", "gpu")}, ("tpu", "CPU")),
     ("engine", "auto", {word: word for word in ("auto", "tensorflow", "openvino")}, ("onnx",)),
+    ("num_streams", None, {"1": 1, "16": 16}, ("0", "-1", "1.5", "two")),
     ("num_threads", None, *COUNT),
     ("nms_mode", NmsMode.BEST_CLASS, {mode.value: mode for mode in NmsMode}, ("global", "per_class", "best_class")),
     ("random_candidates", 300, {"0": 0, "300": 300}, ("-1", "2.5", "few")),

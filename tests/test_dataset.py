@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from reference_formulas import photo
 
-from ipu_utils.dataset import GENERATED_POOL_BYTES, PipelineFunction, open_dataset
+from ipu_utils.dataset import PipelineFunction, open_dataset
 from ipu_utils.errors import UserError
+from ipu_utils.feed import GENERATED_POOL_BYTES
 from ipu_utils.image_sources import PADDING_ID, open_source
 from ipu_utils.keras2 import tf
 from ipu_utils.resize import fit_image

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
 from ipu_utils.config import load_config
-from ipu_utils.devices import get_device, native
+from ipu_utils.devices import get_device, native, openvino_api
 from ipu_utils.embedded import build, plan
 from ipu_utils.embedded.executable import ExecutableError, read_executable, write_executable
 from ipu_utils.embedded.host import wanted
@@ -42,12 +42,14 @@ class Reference:
     def __init__(self, config):
         from ipu_utils.config import NmsConfig
         from ipu_utils.model import prepare
-        from ipu_utils.pipeline import Pipeline
+        from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
         self.hparams = plan.hparams_of(config)
         device = get_device("cpu")
         self.model = prepare(config, self.hparams, device)
-        self.pipeline = Pipeline(self.model.network, self.hparams, NmsConfig(onchip_nms=False), "float32", device)
+        self.pipeline = TensorFlowPipeline(
+            self.model.network, self.hparams, NmsConfig(onchip_nms=False), "float32", device
+        )
 
     def heads(self, image):
         """All outputs for one uint8 image of the network's size."""
@@ -274,7 +276,7 @@ def test_a_file_for_batches_is_not_for_single_images(reference, config, tmp_path
 def test_bfloat16_drifts_by_its_own_rounding_only(reference, config, tmp_path):
     header = dataclasses.replace(wanted(config), precision="bfloat16", output_type="bfloat16")
     try:
-        build.check_precision("bfloat16")
+        openvino_api.check_precision("bfloat16")
     except UserError as error:
         pytest.skip(str(error))
     path = tmp_path / "bf16.effdet"
@@ -300,9 +302,9 @@ def test_a_precision_that_the_cpu_lacks_is_the_users_error(monkeypatch):
         pass
 
     OpenVino.Core = Core
-    monkeypatch.setattr(build, "import_openvino", lambda: OpenVino)
+    monkeypatch.setattr(openvino_api, "import_openvino", lambda: OpenVino)
     with pytest.raises(UserError, match="cannot compute in float16 on this CPU, only in float32"):
-        build.check_precision("float16")
+        openvino_api.check_precision("float16")
 
 
 DETECT = """

@@ -22,8 +22,8 @@ from ipu_utils.model import build_network
 PHOTOGRAPHS = Path(__file__).parent / "data" / "images"
 # The smallest network, cut further: most of a run's time is building and tracing it.
 MODEL, CUT = "efficientdet-lite0", "fpn_cell_repeats=1,box_class_repeats=1"
-SMALL = ["--device", "cpu", "--image-size", "128", "--num-repeats", "2", "--benchmark-repeats", "2",
-         "--model-name", MODEL, "--hparams", CUT]  # fmt: skip
+SMALL = ["--device", "cpu", "--engine", "tensorflow", "--image-size", "128", "--num-repeats", "2",
+         "--benchmark-repeats", "2", "--model-name", MODEL, "--hparams", CUT]  # fmt: skip
 TWO_IMAGES = [*SMALL, "--micro-batch-size", "2"]
 FROM_PHOTOGRAPHS = ["--dataset-type", "image-directory", "--image-path", str(PHOTOGRAPHS)]
 

@@ -16,7 +16,7 @@ from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.graph.repeat_nearest import repeat_nearest
 from ipu_utils.keras2 import tf
 from ipu_utils.model import build_network
-from ipu_utils.pipeline import Pipeline
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
 pytest_plugins = ("ipu_fixtures",)
 
@@ -69,7 +69,7 @@ def test_the_whole_step_lowers_to_what_an_ipu_computes(
     config = load_config(["--device", "ipu", *arguments], choose_device=lambda requested: requested)
     hparams = hparams_config.get_inference_config("efficientdet-d0", hparams, (64, 64))
     network = build_network(hparams, device.dtype_policy(precision), device.swish)
-    pipeline = Pipeline(network, hparams, config.nms, precision, device)
+    pipeline = TensorFlowPipeline(network, hparams, config.nms, precision, device)
     signature = (
         tf.TensorSpec([2, 64, 64, 3], io_type),
         tf.TensorSpec([2], tf.float32),

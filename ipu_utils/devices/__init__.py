@@ -8,7 +8,7 @@ from ipu_utils.stages import Stages
 
 
 class Device(Protocol):
-    """What the benchmark needs from hardware: `ipu_utils.devices.host` and `ipu_utils.devices.ipu` provide it."""
+    """What the benchmark needs from hardware: the modules `host`, `openvino_host` and `ipu` provide it."""
 
     kind: str  # "ipu", "gpu" or "cpu"
     name: str  # printed with every result
@@ -37,7 +37,8 @@ class Device(Protocol):
         """Return a call that runs `step` on `batches` batches and returns when all outputs are in host memory.
 
         `dataset` yields tuples of tensors with static shapes: the arguments of `step`, which returns a tuple of
-        tensors. The call returns one tuple of NumPy arrays a batch.
+        tensors. The call returns one tuple of NumPy arrays a batch. (For OpenVINO both are of another kind, as the
+        network is compiled already: see `openvino_host`.)
         """
 
 
@@ -45,10 +46,13 @@ def get_device(kind: str, config: Optional[Any] = None) -> Device:
     """Open a device. The module is imported on demand: no SDK is needed for the devices one does not use.
 
     Args:
-      kind: "ipu", "gpu" or "cpu", as `detect.choose_device` resolves it.
-      config: the run's `RunConfig`; hosts read `device.num_threads`, the IPU its own part too.
+      kind: "ipu", "gpu" or "cpu", as `detect.choose_device` resolves it. A CPU and a GPU run TensorFlow; for OpenVINO
+        see `ipu_utils.engines`.
+      config: the run's `RunConfig`; hosts read its `device`, the IPU its own part too.
     """
     if kind == "ipu":
         return importlib.import_module("ipu_utils.devices.ipu").create(config)
     host = importlib.import_module("ipu_utils.devices.host")
-    return host.HostDevice(kind, config.device.num_threads if config is not None else None)
+    if config is None:
+        return host.HostDevice(kind)
+    return host.HostDevice(kind, config.device.num_threads, config.device.num_streams)

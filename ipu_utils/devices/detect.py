@@ -50,6 +50,11 @@ def _cpuinfo() -> List[str]:
         return []
 
 
+def default_precision() -> str:
+    """Type name of the precision that suits this CPU: bfloat16 is the default only with matrix units for it."""
+    return "bfloat16" if "amx_bf16" in cpu_flags() else "float32"
+
+
 def usable_cores() -> int:
     """Cores that this process may use; fewer than the machine's under taskset or in a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPU and GPU through stock TensorFlow: the step runs as a frozen graph with batch norm folded."""
 
-import collections
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, ContextManager, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ipu_utils.devices import detect
+from ipu_utils.devices.side_by_side import side_by_side
 from ipu_utils.errors import UserError
 from ipu_utils.graph.clean_up import remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.keras2 import tf
-from ipu_utils.stages import DEVICE, INPUT_WAIT, Stages
+from ipu_utils.stages import DEVICE, Stages
 
 MOST_STREAMS = 8  # batches computed side by side; each holds its activations in memory
 
@@ -23,16 +22,15 @@ MOST_STREAMS = 8  # batches computed side by side; each holds its activations in
 class HostDevice:
     """A CPU or GPU of this machine. See `ipu_utils.devices.Device` for the contract."""
 
-    def __init__(self, kind: str, num_threads: Optional[int] = None):
+    def __init__(self, kind: str, num_threads: Optional[int] = None, num_streams: Optional[int] = None):
         self.kind = kind
         self.stages = Stages()
         self.engine = f"TensorFlow {tf.__version__}, frozen graph with batch norm folded"
         threads = self.num_threads = num_threads or detect.usable_cores()
         # Whole batches side by side use cores better than one batch split over them: `benchmarks/engines.py`.
-        streams = min(threads, MOST_STREAMS)
-        self._in_flight = streams + 1
+        streams = self._streams = num_streams or min(threads, MOST_STREAMS)
         try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads // streams)
+            tf.config.threading.set_intra_op_parallelism_threads(max(1, threads // streams))
             # Not one alone: branches of the BiFPN run beside each other.
             tf.config.threading.set_inter_op_parallelism_threads(max(2, streams))
         except RuntimeError as error:
@@ -49,7 +47,7 @@ class HostDevice:
 
     def default_precision(self) -> str:
         """Type name of the precision that suits the device: bfloat16 pays only where matrix units compute it."""
-        return "bfloat16" if self.kind == "cpu" and "amx_bf16" in detect.cpu_flags() else "float32"
+        return detect.default_precision() if self.kind == "cpu" else "float32"
 
     def check_precision(self, precision: str) -> None:
         """Raise UserError where this TensorFlow has no convolutions of that type for the device (bfloat16 in 2.6)."""
@@ -95,30 +93,14 @@ class HostDevice:
         """
         with self._placement():
             function = self.optimise(step, dataset.element_spec)
-        feed = iter(dataset)
-
-        def next_batch() -> Tuple[tf.Tensor, ...]:
-            with self.stages.span(INPUT_WAIT):
-                return next(feed)
 
         def run(*inputs: tf.Tensor) -> Tuple[np.ndarray, ...]:
             # A GPU computes on after the function has returned: only with its outputs here is it known to be done.
             with self._placement(), self.stages.span(DEVICE):
                 return tuple(output.numpy() for output in function(*inputs))
 
-        pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="batch")
-
-        def call() -> List[Tuple[np.ndarray, ...]]:
-            # One batch more than there are streams fills the gaps where a graph is narrow.
-            results, pending = [], collections.deque()
-            for _ in range(batches):
-                if len(pending) == self._in_flight:
-                    results.append(pending.popleft().result())
-                pending.append(pool.submit(run, *next_batch()))
-            results.extend(future.result() for future in pending)
-            return results
-
-        return call
+        # One batch more than there are streams fills the gaps where a graph is narrow.
+        return side_by_side(run, iter(dataset), batches, self._streams + 1, self.stages)
 
     def _placement(self) -> ContextManager:
         return tf.device("/GPU:0") if self.kind == "gpu" else contextlib.nullcontext()

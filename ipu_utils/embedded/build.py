@@ -5,9 +5,9 @@ import os
 import tempfile
 from typing import Any, List, Optional, Tuple
 
+from ipu_utils.devices.openvino_api import OPENVINO_TYPES, check_precision, engine_name, import_openvino, properties
 from ipu_utils.embedded.executable import Header
-from ipu_utils.embedded.runtime import OPENVINO_TYPES, engine_name, import_openvino, output_names, properties
-from ipu_utils.errors import UserError
+from ipu_utils.embedded.runtime import output_names
 from ipu_utils.graph.clean_up import remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
@@ -51,15 +51,6 @@ def to_openvino(frozen: FrozenStep, names: List[str], output_type: Optional[str]
             steps.output(name).tensor().set_element_type(getattr(openvino.Type, OPENVINO_TYPES[output_type]))
         model = steps.build()
     return model
-
-
-def check_precision(precision: str) -> None:
-    """Raise UserError when OpenVINO cannot compute in a precision on this CPU."""
-    words = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
-    offered = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if words[precision] not in offered:
-        can = ", ".join(name for name, word in words.items() if word in offered)
-        raise UserError(f"OpenVINO cannot compute in {precision} on this CPU, only in {can}: use --model-precision.")
 
 
 def compile_network(heads: Any, header: Header, num_threads: Optional[int] = None) -> bytes:

@@ -62,6 +62,11 @@ class Header:
     target: Tuple[str, ...]  # architecture and instruction sets that it was compiled for
 
 
+def weights_identity(header: Header) -> Tuple[str, str]:
+    """SHA-256 of the weights, and of what it is."""
+    return header.fingerprint.get("weights", ""), "the checkpoint's files, or the recipe of random weights"
+
+
 # Types as JSON has them; tuples and class ids are brought back by `_header_from`.
 _JSON_TYPES = {str: str, int: int, bool: bool, Tuple[int, int]: list, Tuple[str, ...]: list}
 

@@ -9,10 +9,11 @@ from typing import List, Optional
 
 from ipu_utils.config import NmsConfig, Precision, RunConfig
 from ipu_utils.devices import detect
+from ipu_utils.devices.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.embedded import fingerprint, plan
 from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.executable import ExecutableError, Header, read_executable, write_executable
-from ipu_utils.embedded.runtime import EmbeddedModel, Worker, engine_name, import_openvino
+from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,9 @@ class HostProgram:
 
     post_processing = "libdetect, right behind the network"
 
-    def __init__(self, opened: Opened, num_threads: Optional[int]):
+    def __init__(self, opened: Opened, num_threads: Optional[int], num_streams: Optional[int]):
         start = time.perf_counter()
-        self._model = EmbeddedModel.load(opened.path, num_threads)
+        self._model = EmbeddedModel.load(opened.path, num_threads, num_streams)
         self.load_seconds = time.perf_counter() - start
         self.header, self.num_threads = opened.header, self._model.num_threads
         self.device = f"cpu ({detect.cpu_name()}, {self._model.num_threads} threads), {opened.header.engine}"
@@ -38,15 +39,10 @@ class HostProgram:
         """Nothing is left to do: memory is freed with the object."""
 
 
-def default_precision() -> str:
-    """Type name of the precision that suits this CPU: bfloat16 is the default only with matrix units for it."""
-    return "bfloat16" if "amx_bf16" in detect.cpu_flags() else "float32"
-
-
 def wanted(config: RunConfig) -> Header:
     """Describe the executable that a run asks for."""
     chosen = config.model.model_precision
-    precision = default_precision() if chosen is None else chosen.value
+    precision = detect.default_precision() if chosen is None else chosen.value
     # The network writes bfloat16 and libdetect reads it; float32 would be a conversion of every output.
     output_type = precision if precision == "bfloat16" else "float32"
     return plan.plan(config, precision, output_type, engine_name(import_openvino()), fingerprint.cpu_features())
@@ -60,7 +56,7 @@ class HostWorld:
         if config.device.engine == "tensorflow":
             raise UserError(
                 "--engine tensorflow: on a host an executable is OpenVINO's. Leave --engine out, or measure TensorFlow "
-                "with ipu_inference.py."
+                "with ipu_inference.py --engine tensorflow."
             )
         import_openvino()  # Say now what is missing.
 
@@ -71,40 +67,51 @@ class HostWorld:
             plan.check_typed(executable, self._config)
             return Opened(executable.path, executable.header, 0.0, "given")
         header = wanted(self._config)
-        path = folder / plan.file_name(header)
-        if path.exists():
-            try:
-                found = read_executable(path).header
-                reasons = plan.reasons_to_compile(found, header, self._config)
-            except ExecutableError as error:
-                reasons = [str(error).rstrip(".")]
-            if not reasons:
-                return Opened(path, found, 0.0, "kept from an earlier run")
-            log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
-        start = time.perf_counter()
-        header = _compile(self._config, header, path)
-        return Opened(path, header, time.perf_counter() - start, "compiled")
+        cached = self._config.ipu.executable_cache_dir
+        if cached is not None and self._config.embedded.exec_output_dir is None:
+            return kept_or_compiled(self._config, header, plan.cached_file(cached, header))
+        return kept_or_compiled(self._config, header, folder / plan.file_name(header))
 
     def start(self, opened: Opened) -> HostProgram:
-        return HostProgram(opened, self._config.device.num_threads)
+        return HostProgram(opened, self._config.device.num_threads, self._config.device.num_streams)
+
+
+def kept_or_compiled(config: RunConfig, header: Header, path: Path) -> Opened:
+    """Return the executable in a file when it is the one that `header` asks for, else compile it into that file.
+
+    Raises:
+      UserError: it cannot be compiled or written.
+    """
+    if path.exists():
+        try:
+            found = read_executable(path).header
+            reasons = plan.reasons_to_compile(found, header, config)
+        except ExecutableError as error:
+            reasons = [str(error).rstrip(".")]
+        if not reasons:
+            return Opened(path, found, 0.0, "kept from an earlier run")
+        log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
+    start = time.perf_counter()
+    header = _compile(config, header, path)
+    return Opened(path, header, time.perf_counter() - start, "compiled")
 
 
 def _compile(config: RunConfig, header: Header, path: Path) -> Header:
     """Build the network in TensorFlow, compile it and write the file."""
     try:
-        from ipu_utils.devices import get_device
-        from ipu_utils.embedded.build import check_precision, compile_network
+        from ipu_utils.devices.host import HostDevice
+        from ipu_utils.embedded.build import compile_network
         from ipu_utils.model import prepare
-        from ipu_utils.pipeline import Pipeline
+        from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
     except ImportError as error:
         raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
     check_precision(header.precision)
     hparams = plan.hparams_of(config)
-    device = get_device("cpu", config)
+    device = HostDevice("cpu", num_streams=1)  # It only builds and calibrates: one image after the other, on all cores.
     # OpenVINO brings the network to its precision; what it converts is float32.
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
     model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
-    pipeline = Pipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
+    pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
     header = plan.with_weights(header, model.weights, model.random)
     write_executable(path, header, compile_network(pipeline.heads, header, config.device.num_threads))
     return header

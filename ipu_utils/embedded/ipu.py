@@ -18,8 +18,9 @@ from ipu_utils.embedded.executable import Header, describe, parse
 from ipu_utils.files import write_atomically
 from ipu_utils.keras2 import tf
 from ipu_utils.model import prepare
-from ipu_utils.pipeline import Detections, Pipeline
+from ipu_utils.pipeline import Detections
 from ipu_utils.settings import IPU_ONLY
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
 log = logging.getLogger(__name__)
 FILE_NAME = "application.poplar_exec"
@@ -29,7 +30,7 @@ NOT_COMPILED = ("ipu_connection_type", "executable_cache_dir")  # options that l
 class IpuWorker:
     """One request at a time; the runtime takes requests from any number of workers."""
 
-    def __init__(self, executable: Any, pipeline: Pipeline, signature: Tuple[tf.TensorSpec, ...]):
+    def __init__(self, executable: Any, pipeline: TensorFlowPipeline, signature: Tuple[tf.TensorSpec, ...]):
         self._executable, self._pipeline = executable, pipeline
         self._arguments = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in signature]
         self._outputs: Tuple[np.ndarray, ...] = ()
@@ -51,7 +52,7 @@ class IpuWorker:
 class IpuProgram:
     """An executable that is started on an IPU. See `ipu_utils.embedded.contract`."""
 
-    def __init__(self, device: Device, pipeline: Pipeline, opened: Opened):
+    def __init__(self, device: Device, pipeline: TensorFlowPipeline, opened: Opened):
         start = time.perf_counter()
         self.header, self._pipeline = opened.header, pipeline
         self._signature = _signature(opened.header)
@@ -108,9 +109,9 @@ class IpuWorld:
         options.update(on_chip=self._on_chip(), iterations=config.benchmark.benchmark_repeats)
         return plan.plan(config, precision, precision, self._device.engine, ("ipu",), options)
 
-    def _pipeline(self, network: Any, precision: str) -> Pipeline:
+    def _pipeline(self, network: Any, precision: str) -> TensorFlowPipeline:
         nms = dataclasses.replace(self._config.nms, onchip_nms=self._on_chip())
-        return Pipeline(network, self._hparams, nms, precision, self._device)
+        return TensorFlowPipeline(network, self._hparams, nms, precision, self._device)
 
     def _compile(self, header: Header, path: Path) -> Header:
         """Compile, and describe the file once it is there."""

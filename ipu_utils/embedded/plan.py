@@ -2,6 +2,7 @@
 """Which executable a run asks for, and whether a file is that one. No TensorFlow: files are started without it."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import hparams_config
@@ -128,6 +129,12 @@ def check_typed(executable: Executable, config: RunConfig) -> None:
 
 def _word(value: Any) -> str:
     return "x".join(map(str, value[::-1])) if isinstance(value, tuple) else str(value)
+
+
+def cached_file(folder: Path, header: Header) -> Path:
+    """Where --executable-cache-dir keeps an executable: a name of its own for everything that it depends on."""
+    key = fingerprint.digest(dataclasses.asdict(with_weights(header, "", header.random_weights)))
+    return folder / file_name(header).replace(".effdet", f"-{key[:16]}.effdet")
 
 
 def file_name(header: Header) -> str:

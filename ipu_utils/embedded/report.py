@@ -7,7 +7,7 @@ from hparams_config import Config
 from ipu_utils import process
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.contract import Opened, Program
-from ipu_utils.embedded.executable import Header
+from ipu_utils.embedded.executable import Header, weights_identity
 from ipu_utils.embedded.requests import Objects
 from ipu_utils.latency import describe_arrivals
 from ipu_utils.outcome import Outcome, nms_facts, weights_facts
@@ -78,8 +78,7 @@ def outcome_of(
         weights=weights_facts(
             header.weights,
             header.random_weights,
-            header.fingerprint.get("weights", ""),
-            "the checkpoint's files, or the recipe of random weights",
+            *weights_identity(header),
         ),
         nms=nms_facts(header.nms_configs, header.nms_mode, program.post_processing, detects),
         device={

@@ -152,13 +152,13 @@ def count_objects(program: Program, worker: Worker, inputs: Inputs) -> Objects:
         lengths.extend(np.asarray(worker.detections().lengths).tolist())
         outputs = getattr(worker, "class_outputs", None)
         if outputs is not None:
-            candidates.append(_count_candidates(outputs, program.header))
-    mean = float(np.mean(candidates)) / program.header.batch_size if candidates else None
+            candidates.append(mean_candidates(outputs, program.header))
+    mean = float(np.mean(candidates)) if candidates else None
     return Objects(mean, float(np.mean(lengths)), len(lengths))
 
 
-def _count_candidates(class_outputs: Sequence[np.ndarray], header: Header) -> int:
-    """Anchors, in multi-class mode pairs of anchor and class, that score above the threshold."""
+def mean_candidates(class_outputs: Sequence[np.ndarray], header: Header) -> float:
+    """Anchors an image, in multi-class mode pairs of anchor and class, that score above the threshold."""
     threshold = header.nms_configs.get("score_thresh")
     total = 0
     for output in class_outputs:
@@ -167,7 +167,7 @@ def _count_candidates(class_outputs: Sequence[np.ndarray], header: Header) -> in
         logits = output.astype(np.float32).reshape(-1, header.num_classes)
         scores = 1 / (1 + np.exp(-(logits if header.nms_mode == "multi-class" else logits.max(1))))
         total += scores.size if threshold is None else int(np.count_nonzero(scores > threshold))
-    return total
+    return total / header.batch_size
 
 
 def write_predictions(writer: outputs.Outputs, worker: Worker, inputs: Inputs) -> None:

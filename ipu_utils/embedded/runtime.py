@@ -8,14 +8,14 @@ boxes, scores, classes = model.detect(image)                 # image: uint8 [H, 
 names = [model.header.label_map.get(number, str(number)) for number in classes]
 """
 
-import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from ipu_utils.devices import detect
 from ipu_utils.devices.detect_library import Detections, Detector
+from ipu_utils.devices.openvino_api import engine_name, import_openvino, properties
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, read_executable, target_difference
 from ipu_utils.errors import UserError
@@ -23,8 +23,6 @@ from ipu_utils.resize import fit_image
 from tf2.anchor_boxes import Anchors
 from tf2.nms_settings import nms_settings
 
-# The names of types in OpenVINO.
-OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 ALIGNMENT = 64  # bytes: a vector, and a line of the cache
 # Class outputs that one thread of post-processing reads. Starting a second one costs as long as reading this much.
 BYTES_A_THREAD = 32 << 20
@@ -36,44 +34,6 @@ class ImageDetections(NamedTuple):
     boxes: np.ndarray  # float32 [n, 4]: ymin, xmin, ymax, xmax in pixels of the image that was given
     scores: np.ndarray  # float32 [n]
     classes: np.ndarray  # int32 [n], from 1 on: keys of the label map
-
-
-def import_openvino() -> Any:
-    """Return the package `openvino`; a UserError says what to install where it is missing."""
-    # On import OpenVINO reports to its makers over the network, from a thread of its own. A latency benchmark and a
-    # deployed program should not; without the reporting package it does not, and is imported sooner.
-    report = "openvino_telemetry"
-    blocked = report not in sys.modules
-    if blocked:
-        sys.modules[report] = None
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError(
-            f"OpenVINO cannot be imported ({error}), and on a CPU this script runs executables of OpenVINO: "
-            "`pip install openvino` (Python 3.9 or later), or measure TensorFlow with ipu_inference.py."
-        ) from error
-    finally:
-        if blocked:
-            del sys.modules[report]
-    return openvino
-
-
-def engine_name(openvino: Any) -> str:
-    """Name and full version, as it is kept in executables and printed."""
-    return f"OpenVINO {openvino.get_version()}"
-
-
-def properties(precision: str, num_threads: Optional[int]) -> Dict[str, Any]:
-    """What OpenVINO is told on compiling and on loading, so that both agree.
-
-    The precision is never left to OpenVINO, which takes bfloat16 by itself where a CPU can compute it. The number of
-    threads is, unless the user says it: it knows which logical processors share a core and which cores a socket.
-    """
-    chosen = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision]}
-    if num_threads is not None:
-        chosen["INFERENCE_NUM_THREADS"] = num_threads
-    return chosen
 
 
 def output_names(header: Header) -> Tuple[List[str], List[str]]:
@@ -142,33 +102,43 @@ class EmbeddedModel:
       num_threads: threads that the network runs on.
     """
 
-    def __init__(self, executable: Executable, num_threads: Optional[int] = None):
+    def __init__(self, executable: Executable, num_threads: Optional[int] = None, num_streams: Optional[int] = None):
         openvino = import_openvino()
         header = executable.header
         self.header, self.path = header, executable.path
         _check_machine(executable, openvino)
-        self._compiled = _import(openvino, executable, num_threads)
+        self._compiled = _import(openvino, executable, num_threads, num_streams)
         self.num_threads = self._compiled.network.get_property("INFERENCE_NUM_THREADS")
-        self._detector = make_detector(header, self.num_threads)
+        # With several streams each post-processes in its own thread.
+        self._detector = make_detector(header, self.num_threads if num_streams is None else 1)
         self._worker = self.worker()
 
     @classmethod
-    def load(cls, path: Union[str, Path], num_threads: Optional[int] = None) -> "EmbeddedModel":
+    def load(
+        cls, path: Union[str, Path], num_threads: Optional[int] = None, num_streams: Optional[int] = None
+    ) -> "EmbeddedModel":
         """Load an executable.
 
         Args:
           path: a file that `ipu_embedded_inference.py --exec-output-dir` wrote.
           num_threads: threads of the network; None: what OpenVINO finds best, one a core of one socket.
+          num_streams: requests that are computed side by side; None: one, for the lowest latency.
 
         Raises:
           ExecutableError: the file is damaged, or was compiled by another version of OpenVINO or for another CPU.
           UserError: OpenVINO or libdetect.so is missing.
         """
-        return cls(read_executable(path), num_threads)
+        return cls(read_executable(path), num_threads, num_streams)
 
     def worker(self) -> Worker:
         """A request of its own, with its own memory; all of them share the weights."""
         return Worker(self._compiled, self.header, self._detector)
+
+    def postprocess(
+        self, class_outputs: Sequence[np.ndarray], box_outputs: Sequence[np.ndarray], scales: np.ndarray
+    ) -> Detections:
+        """Detect in outputs that a worker computed, of the types and shapes of its own."""
+        return self._detector.run(class_outputs, box_outputs, scales, dtype=self.header.output_type)
 
     def detect(self, image: np.ndarray) -> ImageDetections:
         """Find objects in one image.
@@ -240,9 +210,10 @@ def _check_machine(executable: Executable, openvino: Any) -> None:
         )
 
 
-def _import(openvino: Any, executable: Executable, num_threads: Optional[int]) -> _Compiled:
+def _import(openvino: Any, executable: Executable, num_threads: Optional[int], num_streams: Optional[int]) -> _Compiled:
     header = executable.header
-    file, settings, core = executable.network(), properties(header.precision, num_threads), openvino.Core()
+    settings = properties(header.precision, num_threads, num_streams)
+    file, core = executable.network(), openvino.Core()
     try:
         try:
             network = core.import_model(openvino.Tensor(file, shared_memory=True), "CPU", settings)

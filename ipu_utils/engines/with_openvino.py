@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run in OpenVINO on a CPU: an executable from --executable-cache-dir, or compiled for the run.
+
+TensorFlow is imported only to compile.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Tuple
+
+import utils
+from hparams_config import Config
+from ipu_utils.config import RunConfig
+from ipu_utils.devices.openvino_host import OpenVinoDevice
+from ipu_utils.embedded import plan
+from ipu_utils.embedded.executable import Header, weights_identity
+from ipu_utils.embedded.host import kept_or_compiled, wanted
+from ipu_utils.feed import open_feed
+from ipu_utils.openvino_pipeline import OpenVinoPipeline
+
+
+class Model:
+    """What the report says about the network."""
+
+    def __init__(self, header: Header):
+        self.precision, self.weights, self.random = header.precision, header.weights, header.random_weights
+        self._header = header
+
+    def identity(self) -> Tuple[str, str]:
+        """SHA-256 of the weights, and of what it is."""
+        return weights_identity(self._header)
+
+
+class Engine:
+    """See `ipu_utils.engines.open_engine`."""
+
+    def __init__(self, config: RunConfig, hparams: Config):
+        self._config = config
+        height, width = size = utils.parse_image_size(hparams.image_size)
+        pixels = config.data.micro_batch_size * height * width
+        self.device = OpenVinoDevice(pixels, config.device.num_threads, config.device.num_streams)
+        self.dataset = self.batches = open_feed(config.data, size, config.benchmark.benchmark_repeats)
+        self._temporary = None  # the folder of an executable that is not kept, which goes with this object
+
+    def prepare(self) -> Tuple[Model, OpenVinoPipeline]:
+        """Find the executable, or build the network and compile it; for errors see `kept_or_compiled`."""
+        header = wanted(self._config)
+        self.device.check_precision(header.precision)
+        folder = self._config.ipu.executable_cache_dir
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="efficientdet-")
+            folder = Path(self._temporary.name)
+        opened = kept_or_compiled(self._config, header, plan.cached_file(folder, header))
+        return Model(opened.header), OpenVinoPipeline(opened, self._config.nms.onchip_nms)

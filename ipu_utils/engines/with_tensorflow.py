@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run in TensorFlow: on a host, and on an IPU through Graphcore's."""
+
+from typing import Tuple
+
+import utils
+from hparams_config import Config
+from ipu_utils.config import RunConfig
+from ipu_utils.dataset import open_dataset
+from ipu_utils.devices import get_device
+from ipu_utils.keras2 import tf
+from ipu_utils.model import Prepared, prepare
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline, images_as
+
+
+class Engine:
+    """See `ipu_utils.engines.open_engine`."""
+
+    def __init__(self, config: RunConfig, hparams: Config):
+        tf.debugging.set_log_device_placement(config.output.debug)
+        self._config, self._hparams = config, hparams
+        self.device = get_device(config.device.device, config)
+        size = utils.parse_image_size(hparams.image_size)
+        self.batches = open_dataset(config.data, size, config.benchmark.benchmark_repeats)
+
+    @property
+    def dataset(self) -> tf.data.Dataset:
+        """What the device reads."""
+        return images_as(self._config.model.io_precision.value, self.batches.dataset)
+
+    def prepare(self) -> Tuple[Prepared, TensorFlowPipeline]:
+        """Build the network with its weights; for errors see `ipu_utils.model.prepare`."""
+        model = prepare(self._config, self._hparams, self.device)
+        nms = self._config.nms
+        return model, TensorFlowPipeline(model.network, self._hparams, nms, model.precision, self.device)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline in OpenVINO: an executable, and libdetect behind it. No TensorFlow.
+
+Without on-device NMS the outputs are (ids, scales, *class_outputs, *box_outputs), where bfloat16 is held as uint16.
+"""
+
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ipu_utils.embedded.contract import Opened
+from ipu_utils.embedded.requests import mean_candidates
+from ipu_utils.embedded.runtime import EmbeddedModel, Worker
+from ipu_utils.pipeline import Detections, Results
+from ipu_utils.stages import DEVICE, INPUT, OUTPUT, POST_PROCESSING, Stages
+
+
+class OpenVinoPipeline:
+    """See `ipu_utils.pipeline.Pipeline`; it is its own step for `ipu_utils.devices.openvino_host`."""
+
+    def __init__(self, opened: Opened, onchip_nms: bool):
+        """Take an executable; `onchip_nms` says whether detections are computed in the timed call."""
+        header = opened.header
+        self._opened, self._onchip_nms = opened, onchip_nms
+        self._model: Optional[EmbeddedModel] = None
+        self._levels = header.anchors["max_level"] - header.anchors["min_level"] + 1
+        self.pixels = header.batch_size * header.image_size[0] * header.image_size[1]
+        self.nms_implementation = f"libdetect, {'behind the network' if onchip_nms else 'on the host after the call'}"
+
+    @property
+    def step(self) -> "OpenVinoPipeline":
+        return self
+
+    def load(self, num_threads: Optional[int], num_streams: int, workers: int, stages: Stages) -> List[Callable]:
+        """See `ipu_utils.devices.openvino_host.Step`."""
+        self._model = EmbeddedModel.load(self._opened.path, num_threads, num_streams)
+        return [self._runner(self._model.worker(), stages) for _ in range(workers)]
+
+    def _runner(self, worker: Worker, stages: Stages) -> Callable:
+        def run(images: np.ndarray, scales: np.ndarray, ids: np.ndarray) -> Tuple[np.ndarray, ...]:
+            with stages.span(INPUT):
+                worker.load(images, scales)
+            with stages.span(DEVICE):
+                worker.run()
+            if self._onchip_nms:
+                with stages.span(POST_PROCESSING):
+                    return (ids, *worker.detections())
+            with stages.span(OUTPUT):  # The next batch is written where these lie.
+                return (ids, scales, *(output.copy() for output in worker.class_outputs + worker.box_outputs))
+
+        return run
+
+    def postprocess(self, outputs: Sequence[np.ndarray]) -> Results:
+        """See `ipu_utils.pipeline.Pipeline`."""
+        ids, found = outputs[0], outputs[1:]
+        if not self._onchip_nms:
+            heads = found[1:]
+            found = self._model.postprocess(heads[: self._levels], heads[self._levels :], found[0])
+        boxes, scores, classes, _, lengths = found
+        return Results(ids, Detections(boxes, scores, classes, lengths))
+
+    def count_candidates(self, images: Any) -> float:
+        """See `ipu_utils.pipeline.Pipeline`."""
+        worker = self._model.worker()
+        worker.load(images, 1.0)
+        worker.run()
+        return mean_candidates(worker.class_outputs, self._model.header)

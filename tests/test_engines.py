@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--engine of the throughput script: what executes the network, and what is said when it is not the best one."""
+
+import sys
+
+import pytest
+
+from ipu_utils import engines
+from ipu_utils.config import load_config
+from ipu_utils.devices import detect, native
+from ipu_utils.devices.openvino_host import MOST_PIXELS, choose_streams
+from ipu_utils.engines import choose_engine
+from ipu_utils.errors import UserError
+
+
+def chosen(*arguments, device="cpu"):
+    return choose_engine(load_config(arguments, choose_device=lambda requested: device))
+
+
+@pytest.fixture
+def with_openvino(monkeypatch, tmp_path):
+    """As if OpenVINO were installed and libdetect built."""
+    (tmp_path / "libdetect.so").write_text("")
+    monkeypatch.setattr(engines, "import_openvino", lambda: None)
+    monkeypatch.setattr(native, "libdetect_path", lambda: tmp_path / "libdetect.so")
+
+
+@pytest.mark.parametrize(
+    "device, asked, engine",
+    [
+        ("cpu", "auto", "openvino"),
+        ("cpu", "openvino", "openvino"),
+        ("cpu", "tensorflow", "tensorflow"),
+        ("gpu", "auto", "tensorflow"),
+        ("gpu", "tensorflow", "tensorflow"),
+        ("ipu", "auto", "tensorflow"),  # Graphcore's, which hands the network to Poplar
+    ],
+)
+def test_auto_takes_openvino_on_a_cpu_alone(with_openvino, device, asked, engine):
+    config = chosen("--engine", asked, device=device)
+    assert config.device.engine == engine
+    assert not [note for note in config.notes if "OpenVINO" in note]
+
+
+def test_a_gpu_does_not_run_openvino(with_openvino):
+    with pytest.raises(UserError, match="computes on a CPU: add --device cpu"):
+        chosen("--engine", "openvino", device="gpu")
+
+
+def test_without_openvino_auto_takes_tensorflow_and_says_why(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    config = chosen()
+    assert config.device.engine == "tensorflow"
+    assert "the network runs in TensorFlow" in config.notes[-1] and "pip install openvino" in config.notes[-1]
+    with pytest.raises(UserError, match="pip install openvino"):
+        chosen("--engine", "openvino")
+
+
+def test_without_libdetect_auto_takes_tensorflow_and_says_why(with_openvino, monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "libdetect_path", lambda: tmp_path / "nothing.so")
+    config = chosen()
+    assert config.device.engine == "tensorflow" and 'Run "make"' in config.notes[-1]
+    with pytest.raises(UserError, match=r"nothing\.so is missing"):
+        chosen("--engine", "openvino")
+
+
+def test_what_an_engine_cannot_do_with_an_option_is_noted(with_openvino):
+    assert "--debug has no effect" in chosen("--debug").notes[-1]
+    arguments = ("--engine", "tensorflow", "--executable-cache-dir", "cache")
+    assert "--executable-cache-dir has no effect" in chosen(*arguments).notes[-1]
+
+
+@pytest.mark.parametrize("threads, pixels, streams", [(2, 512**2, 2), (64, 512**2, 16), (64, 1536**2, 1), (1, 64, 1)])
+def test_there_is_a_stream_for_each_core_as_far_as_images_fit(threads, pixels, streams):
+    assert choose_streams(threads, pixels) == streams
+    assert streams == 1 or streams * pixels <= MOST_PIXELS
+
+
+def test_bfloat16_is_the_default_only_with_matrix_units(monkeypatch):
+    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    assert detect.default_precision() == "float32"
+    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx512_bf16", "amx_bf16"}))
+    assert detect.default_precision() == "bfloat16"
