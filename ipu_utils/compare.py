@@ -226,6 +226,7 @@ def build_parser() -> Parser:
         help="end with status 1 when B differs from A like this: throughput, mean, median, min, max or a percentile "
         "(p50, p99.9), then > or <, then a signed percentage, such as p50>+5%% (default: none)",
     )
+    parser.add_argument("--report", metavar="FILE", type=Path, help="write an HTML page about both too (default: none)")
     parser.add_argument("--force", action="store_true", help="compare runs of different work too (default: false)")
     return parser
 
@@ -244,6 +245,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for text in found:
         print(f"not the same work: {text}")
     print(format_comparison(first, second, [str(options.first), str(options.second)]))
+    if options.report is not None:
+        from ipu_utils.page import write_page  # which needs this module
+
+        write_page(options.report, [], (first, second))
     failed = [text for text in (condition.holds(first, second) for condition in conditions) if text is not None]
     for text in failed:
         print(f"FAILED {text}")

@@ -13,7 +13,9 @@ from ipu_utils.distributed import Instances, combine
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.files import cannot_write, check_writable, write_atomically
 from ipu_utils.interruption import telling
+from ipu_utils.options import flag_of
 from ipu_utils.outcome import Outcome, describe_instances, describe_stages
+from ipu_utils.page import write_page
 from ipu_utils.results import Samples, format_distribution, format_report
 
 STANDARD_OUTPUT = Path("-")
@@ -64,7 +66,7 @@ class Publisher:
         stages = describe_stages(outcome.stages)
         if stages is not None:
             print(stages)
-        if output.results_json is None and output.results_csv is None:
+        if (output.results_json, output.results_csv, output.report) == (None, None, None):
             return
         record, files = records.make_record(self._config, outcome), [output.results_json]
         write_records(output, self._config.benchmark.percentiles, [record], self._stdout, files)
@@ -95,6 +97,8 @@ def write_records(
     elif output.results_json is not None:
         for record, path in zip(found, files):
             write_atomically(path, ((records.to_json(record) + "\n").encode(),), "--results-json")
+    if output.report is not None:
+        write_page(output.report, found)
     rows = [records.row(record) for record in found]
     if output.results_csv == STANDARD_OUTPUT:
         stdout.write(records.csv_lines(records.columns(percentiles), rows, with_header=True))
@@ -134,7 +138,10 @@ def check_outputs(output: OutputConfig, percentiles: Sequence[float]) -> None:
     """
     if output.results_json == output.results_csv == STANDARD_OUTPUT:
         raise ConfigError("--results-json - and --results-csv - cannot both have standard output: give one a file.")
-    for path, option in ((output.results_json, "--results-json"), (output.results_csv, "--results-csv")):
+    if output.report == STANDARD_OUTPUT:
+        raise ConfigError("--report - is no file: name one.")
+    names = ("results_json", "results_csv", "report")
+    for path, option in ((getattr(output, name), flag_of(name)) for name in names):
         if path not in (None, STANDARD_OUTPUT):
             check_writable(path, option)
     if output.results_csv not in (None, STANDARD_OUTPUT):

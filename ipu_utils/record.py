@@ -130,11 +130,15 @@ def _refuse_constant(name: str) -> float:
 
 def latencies_ms(record: Mapping[str, Any]) -> List[float]:
     """Per-batch or request latencies of all instances, from the raw samples."""
+    return [latency for instance in instances_of_record(record) for latency in instance]
+
+
+def instances_of_record(record: Mapping[str, Any]) -> List[List[float]]:
+    """Latencies in milliseconds by instance, each in the order of its samples."""
     samples = record["samples"]
     return [
-        1e3 * second / samples["batches_per_call"]
+        [1e3 * second / samples["batches_per_call"] for second in instance["seconds"]]
         for instance in samples["instances"]
-        for second in instance["seconds"]
     ]
 
 

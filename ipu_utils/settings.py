@@ -312,6 +312,9 @@ class OutputConfig(Checked):
     contact_sheet: Optional[Path] = option(
         None, path("FILE"), "write the first images, annotated, into one picture, .jpg or .png", "none"
     )
+    report: Optional[Path] = option(
+        None, path("FILE"), "write a self-contained HTML page with charts of the run or sweep", "none"
+    )
     debug: bool = option(False, boolean(), "log where every operation is placed")
     log_level: str = option(
         "warning",

@@ -102,6 +102,7 @@ TABLE = [
         ("0", "101", "50;90", "p50", "", "nan"),
     ),
     ("results_json", None, {"a.json": Path("a.json"), "-": Path("-")}, ("",)),
+    ("report", None, {"a.html": Path("a.html")}, ("",)),
     ("results_csv", None, {"a.csv": Path("a.csv"), "-": Path("-")}, ("",)),
     ("output_dir", Path("./outputs"), {"elsewhere": Path("elsewhere")}, ("",)),
     # this project's own
