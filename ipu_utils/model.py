@@ -12,7 +12,7 @@ from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import fetch_command
 from ipu_utils.keras2 import tf
 from ipu_utils.outcome import hash_arrays
-from ipu_utils.run_hparams import input_remark
+from ipu_utils.run_hparams import path_remark
 from tf2.efficientdet_keras import EfficientDetNet
 
 
@@ -87,7 +87,7 @@ def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
         text = f"random, seed {config.data.seed}, calibrated to {report.candidates_mean:.0f} candidates an image{asked}"
     else:
         report = weights.load_weights(network, path, use_ema=not config.model.no_ema)
-        text = f"{report}{input_remark(config.model, hparams)}"
+        text = f"{report}{path_remark(config.model, hparams)}"
     policy = device.dtype_policy(precision)
     if policy != "float32" or device.kind == "ipu":
         # Checkpoints and calibration are float32; the values are rounded to the network's own type once, here.

@@ -5,6 +5,7 @@ AdvProp checkpoints have the variables of all others but were trained on inputs 
 and deviation. Nothing in the file tells; the published folder is called `advprop`, so that is what is looked for.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -17,6 +18,7 @@ PRESETS = {
     "accuracy": {"nms_configs": {"score_thresh": 0.001}},
     "deployment": {"nms_configs": {"score_thresh": 0.4}},
 }
+_MODEL = re.compile(r"efficientdet-(?:d|lite)[0-9]x?")
 ADVPROP = {"mean_rgb": 127.5, "stddev_rgb": 127.5}  # 0..255 -> -1..1
 
 
@@ -48,10 +50,17 @@ def hparams_of(
     return config
 
 
-def input_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:
-    """What the report adds to weights that are AdvProp's, else nothing."""
-    if not is_advprop(model):
+def path_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:
+    """What the report adds to weights whose path tells something that their variables do not, else nothing.
+
+    That they are AdvProp's, or another model's: D6 and D7 have the same variables.
+    """
+    if model.model_dir is None:
         return ""
+    named = set(_MODEL.findall("/".join(Path(model.model_dir).absolute().parts[-3:])))
+    text = "" if not named or model.model_name in named else f"; its path says {' and '.join(sorted(named))}"
+    if not is_advprop(model):
+        return text
     if all(hparams[key] == value for key, value in ADVPROP.items()):
-        return "; AdvProp by its path: inputs scaled to [-1, 1]"
-    return "; AdvProp by its path, but --hparams set other inputs than [-1, 1]"
+        return text + "; AdvProp by its path: inputs scaled to [-1, 1]"
+    return text + "; AdvProp by its path, but --hparams set other inputs than [-1, 1]"

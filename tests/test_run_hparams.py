@@ -8,7 +8,7 @@ import pytest
 
 from ipu_automl_io import preprocess_normalize_image
 from ipu_utils.keras2 import tf
-from ipu_utils.run_hparams import hparams_of, input_remark, is_advprop
+from ipu_utils.run_hparams import hparams_of, is_advprop, path_remark
 from ipu_utils.settings import ModelConfig
 
 
@@ -40,17 +40,33 @@ def test_advprop_inputs_are_scaled_to_minus_one_to_one():
     pixels = tf.constant([[[[0, 51, 255]]]], tf.uint8)
     scaled = preprocess_normalize_image(pixels, tf.float32, config.mean_rgb, config.stddev_rgb)
     np.testing.assert_allclose(np.ravel(scaled), [-1, -0.6, 1], atol=1e-6)
-    assert "inputs scaled to [-1, 1]" in input_remark(ModelConfig(model_dir=Path("advprop/efficientdet-d0")), config)
+    assert "inputs scaled to [-1, 1]" in path_remark(ModelConfig(model_dir=Path("advprop/efficientdet-d0")), config)
 
 
 def test_hparams_win_over_what_the_path_says_and_the_report_tells():
     model = ModelConfig(model_dir=Path("advprop/d0"), hparams="mean_rgb=0.0,stddev_rgb=255.0")
     config = hparams_of(model)
     assert (config.mean_rgb, config.stddev_rgb) == (0, 255)
-    assert "--hparams set other inputs" in input_remark(model, config)
+    assert "--hparams set other inputs" in path_remark(model, config)
 
 
 def test_other_weights_keep_the_published_inputs_and_say_nothing():
     model = ModelConfig(model_dir=Path("coco2/d0"))
     assert hparams_of(model).mean_rgb == [0.485 * 255, 0.456 * 255, 0.406 * 255]
-    assert input_remark(model, hparams_of(model)) == ""
+    assert path_remark(model, hparams_of(model)) == ""
+
+
+@pytest.mark.parametrize(
+    "name, path, remark",
+    [
+        ("efficientdet-d6", "/w/efficientdet-d7/model", "; its path says efficientdet-d7"),
+        ("efficientdet-d7", "/w/efficientdet-d7x", "; its path says efficientdet-d7x"),
+        ("efficientdet-d7x", "/w/efficientdet-d7x.tar.gz", ""),
+        ("efficientdet-lite3", "/w/efficientdet-lite3x.tgz", "; its path says efficientdet-lite3x"),
+        ("efficientdet-d0", "/w/mine/model", ""),
+        ("efficientdet-d0", "/w/efficientdet-d1/to/my/efficientdet-d0", ""),
+    ],
+)
+def test_a_path_that_names_another_model_is_remarked(name, path, remark):
+    model = ModelConfig(model_name=name, model_dir=Path(path))
+    assert path_remark(model, hparams_of(model)) == remark
