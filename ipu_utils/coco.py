@@ -101,17 +101,23 @@ def _number_in(name: str) -> int:
 class ResultsFile:
     """A JSON array on disk that is complete after every `append`."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Optional[Path]):
         """Start an empty array in place of what is there.
+
+        Args:
+          path: of the file; None for one without a name, which nothing has to remove.
 
         Raises:
           UserError: the file cannot be written.
         """
-        self.path, self.count = Path(path), 0
+        self.path, self.count = path, 0
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered: one `write` is one system call, which a signal does not split.
-            self._file: IO[bytes] = open(str(path), "wb", buffering=0)  # noqa: SIM115 - closed by `close`
+            if path is None:
+                self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `close`
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = open(str(path), "w+b", buffering=0)  # noqa: SIM115 - closed by `close`
             self._end = self._file.write(b"[") or 0
             self._file.write(_END)
         except OSError as error:
@@ -132,6 +138,11 @@ class ResultsFile:
         self._end += len(text)
         self.count += len(entries)
 
+    def read(self) -> List[Dict[str, Any]]:
+        """All entries so far."""
+        self._file.seek(0)
+        return json.loads(self._file.read())
+
     def close(self) -> None:
         self._file.close()
 
@@ -147,7 +158,7 @@ class CocoWriter:
 
         Args:
           source: names and sizes of the images, by the ids that `write` gets.
-          results: the file; None for one that lasts as long as this object.
+          results: the file; None: nothing is kept.
           annotations: None: nothing to compare with.
 
         Raises:
@@ -155,8 +166,7 @@ class CocoWriter:
         """
         self._source, self._annotations, self._kept = source, annotations, results is not None
         self._ids = image_ids(source, annotations)
-        self._folder = None if self._kept else tempfile.TemporaryDirectory()
-        self._file = ResultsFile(results if self._kept else Path(self._folder.name, "results.json"))
+        self._file = ResultsFile(results)
         self._seen: Set[int] = set()
 
     @property
@@ -177,10 +187,11 @@ class CocoWriter:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        self._file.close()
+        if kind is not None:
+            self._file.close()
 
     def report(self) -> str:
-        """Lines for the report: what was written, and how good it is where there are annotations.
+        """Lines for the report: what was written, and how good it is where there are annotations. Once, at the end.
 
         Raises:
           UserError: pycocotools is not installed or cannot use the annotations.
@@ -194,12 +205,13 @@ class CocoWriter:
             if foreign:
                 lines.append(f"not used:  {foreign} images that {self._annotations.path} does not know")
             lines.append(str(self.accuracy()))
+        self._file.close()
         return "\n".join(lines)
 
     def accuracy(self) -> coco_eval.Accuracy:
         """Compare the results of all images that ran with the annotations."""
         ran = [self._ids[number] for number in self._seen if number in self._ids]
-        return coco_eval.evaluate(self._annotations.dataset, self._file.path, ran)
+        return coco_eval.evaluate(self._annotations.dataset, self._file.read(), ran)
 
 
 def coco_entries(

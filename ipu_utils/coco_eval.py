@@ -3,10 +3,8 @@
 
 import contextlib
 import io
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Dict, Iterable, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 from ipu_utils.errors import UserError
 
@@ -62,12 +60,12 @@ def require() -> Tuple[Any, Any]:
     return COCO, COCOeval
 
 
-def evaluate(annotations: Dict[str, Any], results: Path, image_ids: Iterable[int]) -> Accuracy:
+def evaluate(annotations: Dict[str, Any], results: List[Dict[str, Any]], image_ids: Iterable[int]) -> Accuracy:
     """Measure results against annotations.
 
     Args:
       annotations: a parsed annotation file.
-      results: a COCO results file.
+      results: the entries of a COCO results file.
       image_ids: the images that ran; one without results counts as all objects missed.
 
     Raises:
@@ -80,9 +78,8 @@ def evaluate(annotations: Dict[str, Any], results: Path, image_ids: Iterable[int
             truth = coco()
             truth.dataset = annotations
             truth.createIndex()
-            found = json.loads(Path(results).read_text(encoding="utf-8"))
-            if found:
-                detections = truth.loadRes(found)
+            if results:
+                detections = truth.loadRes(results)
             else:  # loadRes looks at the first one to learn what they are.
                 detections = coco()
                 detections.dataset = {**annotations, "annotations": []}

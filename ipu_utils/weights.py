@@ -8,7 +8,6 @@ Three forms are read: TensorFlow 1 checkpoints, keyed by variable names, as publ
 import contextlib
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
@@ -18,6 +17,7 @@ import numpy as np
 from ipu_utils.archives import ARCHIVES, unpack
 from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import fetch_command
+from ipu_utils.interruption import temporary_folder
 from ipu_utils.keras2 import tf
 from ipu_utils.weights_guess import AVERAGE, VALUE, Misfit, guess
 
@@ -103,7 +103,7 @@ def _one_of(folder: Path, found: Sequence[Optional[Path]]) -> Optional[Path]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Store]:
     if path.name.endswith(ARCHIVES):
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder("efficientdet-weights-") as folder:
             unpack(path, folder)
             inside = _find_below(Path(folder))
             if inside is None:

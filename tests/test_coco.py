@@ -96,7 +96,8 @@ def test_a_run_that_finds_nothing_scores_nothing(coco, source):
     writer = CocoWriter(source, None, Annotations(coco.annotations))
     values = run(source, writer, lambda name: coco_set.as_batch([])).accuracy().as_dict()
     assert values["AP"] == values["AR100"] == 0
-    assert "AP    = 0.0000" in writer.report() and "results:" not in writer.report()
+    report = writer.report()
+    assert "AP    = 0.0000" in report and "results:" not in report
 
 
 def test_an_image_counts_once_however_often_it_comes(coco, source, tmp_path):
@@ -237,7 +238,7 @@ def test_the_script_interrupted_while_it_writes_leaves_a_valid_file(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and errors.decode().splitlines()[-1] == "interrupted"
+    assert process.returncode == 130 and errors.decode().splitlines()[-1].startswith("interrupted")
     found = json.loads(results.read_text())
     assert 0 < len({one["image_id"] for one in found}) < 400
 
