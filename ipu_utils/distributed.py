@@ -143,8 +143,9 @@ def place(config: RunConfig, instances: Instances) -> RunConfig:
         pin(instances)
     if instances.count == 1:
         return config
-    if config.output.output_predictions:
-        raise ConfigError(f"--output-predictions is for one process, and {instances.count} were started: run it alone.")
+    asked = config.output.about_images
+    if asked is not None:
+        raise ConfigError(f"{asked} is for one process, and {instances.count} were started: run it alone.")
     device, data = config.device, config.data
     if not on_ipu and device.num_threads is None:
         device = dataclasses.replace(device, num_threads=fair_threads(instances))

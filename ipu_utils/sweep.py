@@ -19,6 +19,7 @@ from ipu_utils.options import flag_of
 
 AXES = ("model_name", "micro_batch_size", "model_precision", "nms_mode")  # the first varies slowest
 RESULTS = ("results_json", "results_csv", "report")  # what the sweep writes for all cells
+OVERWRITTEN = ("coco_results", "contact_sheet")  # files that cells would take from each other
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "POPDIST_NUM_TOTAL_REPLICAS")
 EXIT_CELL_FAILED = 1
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,6 +59,9 @@ def run_if_asked(argv: Optional[Sequence[str]], script: str) -> Optional[int]:
         raise UserError("comma lists start processes of their own: give mpirun or poprun one combination at a time.")
     for cell in found:
         typed = vars(build_parser(script).parse_args(cell.arguments + _options(argv, RESULTS)))
+        for name in OVERWRITTEN:
+            if name in typed:
+                raise UserError(f"every combination would write {flag_of(name)} {typed[name]} anew: leave it out here.")
     return Sweep(script, found, typed).run()
 
 

@@ -98,9 +98,12 @@ def test_an_instance_takes_its_share_of_the_images_and_the_first_one_alone_tells
     assert place(config(), Instances()) == config()
 
 
-def test_predictions_of_several_instances_are_refused():
+@pytest.mark.parametrize(
+    "asked", [{"output_predictions": True}, {"coco_results": "r.json"}, {"contact_sheet": "s.jpg"}]
+)
+def test_predictions_of_several_instances_are_refused(asked):
     with pytest.raises(UserError, match="run it alone"):
-        place(config(output_predictions=True), Told(0, [("elsewhere", [0])]))
+        place(config(**asked), Told(0, [("elsewhere", [0])]))
 
 
 def test_shares_of_images_are_disjoint_and_complete(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from ipu_utils import sweep
 from ipu_utils.console import run_script
+from ipu_utils.errors import UserError
 from ipu_utils.record import read_record
 
 TESTS = Path(__file__).resolve().parent
@@ -85,6 +86,12 @@ def test_a_wrong_cell_is_told_before_anything_runs(project, capsys):
     with pytest.raises(SystemExit) as ended:
         sweep.run_if_asked(["--model-name", "efficientdet-d0,efficientdet-d99"], "throughput")
     assert ended.value.code == 2 and "efficientdet-d99" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--coco-results", "--contact-sheet"])
+def test_a_file_that_cells_would_take_from_each_other_is_refused(project, option):
+    with pytest.raises(UserError, match=rf"every combination would write {option} r\.jpg anew"):
+        sweep.run_if_asked(["--micro-batch-size", "1,2", option, "r.jpg"], "throughput")
 
 
 def test_a_table_ends_the_sweep_and_each_cell_has_a_record(project, capfd, tmp_path):
