@@ -9,23 +9,18 @@ import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
-from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes, status_of
+from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
 from ipu_utils.devices import detect
-from ipu_utils.distributed import joined
-from ipu_utils.embedded import plan, report
-from ipu_utils.embedded.contract import open_world
-from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
 from ipu_utils.errors import UserError
 from ipu_utils.interruption import temporary_folder
-from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
-from ipu_utils.outputs import open_outputs
-from ipu_utils.publish import Publisher, publisher
 from ipu_utils.stages import Stages
-from ipu_utils.summary import describe_skipped
 from ipu_utils.sweep import run_if_asked
+
+if TYPE_CHECKING:
+    from ipu_utils.publish import Publisher
 
 # TensorFlow is imported where something has to be compiled, and by the IPU: a start from a file does without it.
 
@@ -39,12 +34,19 @@ def choose_device(requested: str) -> str:
     return detect.choose_device(requested)
 
 
-def run(config: RunConfig, folder: Path, results: Publisher) -> int:
+def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
     """Open, measure and report one executable: the report on standard output, all else on standard error.
 
     Returns:
       The exit status.
     """
+    from ipu_utils.embedded import plan, report
+    from ipu_utils.embedded.contract import open_world
+    from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
+    from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
+    from ipu_utils.outputs import open_outputs
+    from ipu_utils.summary import describe_skipped
+
     embedded, benchmark, stages = config.embedded, config.benchmark, Stages()
     check_ends(config)
     if config.ipu.profile_dir is not None:
@@ -65,7 +67,7 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
         print(report.describe_run(config, opened, program, span.text), flush=True)
         inputs = open_inputs(config, opened.header, benchmark.num_repeats)
         if inputs.left_out:
-            show_notes([f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats."])
+            results.note(f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats.")
         writer = open_outputs(config.output, opened.header.model_name, opened.header, inputs)
         clients = [span.client(worker, inputs) for worker in workers]
         for client in clients:  # each has memory of its own that is touched for the first time
@@ -77,7 +79,7 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
         alone = arrivals is None and len(clients) == 1
         stages.clear()
         results.start_together()
-        with progress_bar(count, "requests") as bar:
+        with progress_bar(count, "requests", config.output.quiet) as bar:
             so_far = results.expect(count, 1, opened.header.batch_size, alone)
             times = measure_requests(
                 clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update, into=so_far
@@ -91,7 +93,7 @@ def run(config: RunConfig, folder: Path, results: Publisher) -> int:
     print(report.describe_objects(objects))
     print(start_up)
     if arrivals is not None and not keeps_up(times, arrivals):
-        show_notes(["requests arrive faster than they are answered: these latencies grow with the number of requests."])
+        results.note("requests arrive faster than they are answered: these latencies grow with the number of requests.")
     last = report.describe_random(opened.header)
     if last is not None:
         print(last)
@@ -106,11 +108,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if swept is not None:
         return swept
     config = load_config(argv, script="embedded", choose_device=choose_device)
-    setup_logging(config.output.log_level)
+    # A command line that is wrong, or asks for help, has been answered by now: before NumPy was imported.
+    from ipu_utils.distributed import joined
+    from ipu_utils.publish import publisher
+    from ipu_utils.rehearsal import rehearse
+
+    setup_logging("error" if config.output.quiet else config.output.log_level)
+    if rehearse(config):
+        return 0
     with contextlib.ExitStack() as stack:
         config, instances = stack.enter_context(joined(config))
         results = stack.enter_context(publisher(config, instances))
-        show_notes(config.notes)
+        results.note(*config.notes)
         folder = config.embedded.exec_output_dir
         if folder is None:
             folder = Path(stack.enter_context(temporary_folder("efficientdet-")))

@@ -7,16 +7,17 @@ python ipu_inference.py --model-name efficientdet-d0
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
-from ipu_utils.console import progress_bar, run_script, setup_logging, show_notes, status_of
-from ipu_utils.distributed import joined
-from ipu_utils.publish import Publisher, publisher
-from ipu_utils.results import Samples, measure
+from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
 from ipu_utils.sweep import run_if_asked
 
+if TYPE_CHECKING:
+    from ipu_utils.publish import Publisher
 
-def run(config: RunConfig, results: Publisher) -> int:
+
+def run(config: RunConfig, results: "Publisher") -> int:
     """Build, measure and report one configuration: the report on standard output, all else on standard error.
 
     Returns:
@@ -27,6 +28,7 @@ def run(config: RunConfig, results: Publisher) -> int:
     from ipu_utils.engines import open_engine
     from ipu_utils.outputs import open_outputs
     from ipu_utils.pipeline import count_objects, timed_call, write_predictions
+    from ipu_utils.results import Samples, measure
     from ipu_utils.run_hparams import hparams_of
 
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
@@ -55,7 +57,7 @@ def run(config: RunConfig, results: Publisher) -> int:
 
         # The first repeat, which may still compile, is not counted; a single one is preceded by an extra one.
         calls = max(1, benchmark.num_repeats - benchmark.warmup)
-        with progress_bar(calls + benchmark.warmup, "calls") as bar:
+        with progress_bar(calls + benchmark.warmup, "calls", config.output.quiet) as bar:
             timing = measure(
                 timed,
                 calls,
@@ -91,12 +93,19 @@ def main(argv=None) -> int:
     swept = run_if_asked(argv, "throughput")
     if swept is not None:
         return swept
+    config = load_config(argv)
+    # A command line that is wrong, or asks for help, has been answered by now: before NumPy was imported.
+    from ipu_utils.distributed import joined
     from ipu_utils.engines import choose_engine
+    from ipu_utils.publish import publisher
+    from ipu_utils.rehearsal import rehearse
 
-    config = choose_engine(load_config(argv))
-    setup_logging(config.output.log_level)
+    config = choose_engine(config)
+    setup_logging("error" if config.output.quiet else config.output.log_level)
+    if rehearse(config):
+        return 0
     with joined(config) as (config, instances), publisher(config, instances) as results:
-        show_notes(config.notes)
+        results.note(*config.notes)
         return run(config, results)
 
 

@@ -29,11 +29,11 @@ def show_notes(notes: Iterable[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def progress_bar(total: int, label: str):
+def progress_bar(total: int, label: str, quiet: bool = False):
     """A bar on standard error when that is a terminal, else nothing; a context manager with `update()`."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=label, disable=None, leave=False, file=sys.stderr)
+    return tqdm(total=total, desc=label, disable=True if quiet else None, leave=False, file=sys.stderr)
 
 
 def status_of(skipped: Collection[str], accepted: bool) -> int:

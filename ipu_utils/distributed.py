@@ -151,8 +151,7 @@ def place(config: RunConfig, instances: Instances) -> RunConfig:
         device = dataclasses.replace(device, num_threads=fair_threads(instances))
     if not isinstance(instances, PopdistInstances):  # the IPU's device shares batches out by itself
         data = dataclasses.replace(data, share=(instances.index, instances.count))
-    notes = config.notes if instances.index == 0 else ()
-    return dataclasses.replace(config, device=device, data=data, notes=notes)
+    return dataclasses.replace(config, device=device, data=data)
 
 
 def usable() -> List[int]:

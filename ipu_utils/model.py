@@ -8,11 +8,9 @@ from hparams_config import Config
 from ipu_utils import calibration, weights
 from ipu_utils.config import RunConfig
 from ipu_utils.devices import Device
-from ipu_utils.errors import UserError
-from ipu_utils.fetch_weights import fetch_command
 from ipu_utils.keras2 import tf
 from ipu_utils.outcome import hash_arrays
-from ipu_utils.run_hparams import path_remark
+from ipu_utils.run_hparams import check_wishes, path_remark
 from tf2.efficientdet_keras import EfficientDetNet
 
 
@@ -51,15 +49,6 @@ def build_network(hparams: Config, policy: str = "float32", activation: Optional
     return network
 
 
-def wants_checkpoint(config: RunConfig) -> Optional[str]:
-    """Say which of the user's wishes makes no sense without trained weights, or None when nothing does."""
-    if config.model.model_dir is not None:
-        return f"--model-dir {config.model.model_dir}"
-    if config.data.dataset_type != "generated":
-        return f"--dataset-type {config.data.dataset_type}"
-    return config.output.about_images
-
-
 def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
     """Build the network, load its checkpoint or draw random weights, and bring both to the device's precision.
 
@@ -71,12 +60,7 @@ def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
     path = config.model.weights_path
     random = config.model.random_weights
     if not random and weights.find_checkpoint(path) is None:
-        wish = wants_checkpoint(config)
-        if wish is not None:
-            raise UserError(
-                f"{wish} asks for trained weights, and there is no checkpoint in {path}. To fetch the published one:\n"
-                f"  {fetch_command(config.model.model_name)}\nor add --random-weights to run without trained ones."
-            )
+        check_wishes(config)
         random = True
     network = build_network(hparams, activation=device.swish)
     if random:

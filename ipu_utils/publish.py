@@ -9,6 +9,7 @@ from typing import IO, Any, Iterator, List, Mapping, Optional, Sequence
 
 from ipu_utils import record as records
 from ipu_utils.config import OutputConfig, RunConfig
+from ipu_utils.console import show_notes
 from ipu_utils.distributed import Instances, combine
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.files import cannot_write, check_writable, write_atomically
@@ -27,6 +28,11 @@ class Publisher:
     def __init__(self, config: RunConfig, stdout: IO[str], instances: Instances):
         self._config, self._stdout, self._instances = config, stdout, instances
         self._expected, self._so_far = (0, 1, 1, True), []
+
+    def note(self, *notes: str) -> None:
+        """Tell the user something on standard error, unless they want it quiet; the first instance alone does."""
+        if not self._instances.index and not self._config.output.quiet:
+            show_notes(notes)
 
     def start_together(self) -> None:
         """Wait until every instance is about to measure."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 import hparams_config
+from ipu_utils.config import RunConfig
+from ipu_utils.errors import UserError
 from ipu_utils.hparams_rules import check_hparams
 from ipu_utils.settings import ModelConfig
 
@@ -64,3 +66,24 @@ def path_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:
     if all(hparams[key] == value for key, value in ADVPROP.items()):
         return text + "; AdvProp by its path: inputs scaled to [-1, 1]"
     return text + "; AdvProp by its path, but --hparams set other inputs than [-1, 1]"
+
+
+def check_wishes(config: RunConfig) -> None:
+    """Check, where there is no checkpoint, that nothing in the run asks for trained weights.
+
+    Raises:
+      UserError: something does; says how to get them.
+    """
+    wish = config.output.about_images
+    if config.model.model_dir is not None:
+        wish = f"--model-dir {config.model.model_dir}"
+    elif config.data.dataset_type != "generated":
+        wish = f"--dataset-type {config.data.dataset_type}"
+    if wish is not None:
+        from ipu_utils.fetch_weights import fetch_command  # HTTP, for which a run with weights need not wait
+
+        path = config.model.weights_path
+        raise UserError(
+            f"{wish} asks for trained weights, and there is no checkpoint in {path}. To fetch the published one:\n"
+            f"  {fetch_command(config.model.model_name)}\nor add --random-weights to run without trained ones."
+        )

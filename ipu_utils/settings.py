@@ -315,6 +315,13 @@ class OutputConfig(Checked):
     report: Optional[Path] = option(
         None, path("FILE"), "write a self-contained HTML page with charts of the run or sweep", "none"
     )
+    quiet: bool = option(
+        False, boolean(), "no progress, notes or warnings on standard error; the report and errors remain"
+    )
+    print_config: bool = option(
+        False, boolean(), "print every option's value as a preset for --config, and what follows from it, and stop"
+    )
+    dry_run: bool = option(False, boolean(), "check options and files, say what would run, and stop")
     debug: bool = option(False, boolean(), "log where every operation is placed")
     log_level: str = option(
         "warning",

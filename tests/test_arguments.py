@@ -136,6 +136,9 @@ BOOLEANS = [
     ("benchmark_host_postprocessing", False),
     ("no_ema", False),
     ("pin", False),
+    ("quiet", False),
+    ("print_config", False),
+    ("dry_run", False),
     ("skip_bad_images", False),
 ]
 EMBEDDED_BOOLEANS = [("compile_only", False)]

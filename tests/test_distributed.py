@@ -85,14 +85,13 @@ def test_pinning_binds_each_instance_to_its_own_share(monkeypatch):
 
 
 def config(**options):
-    return RunConfig.from_options({"device": "cpu", **options}, notes=("remember",))
+    return RunConfig.from_options({"device": "cpu", **options})
 
 
-def test_an_instance_takes_its_share_of_the_images_and_the_first_one_alone_tells_notes():
+def test_an_instance_takes_its_share_of_the_images_and_of_the_threads():
     here = distributed.socket.gethostname()
     placed = [place(config(), Told(index, [(here, distributed.usable())])) for index in range(2)]
     assert [one.data.share for one in placed] == [(0, 2), (1, 2)]
-    assert [one.notes for one in placed] == [("remember",), ()]
     assert {one.device.num_threads for one in placed} == {max(1, len(distributed.usable()) // 2)}
     assert place(config(num_threads=3), Told(0, [(here, [0])])).device.num_threads == 3
     assert place(config(), Instances()) == config()

@@ -80,10 +80,6 @@ class OpenVinoDevice:
         """There is no profiler to mark anything for."""
         return contextlib.nullcontext()
 
-    def gather(self, values: Sequence[float]) -> List[List[float]]:
-        """One list per replica: this process is the only one."""
-        return [list(values)]
-
     def compile(self, step: Step, dataset: Iterable[Tuple[np.ndarray, ...]], batches: int) -> Callable[[], List]:
         """Return a call that runs `batches` batches of `dataset` and returns when all outputs are in host memory."""
         # One batch more than there are streams: while it is post-processed, every stream has another to compute.

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print a script that teaches a shell the options of both scripts and their values.
+
+eval "$(python -m ipu_utils.completion bash)"        # or zsh
+"""
+
+import argparse
+import sys
+from typing import Dict, List, Optional, Sequence
+
+from ipu_utils.arguments import SCRIPTS, Parser, build_parser, sections_of
+from ipu_utils.console import run_script
+from ipu_utils.options import flag_of, rules_of
+from ipu_utils.presets import CONFIG_DIR
+from ipu_utils.settings import MODEL_NAMES
+
+SHELLS = ("bash", "zsh")
+# zsh runs bash's script through its own layer for that.
+ZSH = "autoload -U +X compinit && compinit -u; autoload -U +X bashcompinit && bashcompinit\n"
+BASH = r"""_efficientdet_benchmark() {
+  local script= word current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} flags= values=
+  for word in "${COMP_WORDS[@]:0:COMP_CWORD}"; do
+    case ${word##*/} in ipu_inference.py | ipu_embedded_inference.py) script=${word##*/} ;; esac
+  done
+  COMPREPLY=()
+  case $script in
+SCRIPT_CASES
+  esac
+  [[ -n $script ]] || return
+  case $before in
+VALUE_CASES
+  esac
+  if [[ $current == -* ]]; then
+    COMPREPLY=($(compgen -W "$flags" -- "$current"))
+  elif [[ -n $values ]]; then
+    COMPREPLY=($(compgen -W "$values" -- "$current"))
+  fi
+}
+complete -o default -F _efficientdet_benchmark python python3 SCRIPTS
+"""
+
+
+def flags_of(script: str) -> List[str]:
+    """Every option of a script, as it is typed."""
+    return sorted(flag for flag in build_parser(script)._option_string_actions if flag.startswith("--"))
+
+
+def values_of() -> Dict[str, List[str]]:
+    """Words that may follow an option, for those that take words."""
+    found = {"--config": sorted(path.stem for path in CONFIG_DIR.glob("*.yml")), "--model-name": list(MODEL_NAMES)}
+    for script in SCRIPTS:
+        for section in sections_of(script).values():
+            for name, rule in rules_of(section).items():
+                if isinstance(rule.default, bool):
+                    found[flag_of(name)] = ["true", "false"]
+                elif rule.kind.words is not None:
+                    found[flag_of(name)] = list(rule.kind.words)
+    return found
+
+
+def bash_script() -> str:
+    """The script for bash."""
+    by_script = [f"    {file}) flags='{' '.join(flags_of(name))}' ;;" for name, file in SCRIPTS.items()]
+    by_flag = [f"    {flag}) values='{' '.join(words)}' ;;" for flag, words in sorted(values_of().items())]
+    text = BASH.replace("SCRIPT_CASES", "\n".join(by_script)).replace("VALUE_CASES", "\n".join(by_flag))
+    return text.replace("SCRIPTS", " ".join(SCRIPTS.values()))
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = Parser(
+        prog="-m ipu_utils.completion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("shell", choices=SHELLS, help="the shell to print a script for")
+    print((ZSH if parser.parse_args(argv).shell == "zsh" else "") + bash_script(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

