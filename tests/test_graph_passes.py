@@ -72,6 +72,16 @@ def test_what_only_waits_for_variables_is_dropped():
 # fold_constants
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_single_numbers_of_every_precision_are_folded(precision):
+    def step(x):
+        return (tf.cast(x, precision) * tf.maximum(tf.constant(-3.0, precision), tf.constant(1.5, precision)),)
+
+    folded = fold_constants(remove_identities(freeze(step, [tf.TensorSpec((2,), tf.float32)])))
+    assert "Maximum" not in operations(folded)
+    assert outputs_of(folded, np.array([2, 4], np.float32))[0].tolist() == [3, 6]
+
+
 def test_fusion_weights_become_constant_factors():
     weights = [tf.Variable(2.0), tf.Variable(-1.0), tf.Variable(6.0)]
 

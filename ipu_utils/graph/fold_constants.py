@@ -70,7 +70,8 @@ def fold_constants(frozen: FrozenStep) -> FrozenStep:
     replaced = {}
     for edge, value in zip(border, values):
         name = f"{producer(edge)}/constant_{output_index(edge)}"
-        graph_def.node.append(constant(name, np.asarray(value)))
+        # By way of numpy(): a tensor of one bfloat16 does not become an array by itself.
+        graph_def.node.append(constant(name, np.asarray(value.numpy())))
         replaced[edge] = name
     for node in graph_def.node:
         if node.name not in foldable:
