@@ -4,24 +4,34 @@
 Without on-device NMS the outputs are (ids, scales, *class_outputs, *box_outputs), where bfloat16 is held as uint16.
 """
 
+from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ipu_utils.embedded.contract import Opened
+from ipu_utils.embedded.executable import Header
 from ipu_utils.embedded.requests import mean_candidates
 from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.pipeline import Detections, Results
 from ipu_utils.stages import DEVICE, INPUT, OUTPUT, POST_PROCESSING, Stages
 
 
+def _nothing() -> None:
+    """The file is there."""
+
+
 class OpenVinoPipeline:
     """See `ipu_utils.pipeline.Pipeline`; it is its own step for `ipu_utils.devices.openvino_host`."""
 
-    def __init__(self, opened: Opened, onchip_nms: bool):
-        """Take an executable; `onchip_nms` says whether detections are computed in the timed call."""
-        header = opened.header
-        self._opened, self._onchip_nms = opened, onchip_nms
+    def __init__(self, path: Path, header: Header, onchip_nms: bool, make: Callable[[], None] = _nothing):
+        """Describe the executable in a file.
+
+        Args:
+          path: the file. header: what is, or is going to be, in it.
+          onchip_nms: detections are computed in the timed call.
+          make: writes the file, before it is loaded.
+        """
+        self._path, self._make, self._onchip_nms = path, make, onchip_nms
         self._model: Optional[EmbeddedModel] = None
         self._levels = header.anchors["max_level"] - header.anchors["min_level"] + 1
         self.pixels = header.batch_size * header.image_size[0] * header.image_size[1]
@@ -33,7 +43,9 @@ class OpenVinoPipeline:
 
     def load(self, num_threads: Optional[int], num_streams: int, workers: int, stages: Stages) -> List[Callable]:
         """See `ipu_utils.devices.openvino_host.Step`."""
-        self._model = EmbeddedModel.load(self._opened.path, num_threads, num_streams)
+        self._make()
+        self._make = _nothing  # and with it the network that was compiled goes
+        self._model = EmbeddedModel.load(self._path, num_threads, num_streams)
         return [self._runner(self._model.worker(), stages) for _ in range(workers)]
 
     def _runner(self, worker: Worker, stages: Stages) -> Callable:

@@ -22,7 +22,6 @@ from ipu_utils.devices import detect, get_device, native, openvino_api
 from ipu_utils.devices.openvino_host import OpenVinoDevice
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.build import compile_network
-from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.executable import write_executable
 from ipu_utils.embedded.host import wanted
 from ipu_utils.errors import UserError
@@ -85,7 +84,7 @@ class Network:
         header = dataclasses.replace(header, nms_mode=mode)
         path = self._folder / f"{batch}-{mode}.effdet"
         write_executable(path, header, network)
-        pipeline = OpenVinoPipeline(Opened(path, header, 0.0, "compiled"), onchip)
+        pipeline = OpenVinoPipeline(path, header, onchip)
         feed = open_feed(self.data(batch), (HEIGHT, WIDTH), 2)
         return OpenVinoDevice(pipeline.pixels).compile(pipeline.step, feed, 2), pipeline
 

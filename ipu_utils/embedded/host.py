@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional, Tuple
 
 from ipu_utils.config import NmsConfig, Precision, RunConfig
 from ipu_utils.devices import detect
@@ -82,25 +82,46 @@ def kept_or_compiled(config: RunConfig, header: Header, path: Path) -> Opened:
     Raises:
       UserError: it cannot be compiled or written.
     """
-    if path.exists():
-        try:
-            found = read_executable(path).header
-            reasons = plan.reasons_to_compile(found, header, config)
-        except ExecutableError as error:
-            reasons = [str(error).rstrip(".")]
-        if not reasons:
-            return Opened(path, found, 0.0, "kept from an earlier run")
-        log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
-    start = time.perf_counter()
-    header = _compile(config, header, path)
-    return Opened(path, header, time.perf_counter() - start, "compiled")
+    opened = kept(config, header, path)
+    if opened is None:
+        start = time.perf_counter()
+        header = _compile(config, header, path)
+        opened = Opened(path, header, time.perf_counter() - start, "compiled")
+    return opened
+
+
+def kept(config: RunConfig, header: Header, path: Path) -> Optional[Opened]:
+    """Return the executable in a file when it is the one that `header` asks for; a warning says why it is not."""
+    if not path.exists():
+        return None
+    try:
+        found = read_executable(path).header
+        reasons = plan.reasons_to_compile(found, header, config)
+    except ExecutableError as error:
+        reasons = [str(error).rstrip(".")]
+    if not reasons:
+        return Opened(path, found, 0.0, "kept from an earlier run")
+    log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
+    return None
 
 
 def _compile(config: RunConfig, header: Header, path: Path) -> Header:
-    """Build the network in TensorFlow, compile it and write the file."""
+    header, heads = build(config, header)
+    compile_into(path, header, heads, config.device.num_threads)
+    return header
+
+
+def build(config: RunConfig, header: Header) -> Tuple[Header, Callable]:
+    """Build the network in TensorFlow, with its weights.
+
+    Returns:
+      (the header with what is known of the weights, the function from images to head outputs that is to be compiled).
+
+    Raises:
+      UserError: TensorFlow is missing, the CPU lacks the precision, or see `ipu_utils.model.prepare`.
+    """
     try:
         from ipu_utils.devices.host import HostDevice
-        from ipu_utils.embedded.build import compile_network
         from ipu_utils.model import prepare
         from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
     except ImportError as error:
@@ -112,6 +133,11 @@ def _compile(config: RunConfig, header: Header, path: Path) -> Header:
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
     model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
     pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
-    header = plan.with_weights(header, model.weights, model.random)
-    write_executable(path, header, compile_network(pipeline.heads, header, config.device.num_threads))
-    return header
+    return plan.with_weights(header, model.weights, model.random), pipeline.heads
+
+
+def compile_into(path: Path, header: Header, heads: Callable, num_threads: Optional[int]) -> None:
+    """Compile what `build` returned and write the file."""
+    from ipu_utils.embedded.build import compile_network
+
+    write_executable(path, header, compile_network(heads, header, num_threads))

@@ -4,6 +4,7 @@
 TensorFlow is imported only to compile.
 """
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Tuple
@@ -14,7 +15,7 @@ from ipu_utils.config import RunConfig
 from ipu_utils.devices.openvino_host import OpenVinoDevice
 from ipu_utils.embedded import plan
 from ipu_utils.embedded.executable import Header, weights_identity
-from ipu_utils.embedded.host import kept_or_compiled, wanted
+from ipu_utils.embedded.host import build, compile_into, kept, wanted
 from ipu_utils.feed import open_feed
 from ipu_utils.openvino_pipeline import OpenVinoPipeline
 
@@ -43,12 +44,17 @@ class Engine:
         self._temporary = None  # the folder of an executable that is not kept, which goes with this object
 
     def prepare(self) -> Tuple[Model, OpenVinoPipeline]:
-        """Find the executable, or build the network and compile it; for errors see `kept_or_compiled`."""
+        """Find the executable, or build the network that loading it compiles; for errors see `build`."""
         header = wanted(self._config)
         self.device.check_precision(header.precision)
         folder = self._config.ipu.executable_cache_dir
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="efficientdet-")
             folder = Path(self._temporary.name)
-        opened = kept_or_compiled(self._config, header, plan.cached_file(folder, header))
-        return Model(opened.header), OpenVinoPipeline(opened, self._config.nms.onchip_nms)
+        path, onchip_nms = plan.cached_file(folder, header), self._config.nms.onchip_nms
+        opened = kept(self._config, header, path)
+        if opened is not None:
+            return Model(opened.header), OpenVinoPipeline(path, opened.header, onchip_nms)
+        header, heads = build(self._config, header)
+        make = functools.partial(compile_into, path, header, heads, self._config.device.num_threads)
+        return Model(header), OpenVinoPipeline(path, header, onchip_nms, make)
