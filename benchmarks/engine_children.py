@@ -1,40 +1,37 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Compare the latency of engines at batch 1: one run, interleaved rounds, a process for each engine and round.
+"""Engines that compute EfficientDet, each in a process of its own: what they load, how they run, how they are timed.
 
-    python benchmarks/latency.py --models efficientdet-d0 efficientdet-d1 --rounds 5
+Every engine runs the same calibrated random weights on distinct inputs. Spans:
 
-Every engine runs the same calibrated random weights on distinct inputs. Span `network`: an image in memory to the ten
-output maps in memory; the other engines take it as normalised float32, ours as uint8, so ours normalises inside the
-span. Span `device`, ours only: uint8 image to detections. `ratio` is to OpenVINO's plain conversion at the same
-precision, `cpu ms` the processor time of all threads, which tells engines apart on a busy machine too. Engines that
-are not installed are left out and named.
+  network     an image in memory to the ten output maps in memory; ours takes uint8 and normalises inside the span, as
+              `keras` does, the others take normalised float32
+  detections  uint8 image to detections in memory
+  throughput  as detections, batches side by side; the time is that of the run over its images
 
-  ours          the executable of ipu_embedded_inference.py
-  openvino      OpenVINO on the network as it is frozen from Keras, converted and compiled as its documentation says
-  tensorflow    TensorFlow on the same frozen graph
+Engines:
+
+  ours          the executable of ipu_embedded_inference.py, or with span `throughput` the device of ipu_inference.py
+  openvino      OpenVINO on the network as it is frozen from Keras, converted as its documentation says
+  keras         the Keras network in a plain tf.function, which is what AutoML's code gives; detections: its global NMS
+  tensorflow    TensorFlow on the frozen graph
   onnxruntime   ONNX Runtime, after tf2onnx
   litert        LiteRT (XNNPACK), after TensorFlow's converter
+  effdet        PyTorch's EfficientDet (package effdet), with weights of its own
 """
 
-import argparse
 import importlib.util
+import itertools
 import json
-import os
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ipu_utils import process
-from ipu_utils.devices.detect import cpu_name, usable_cores
 from ipu_utils.latency import percentile
 
 INPUTS = 16  # distinct images
@@ -46,7 +43,7 @@ class Engine(NamedTuple):
 
     name: str
     precision: str  # "float32" or "bfloat16"
-    span: str  # "network" or "device"
+    span: str  # "network", "detections" or "throughput"
 
     @property
     def label(self) -> str:
@@ -59,17 +56,21 @@ PACKAGES = {
     "ours": ("openvino",),
     "onnxruntime": ("onnxruntime", "tf2onnx"),
     "litert": ("ai_edge_litert",),
+    "effdet": ("effdet", "torch"),
 }
 
 
-def engines(precisions: List[str]) -> List[Engine]:
+def engines(precisions: Sequence[str]) -> List[Engine]:
     """All rows, in the order of the table."""
     found = []
     for precision in precisions:
-        found += [Engine("ours", precision, "device"), Engine("ours", precision, "network")]
+        found += [Engine("ours", precision, span) for span in ("throughput", "detections", "network")]
         found.append(Engine("openvino", precision, "network"))
-    others = ("tensorflow", "onnxruntime", "litert") if "float32" in precisions else ()
-    return found + [Engine(name, "float32", "network") for name in others]
+    if "float32" in precisions:
+        found.append(Engine("keras", "float32", "detections"))
+        names = ("keras", "tensorflow", "onnxruntime", "litert", "effdet")
+        found += [Engine(name, "float32", "network") for name in names]
+    return found
 
 
 def missing(engine: str) -> List[str]:
@@ -80,7 +81,7 @@ def missing(engine: str) -> List[str]:
 # Making what the engines load: one process a model, with TensorFlow.
 
 
-def prepare(model_name: str, precisions: List[str], folder: Path) -> None:
+def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size: Optional[str] = None) -> None:
     """Write the network in every engine's form, and the inputs."""
     import dataclasses
 
@@ -98,9 +99,11 @@ def prepare(model_name: str, precisions: List[str], folder: Path) -> None:
     from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
     arguments = ["--config", "efficientdet-low-latency", "--model-name", model_name, "--random-weights"]
+    arguments += ["--image-size", image_size] if image_size else []
     config = load_config(arguments, "embedded", choose_device=lambda name: "cpu")
     hparams = plan.hparams_of(config)
     height, width = utils.parse_image_size(hparams.image_size)
+    (folder / "model.json").write_text(json.dumps([model_name, "", [height, width]]))
     device = get_device("cpu")
     model = prepare(config, hparams, device)
     pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), "float32", device)
@@ -112,6 +115,7 @@ def prepare(model_name: str, precisions: List[str], folder: Path) -> None:
     # As published: tf.nn.swish, batch norms where they are, nothing folded.
     network = build_network(hparams, activation=tf.nn.swish)
     network.set_weights(model.network.get_weights())
+    np.savez(str(folder / "weights.npz"), *network.get_weights())
 
     def step(images):
         class_outputs, box_outputs = network(images, training=False)
@@ -151,7 +155,7 @@ def _ours(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], 
     from ipu_utils.embedded.runtime import EmbeddedModel
 
     worker = EmbeddedModel.load(folder / f"{engine.precision}.effdet", threads).worker()
-    detects = engine.span == "device"
+    detects = engine.span == "detections"
 
     def call(image: np.ndarray) -> Any:
         worker.load(image, 1.0)
@@ -173,6 +177,44 @@ def _openvino(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarra
         request.set_input_tensor(openvino.Tensor(image, shared_memory=True))
         request.infer()
         return request.get_output_tensor(0).data
+
+    return call
+
+
+def _keras(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
+    from hparams_config import get_inference_config
+    from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
+    from ipu_utils.keras2 import tf
+    from ipu_utils.model import build_network
+
+    hparams = get_inference_config(*json.loads((folder / "model.json").read_text()))
+    network = build_network(hparams, activation=tf.nn.swish)
+    weights = np.load(str(folder / "weights.npz"))
+    network.set_weights([weights[name] for name in weights.files])
+
+    @tf.function
+    def function(images):
+        normalised = preprocess_normalize_image(images, tf.float32, hparams.mean_rgb, hparams.stddev_rgb)
+        class_outputs, box_outputs = network(normalised, training=False)
+        if engine.span == "network":
+            return (*class_outputs, *box_outputs)
+        return postprocess_predictions(hparams, class_outputs, box_outputs, None, "global")
+
+    return lambda image: [np.asarray(output) for output in function(tf.constant(image))]
+
+
+def _effdet(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
+    import torch
+    from effdet import create_model
+
+    torch.set_num_threads(threads)
+    name, _, (height, width) = json.loads((folder / "model.json").read_text())
+    name = name.replace("efficientdet-", "tf_efficientdet_")
+    model = create_model(name, pretrained=False, pretrained_backbone=False, image_size=(height, width)).eval()
+
+    def call(image: np.ndarray) -> Any:
+        with torch.inference_mode():
+            return model(torch.from_numpy(image.transpose(0, 3, 1, 2)))
 
     return call
 
@@ -223,25 +265,58 @@ OPEN = {
     "tensorflow": _tensorflow,
     "onnxruntime": _onnxruntime,
     "litert": _litert,
+    "keras": _keras,
+    "effdet": _effdet,
 }
+UINT8 = ("ours", "keras")  # engines that take the image as it is
 
 
-def run_one(engine: Engine, folder: Path, requests: int, threads: int) -> Dict[str, float]:
-    """Load an engine, warm it up and time requests."""
-    images = np.load(folder / ("uint8.npy" if engine.name == "ours" else "float32.npy"), mmap_mode="r")
-    images = [np.array(image)[None] for image in images]
-    call = OPEN[engine.name](folder, engine, threads)
+def _requests(call: Callable, requests: int, images: List[np.ndarray]) -> Tuple[List[float], List[float], float]:
+    """Time requests one after the other: (ms, processor ms of all threads, seconds from process start to result)."""
     call(images[0])
     first = process.seconds_since_start()
     for number in range(WARMUP):
         call(images[number % INPUTS])
     milliseconds, processor = [], []
     for number in range(requests):
-        image = images[number % INPUTS]
         start, start_cpu = time.perf_counter(), time.process_time()
-        call(image)
+        call(images[number % INPUTS])
         milliseconds.append(1e3 * (time.perf_counter() - start))
         processor.append(1e3 * (time.process_time() - start_cpu))
+    return milliseconds, processor, first
+
+
+def _throughput(
+    folder: Path, engine: Engine, requests: int, threads: int, images: List[np.ndarray]
+) -> Tuple[List[float], List[float], float]:
+    """Time a call of the throughput script's device; milliseconds are those of the call over its images."""
+    from ipu_utils.devices.openvino_host import OpenVinoDevice
+    from ipu_utils.embedded.executable import read_executable
+    from ipu_utils.openvino_pipeline import OpenVinoPipeline
+
+    path = folder / f"{engine.precision}.effdet"
+    pipeline = OpenVinoPipeline(path, read_executable(path).header, onchip_nms=True)
+    numbers = itertools.cycle(range(len(images)))
+    feed = ((images[number], np.ones(1, np.float32), np.array([number], np.int32)) for number in numbers)
+    device = OpenVinoDevice(pipeline.pixels, threads)
+    device.compile(pipeline.step, feed, 1)()
+    first = process.seconds_since_start()
+    call = device.compile(pipeline.step, feed, requests)
+    call()
+    start, start_cpu = time.perf_counter(), time.process_time()
+    call()
+    elapsed, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    return [1e3 * elapsed / requests], [1e3 * cpu / requests], first
+
+
+def run_one(engine: Engine, folder: Path, requests: int, threads: int) -> Dict[str, float]:
+    """Load an engine, warm it up and time requests."""
+    images = np.load(folder / ("uint8.npy" if engine.name in UINT8 else "float32.npy"), mmap_mode="r")
+    images = [np.array(image)[None] for image in images]
+    if engine.span == "throughput":
+        milliseconds, processor, first = _throughput(folder, engine, requests, threads, images)
+    else:
+        milliseconds, processor, first = _requests(OPEN[engine.name](folder, engine, threads), requests, images)
     peak = process.peak_memory_mib()
     return {
         "p50": percentile(milliseconds, 50),
@@ -252,84 +327,21 @@ def run_one(engine: Engine, folder: Path, requests: int, threads: int) -> Dict[s
     }
 
 
-# The run: preparing, rounds, table.
+# The run of a child.
 
 
-def child(arguments: List[str]) -> str:
-    """Run this file in a process of its own and return the last line of its output."""
-    command = [sys.executable, str(Path(__file__).resolve()), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
-    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+def main(arguments: Sequence[str]) -> None:
+    """Do what `peers.py` asks of a process.
 
-
-def table(model_name: str, rounds: Dict[Engine, List[Dict[str, float]]]) -> str:
-    """Medians over rounds, and ratios to the plain conversion at the same precision."""
-    medians = {engine: statistics.median(result["p50"] for result in found) for engine, found in rounds.items()}
-    base = {engine.precision: ms for engine, ms in medians.items() if engine.name == REFERENCE}
-    lines = [
-        f"{model_name}, batch 1, median of {len(next(iter(rounds.values())))} rounds",
-        f"{'engine':32} {'p50 ms':>8} {'rounds':>17} {'p90 ms':>8} {'ratio':>6} {'cpu ms':>8} {'first s':>8} "
-        f"{'MiB':>6}",
-    ]
-    for engine, found in rounds.items():
-        each = [result["p50"] for result in found]
-        ratio = medians[engine] / base[engine.precision] if engine.precision in base else float("nan")
-        p90, cpu, first, peak = (
-            statistics.median(result[key] for result in found) for key in ("p90", "cpu", "first_result_s", "peak_mib")
-        )
-        spread = f"{min(each):.2f}..{max(each):.2f}"
-        lines.append(
-            f"{engine.label:32} {medians[engine]:8.2f} {spread:>17} {p90:8.2f} {ratio:6.2f} {cpu:8.2f} {first:8.2f} "
-            f"{peak:6.0f}"
-        )
-    return "\n".join(lines)
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=[f"efficientdet-d{size}" for size in range(4)])
-    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
-    parser.add_argument("--rounds", type=int, default=5, help="rounds in which every engine runs once (default 5)")
-    parser.add_argument("--requests", type=int, default=40, help="requests an engine serves in a round (default 40)")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
-    parser.add_argument("--json", type=Path, help="write all rounds there as well")
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def main() -> None:
-    options = parse()
-    if options.child:
-        task, folder, *rest = options.child
-        if task == "prepare":
-            prepare(rest[0], options.precisions, Path(folder))
-        else:
-            print(json.dumps(run_one(Engine(*rest), Path(folder), options.requests, options.threads)))
-        return
-    rows = engines(options.precisions)
-    for name in sorted({engine.name for engine in rows if missing(engine.name)}):
-        print(f"{name} is left out: {', '.join(missing(name))} not installed")
-    rows = [engine for engine in rows if not missing(engine.name)]
-    print(f"{cpu_name()}, {options.threads} threads, {options.requests} requests an engine and round")
-    record = {}
-    for model_name in options.models:
-        with tempfile.TemporaryDirectory() as folder:
-            common = ["--precisions", *options.precisions, "--requests", str(options.requests)]
-            common += ["--threads", str(options.threads), "--child"]
-            child([*common, "prepare", folder, model_name])
-            found: Dict[Engine, List[Dict[str, float]]] = {engine: [] for engine in rows}
-            for number in range(options.rounds):
-                # Turned by one each round, so that no engine always runs behind the same other one.
-                for engine in rows[number % len(rows) :] + rows[: number % len(rows)]:
-                    found[engine].append(json.loads(child([*common, "run", folder, *engine])))
-        print("\n" + table(model_name, found), flush=True)
-        record[model_name] = {engine.label: results for engine, results in found.items()}
-    if options.json:
-        options.json.write_text(json.dumps({"cpu": cpu_name(), "threads": options.threads, "models": record}, indent=1))
+    Args:
+      arguments: prepare FOLDER MODEL IMAGE_SIZE PRECISION..., or run FOLDER REQUESTS THREADS ENGINE PRECISION SPAN.
+    """
+    task, folder, *rest = arguments
+    if task == "prepare":
+        prepare(rest[0], rest[2:], Path(folder), rest[1] or None)
+    else:
+        print(json.dumps(run_one(Engine(*rest[2:]), Path(folder), int(rest[0]), int(rest[1]))))
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    main()
+    main(sys.argv[1:])

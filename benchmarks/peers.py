@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Compare engines on a CPU: one run, interleaved rounds, a process for each engine and round, medians and ratios.
+
+    python benchmarks/peers.py --models efficientdet-d0 efficientdet-d1 --rounds 5 --write
+
+Engines and spans are told in benchmarks/engine_children.py; those that are not installed are left out and named.
+`ratio` is to OpenVINO's plain conversion of the network alone at the same precision, `cpu ms` the processor time of all
+threads, which tells engines apart on a busy machine too, `first s` the time from the start of a process to its first
+result. --write puts tables and chart into docs/PERFORMANCE.md.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from engine_children import Engine, engines, missing
+from publish import DOCUMENT, child, markdown, replace_section, write_chart
+
+from ipu_utils import charts
+from ipu_utils.devices.detect import cpu_name, usable_cores
+
+CHILD = Path(__file__).resolve().with_name("engine_children.py")
+REFERENCE = "openvino"
+HEAD = ("engine", "p50 ms", "rounds", "p90 ms", "ratio", "cpu ms", "first s", "MiB")
+
+Rounds = Dict[Engine, List[Dict[str, float]]]
+
+
+def medians_of(rounds: Rounds) -> Dict[Engine, float]:
+    """Median over the rounds of each engine's median time, ms."""
+    return {engine: statistics.median(result["p50"] for result in found) for engine, found in rounds.items()}
+
+
+def table(rounds: Rounds) -> List[List[str]]:
+    """Medians over rounds, and ratios to the plain conversion at the same precision."""
+    medians, rows = medians_of(rounds), []
+    base = {engine.precision: ms for engine, ms in medians.items() if engine.name == REFERENCE}
+    for engine, found in rounds.items():
+        each = [result["p50"] for result in found]
+        ratio = f"{medians[engine] / base[engine.precision]:.2f}" if engine.precision in base else ""
+        p90, cpu, first, peak = (
+            statistics.median(result[key] for result in found) for key in ("p90", "cpu", "first_result_s", "peak_mib")
+        )
+        spread = f"{min(each):.2f} to {max(each):.2f}"
+        numbers = [f"{medians[engine]:.2f}", spread, f"{p90:.2f}", ratio, f"{cpu:.2f}", f"{first:.2f}", f"{peak:.0f}"]
+        rows.append([engine.label, *numbers])
+    return rows
+
+
+def measure(model: str, size: str, rows: Sequence[Engine], options: argparse.Namespace) -> Rounds:
+    """Prepare a model and run every engine once a round."""
+    found: Rounds = {engine: [] for engine in rows}
+    with tempfile.TemporaryDirectory() as folder:
+        child(CHILD, ["prepare", folder, model, size, *options.precisions])
+        for number in range(options.rounds):
+            # Turned by one each round, so that no engine always runs behind the same other one.
+            for engine in [*rows[number % len(rows) :], *rows[: number % len(rows)]]:
+                arguments = ["run", folder, str(options.requests), str(options.threads), *engine]
+                found[engine].append(json.loads(child(CHILD, arguments)))
+    return found
+
+
+def section(record: Dict[str, Rounds], title: str) -> str:
+    """The text for the document."""
+    parts = [title]
+    for model, rounds in record.items():
+        count = len(next(iter(rounds.values())))
+        parts.append(f"**{model}**, batch 1, medians of {count} rounds:\n\n" + markdown(HEAD, table(rounds)))
+    first = next(iter(record))
+    return "\n\n".join([*parts, f"![Engines on {first}](pictures/peers.svg)"])
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=[f"efficientdet-d{size}" for size in range(5)])
+    parser.add_argument("--image-size", default="", help="as of the scripts (default: the model's own)")
+    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    parser.add_argument("--engines", nargs="+", help="only these (default: all that are installed)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in which every engine runs once (default 5)")
+    parser.add_argument("--requests", type=int, default=40, help="requests an engine serves in a round (default 40)")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
+    parser.add_argument("--json", type=Path, help="write all rounds there as well")
+    parser.add_argument("--write", action="store_true", help="write tables and chart into the document")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, help="default: docs/PERFORMANCE.md")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    rows = [engine for engine in engines(options.precisions) if not options.engines or engine.name in options.engines]
+    for name in sorted({engine.name for engine in rows if missing(engine.name)}):
+        print(f"{name} is left out: {', '.join(missing(name))} not installed")
+    rows = [engine for engine in rows if not missing(engine.name)]
+    title = f"{cpu_name()}, {options.threads} threads, {options.requests} requests an engine and round."
+    print(title)
+    record: Dict[str, Rounds] = {}
+    for model in options.models:
+        record[model] = measure(model, options.image_size, rows, options)
+        print(f"\n{model}\n" + markdown(HEAD, table(record[model])), flush=True)
+    if options.json:
+        models = {model: {engine.label: found for engine, found in rounds.items()} for model, rounds in record.items()}
+        options.json.write_text(json.dumps({"cpu": cpu_name(), "threads": options.threads, "models": models}, indent=1))
+    if options.write:
+        replace_section(options.document, "peers", section(record, title))
+        bars = [(engine.label, ms, f"{ms:.1f} ms") for engine, ms in medians_of(record[options.models[0]]).items()]
+        chart = charts.bars(bars, f"Milliseconds an image, {options.models[0]}")
+        write_chart(options.document.parent / "pictures" / "peers.svg", chart)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    main()
