@@ -77,11 +77,16 @@ class MpiInstances(Instances):
 
     def fail(self, error: BaseException) -> None:
         """Say which instance failed and how, then end the others, which would wait for it without end."""
-        if not isinstance(error, UserError):
+        told, status = str(error) or type(error).__name__, EXIT_DEFECT
+        if isinstance(error, UserError):
+            status = EXIT_USER_ERROR
+        elif isinstance(error, KeyboardInterrupt):  # also a signal that mpirun sends when another instance has died
+            told = f"interrupted by {getattr(error, 'name', 'SIGINT')}"
+        elif not isinstance(error, SystemExit):
             traceback.print_exception(type(error), error, error.__traceback__)
-        print(f"error: instance {self.index} of {self.count}: {error or type(error).__name__}", file=sys.stderr)
+        print(f"error: instance {self.index} of {self.count}: {told}", file=sys.stderr)
         sys.stderr.flush()
-        self._communicator.Abort(EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_DEFECT)
+        self._communicator.Abort(getattr(error, "status", status))
 
 
 def open_instances(device: str, environ: Optional[Mapping[str, str]] = None) -> Instances:

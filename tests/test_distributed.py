@@ -232,11 +232,13 @@ def test_two_instances_give_one_report_whose_throughput_is_their_sum(tmp_path):
         ("raise UserError('no such folder')", 2, "error: instance 1 of 2: no such folder"),
         ("1 / 0", 1, "ZeroDivisionError"),
         ("sys.exit(3)", 1, "error: instance 1 of 2: 3"),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)", 143, "error: instance 1 of 2: interrupted by SIGTERM"),
     ],
 )
 def test_an_instance_that_fails_ends_the_run_with_its_number_and_error(tmp_path, deed, status, told):
     found, out, err, seconds = launch(tmp_path, deed)
     assert found == status and told in err and "instance 1 of 2" in err
+    assert ("Traceback" in err) == ("/" in deed)  # for defects alone
     assert "Benchmark complete." not in out and seconds < 3 * END_SECONDS
 
 
