@@ -145,7 +145,7 @@ def _plain(value: Any) -> Any:
 
 def _checked(name: str, old: Any, value: Any) -> Any:
     """Return `value`, made a number where `old` is one; raise ConfigError where the type cannot be meant."""
-    if isinstance(old, Config) and name not in _OPEN_GROUPS and value is not None:
+    if isinstance(old, Config) and name not in _OPEN_GROUPS:
         keys = ", ".join(f"{name}.{key}" for key in old.as_dict())
         raise ConfigError(f"{name} is a group of values, got {value!r}; set one of {keys}.")
     if isinstance(old, bool):
@@ -211,7 +211,7 @@ def parse_from_str(config_str: str) -> Dict[str, Any]:
             continue
         key, equals, text = pair.partition("=")
         # Class numbers, as in label_map.3, are whole numbers; "²" is a digit to Python, but no number.
-        names = [int(name) if re.fullmatch(r"\s*[0-9]{1,9}\s*", name) else name.strip() for name in key.split(".")]
+        names = [int(name) if re.fullmatch("[0-9]{1,9}", name) else name for name in map(str.strip, key.split("."))]
         if not equals or "" in names:
             raise ConfigError(f"hparams {_short(config_str)}: {_short(pair.strip())} is not of the form key=value.")
         group = values

@@ -73,11 +73,16 @@ def available(device: str) -> bool:
     """Can the custom operators be used on "ipu", "host", "cpu" or "gpu"? (On a GPU's host they run on its CPU.)"""
     if device == "ipu":
         return all(path.is_file() for folder in IPU_LIBRARIES.values() for path in _ipu_files(folder))
+    return why_not() is None
+
+
+def why_not() -> Optional[str]:
+    """Say why a host's custom operators cannot be used; None when they can."""
     try:
         native.load_operators()
-    except CustomOpsNotFoundException:
-        return False
-    return True
+    except CustomOpsNotFoundException as error:
+        return str(error)
+    return None
 
 
 def implementation(device: str) -> str:

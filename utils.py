@@ -6,6 +6,7 @@ TensorFlow is imported by the first activation, not by this module, so that code
 
 import difflib
 import numbers
+import re
 from typing import Any, Callable, Dict, List, Tuple, Union
 
 from ipu_utils.errors import ConfigError
@@ -26,7 +27,9 @@ def parse_image_size(image_size: ImageSize) -> Tuple[int, int]:
     """
     sides = None
     if isinstance(image_size, str):
-        sides = [int(side) if side.strip().isdigit() else None for side in image_size.lower().split("x")][::-1]
+        sides = [
+            int(side) if re.fullmatch("[0-9]{1,9}", side.strip()) else None for side in image_size.lower().split("x")
+        ][::-1]
     elif isinstance(image_size, numbers.Integral) and not isinstance(image_size, bool):
         sides = [image_size]
     elif isinstance(image_size, (tuple, list)):

@@ -56,14 +56,15 @@ def run_script(main: Callable[[], Optional[int]]) -> int:
 
 
 def _run(main: Callable[[], Optional[int]]) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # It was closed when we were started.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the process ends
+        if hasattr(getattr(sys, name), "reconfigure"):
             # A file's name can hold what the terminal's encoding cannot: better escaped than an error.
-            stream.reconfigure(errors="backslashreplace")
+            getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         status = main()
-        if sys.stdout is not None:  # None: it was closed when we were started
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status or 0
     except CompiledOnly as done:
         print(done)
@@ -88,8 +89,7 @@ def _run(main: Callable[[], Optional[int]]) -> int:
         problem = _out_of_memory(error)
     print(f"error: {problem}", file=sys.stderr)
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError:
         _drop_output()
     return EXIT_USER_ERROR

@@ -129,7 +129,11 @@ def _opened_h5(path: Path) -> Iterator[_Store]:
 
     if not h5py.is_hdf5(str(path)):
         raise UserError(f"{path} is not an HDF5 file; `.keras` files of Keras 3 are not read, save as .h5.")
-    with h5py.File(str(path), "r") as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(h5py.File(str(path), "r"))
+        except OSError as error:
+            raise UserError(f"checkpoint {path} is damaged: {error}") from error
         datasets = {}
 
         def collect(name, item):

@@ -7,6 +7,11 @@ import pytest
 from fuzz.driver import fuzz, mutated, random_of
 from fuzz.surfaces import SURFACES
 
+from ipu_utils.bounded_yaml import load_yaml
+from ipu_utils.errors import ConfigError
+from ipu_utils.run_hparams import hparams_of
+from ipu_utils.settings import ModelConfig, OutputConfig
+
 COUNTS = {"arguments": 250, "yaml": 400, "hparams": 400, "images": 400, "executables": 500}
 
 
@@ -47,3 +52,37 @@ def test_a_finding_is_kept_once_with_its_input():
     outcome = fuzz(Broken(), 50, seed=0)
     assert len(outcome.findings) == 1 and "KeyError: 'odd'" in outcome.findings[0].what
     assert len(outcome.findings[0].given) % 2 and outcome.words["found before"] > 1
+
+
+FOUND = {
+    "hparams": [
+        "image_size=\u00b2",  # a digit, but no number
+        "7\x1d=1",
+        "nms_configs=None",
+        "grad_checkpoint=" + "9" * 5000,
+        "a={[]: 1}",
+        "num_classes={0}",
+        "9" * 5000 + "=1",
+    ],
+    "yaml": ["!!timestamp x: 1", "a: !!timestamp x", "a: 2001-99-99"],
+}
+
+
+@pytest.mark.parametrize("text", FOUND["hparams"], ids=range(len(FOUND["hparams"])))
+def test_hparams_that_once_ended_in_a_traceback_are_refused(text):
+    with pytest.raises(ConfigError):
+        hparams_of(ModelConfig(hparams=text))
+
+
+@pytest.mark.parametrize("text", FOUND["yaml"], ids=range(len(FOUND["yaml"])))
+def test_yaml_that_once_ended_in_a_traceback_is_refused(text, tmp_path):
+    path = tmp_path / "a.yml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="cannot be used as YAML"):
+        load_yaml(path)
+
+
+@pytest.mark.parametrize("given", ["~nobody-of-that-name/x", "a" * 300, "b/" + "a" * 300, "a\0b"], ids=range(4))
+def test_paths_that_once_ended_in_a_traceback_are_refused(given):
+    with pytest.raises(ConfigError, match="--output-dir"):
+        OutputConfig(output_dir=given)

@@ -66,7 +66,10 @@ def _load(path: Path) -> Any:
 
     if not path.is_file():
         raise missing(path)
-    found = _RECORD.search(path.read_bytes())
+    try:
+        found = _RECORD.search(path.read_bytes())
+    except OSError as error:
+        raise _error(f"{path} cannot be read ({error.strerror}).") from error
     built_for = folder_name(found[1].decode(), int(found[2])) if found else "something else than TensorFlow"
     wanted = folder_name(tf.__version__, tf.sysconfig.CXX11_ABI_FLAG)
     if built_for != wanted:

@@ -40,8 +40,14 @@ def to_openvino(frozen: FrozenStep, names: List[str], output_type: Optional[str]
     with tempfile.TemporaryDirectory() as folder:
         # Not openvino.convert_model: reading the file needs no TensorFlow of a version it knows, and reports to nobody.
         path = os.path.join(folder, "network.pb")
-        with open(path, "wb") as file:
-            file.write(frozen.graph_def.SerializeToString())
+        try:
+            with open(path, "wb") as file:
+                file.write(frozen.graph_def.SerializeToString())
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}), and the network is passed to OpenVINO through it: "
+                "free space, or set TMPDIR to another folder."
+            ) from error
         model = openvino.Core().read_model(path)
     for tensor, name in zip(frozen.outputs, names):
         model.output(tensor).get_tensor().set_names({name})

@@ -11,7 +11,8 @@
     ...           the network, as OpenVINO exports it; its size and SHA-256 are in the header
 
 Nothing in it is executed by reading it, and sizes and checksums are checked before OpenVINO sees a byte. Checksums find
-damage, not malice: the network is code for OpenVINO, so run files from people you trust.
+damage, not malice: the network is code for OpenVINO, so run files from people you trust. A file that belongs to another
+user than this one and root is refused.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from ipu_utils.files import PathLike, write_atomically
 MAGIC = b"EFFDET\r\n"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 20
+ROOT = 0  # number of the user root
 ALIGNMENT = 64  # of the network inside the file, so that it can be used where it is mapped
 PREFIX = struct.Struct("<8sII32s")
 
@@ -93,9 +95,13 @@ def write_executable(path: PathLike, header: Header, network: bytes) -> None:
       UserError: it cannot be written there.
     """
     text = describe(header, len(network), hashlib.sha256(network).hexdigest())
-    prefix = PREFIX.pack(MAGIC, FORMAT_VERSION, len(text), hashlib.sha256(text).digest())
-    padding = bytes(-(len(prefix) + len(text)) % ALIGNMENT)
-    write_atomically(path, (prefix, text, padding, network), "--exec-output-dir")
+    write_atomically(path, (seal(text), network), "--exec-output-dir")
+
+
+def seal(text: bytes) -> bytes:
+    """What precedes the network in a file: prefix, the header's JSON, and zeros."""
+    start = PREFIX.pack(MAGIC, FORMAT_VERSION, len(text), hashlib.sha256(text).digest()) + text
+    return start + bytes(-len(start) % ALIGNMENT)
 
 
 def read_executable(path: PathLike) -> Executable:
@@ -107,10 +113,29 @@ def read_executable(path: PathLike) -> Executable:
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return _read(path, file, size)
+            status = os.fstat(file.fileno())
+            _check_owner(path, status.st_uid)
+            return _read(path, file, status.st_size)
     except OSError as error:
         raise ExecutableError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _check_owner(path: Path, owner: int) -> None:
+    """A compiled network is code: it is taken from whoever could run code here anyway, this user and root."""
+    if hasattr(os, "geteuid") and owner not in (os.geteuid(), ROOT):
+        raise ExecutableError(
+            f"{path} belongs to {_user(owner)}, and an executable holds code that OpenVINO runs: expected a file of "
+            "your own or of root. If you trust where it comes from, copy it: a copy is yours."
+        )
+
+
+def _user(number: int) -> str:
+    try:
+        import pwd
+
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except (ImportError, KeyError):
+        return f"user number {number}"
 
 
 def _read(path: Path, file: Any, file_size: int) -> Executable:

@@ -233,10 +233,7 @@ class Executables(_InFolder):
         text = json.dumps(described).encode("ascii")
         if rng.random() < 0.2:
             text = mutated(rng, text)
-        prefix = executable.PREFIX.pack(
-            executable.MAGIC, executable.FORMAT_VERSION, len(text), hashlib.sha256(text).digest()
-        )
-        return prefix + text + bytes(-(len(prefix) + len(text)) % executable.ALIGNMENT) + self.NETWORK
+        return executable.seal(text) + self.NETWORK
 
     def try_out(self, given: bytes) -> str:
         """Accepted is a header whose anchors, outputs and NMS can be made; refused is an ExecutableError."""

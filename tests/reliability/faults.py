@@ -1,12 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens to a run while it runs: signals, two runs at once, native code that fails."""
 
+import concurrent.futures
+import ctypes
+import json
+import random
+import shutil
 import signal
-from typing import Callable, List
+import subprocess
+import sys
+import time
+from typing import Callable, List, Sequence
 
+import numpy as np
+
+from ipu_utils.embedded.executable import read_executable
+from ipu_utils.images import read_image
 from reliability.case import MODEL, Case, Outcome, Stage
 from reliability.during import act_during
+from reliability.runner import ROOT, command_of, environment_of, in_process_of_its_own
 
+KILLS = 10
 SECONDS = 2.0
 DELAY = 0.3  # seconds into the phase
 ATTEMPTS = 3  # on a machine that is busy with something else
@@ -73,4 +87,115 @@ def _signals() -> List[Case]:
     return cases
 
 
-CASES = [*_signals()]
+def _killed_while_writing(stage: Stage) -> Outcome:
+    """Kill a process that writes one record after the other; whichever is there in the end is complete."""
+    path = stage.folder / "record.json"
+    code = (
+        "import sys; from ipu_utils.files import write_atomically\n"
+        "number = 0\n"
+        "while True:\n"
+        "    number += 1\n"
+        "    text = ('{\"number\": %d, \"samples\": [' % number + '1, ' * 200000 + '2]}').encode()\n"
+        "    write_atomically(sys.argv[1], (text,), '--results-json')\n"
+        "    print(number, flush=True)\n"
+    )
+    for _ in range(KILLS):
+        run = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], cwd=str(ROOT), env=environment_of({"PYTHONPATH": str(ROOT)}),
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        run.stdout.readline()
+        time.sleep(random.random() / 20)
+        run.kill()
+        run.wait()
+        assert len(json.loads(path.read_text())["samples"]) == 200001
+    return Outcome(-signal.SIGKILL, "", "")
+
+
+def _two_at_once(script: str, arguments: Sequence[str]) -> Callable[[Stage], Outcome]:
+    """Start two runs with the same folders at the same moment."""
+
+    def run(stage: Stage) -> Outcome:
+        command = command_of(script, stage.filled(arguments))
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            outcomes = list(pool.map(lambda number: in_process_of_its_own(command, {}), range(2)))
+        assert [outcome.status for outcome in outcomes] == [0, 0], outcomes
+        return outcomes[1]
+
+    return run
+
+
+def _both_complete(stage: Stage) -> None:
+    """Records, table, pictures and executables are whole."""
+    for path in stage.folder.rglob("*.json"):
+        json.loads(path.read_text())
+    table = stage.folder / "table.csv"
+    if table.exists():
+        lines = table.read_text().splitlines()
+        assert len(lines) == 3 and len({line.count(",") for line in lines[1:]}) == 1, lines
+    for path in stage.folder.rglob("*.effdet"):
+        read_executable(path)
+    for path in stage.folder.rglob("*.jpg"):
+        read_image(path)
+    assert not [path for path in stage.folder.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
+
+
+def _make_twice(stage: Stage) -> Outcome:
+    """Run two makes at once in a copy of NMS/, then see that a third finds nothing to do."""
+    copy = stage.folder / "NMS"
+    ignored = shutil.ignore_patterns("build", "*.o", "*.so")
+    shutil.copytree(str(ROOT / "NMS"), str(copy), ignore=ignored)
+    command = ["make", "-C", str(copy / "host"), f"PYTHON={sys.executable}", "libdetect"]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda number: in_process_of_its_own(command, {}), range(2)))
+    assert [outcome.status for outcome in outcomes] == [0, 0], outcomes
+    ctypes.CDLL(str(copy / "host" / "build" / "libdetect.so"))
+    left = [path.name for path in (copy / "host" / "build").rglob("*") if path.name.endswith(".tmp")]
+    third = in_process_of_its_own(command, {})
+    assert not left and "compiling" not in third.out, (left, third)
+    return third
+
+
+def _native_error(stage: Stage) -> Outcome:
+    """Give the post-processing library and the operator what they cannot compute."""
+    from ipu_utils.devices.detect_library import Detector
+
+    anchors = np.zeros((6, 4), np.float32)
+    detector = Detector(anchors, [6], 2, (8, 8), 0.5, 0.4, 0.0, 3, "best-class", 1)
+    scores, boxes, scales = np.zeros((1, 6, 2), np.float32), np.zeros((1, 5, 4), np.float32), np.ones(1, np.float32)
+    try:
+        detector.run([scores], [boxes], scales, dtype="float32")
+    except (ValueError, RuntimeError) as error:
+        return Outcome(0, "", f"note: {type(error).__name__}: {error}")
+    return Outcome(1, "", "no error came")
+
+
+RECORDS = ["--results-json", "{folder}/record.json", "--results-csv", "{folder}/table.csv"]
+CASES = [
+    *_signals(),
+    Case(
+        "SIGKILL while records are written, ten times",
+        status=-signal.SIGKILL,
+        run=_killed_while_writing,
+        needs=["linux"],
+    ),
+    Case(
+        "two runs at once with the same folders",
+        status=0,
+        words=["throughput"],
+        check=_both_complete,
+        run=_two_at_once("embedded", [*SCRIPT_RUNS["embedded"], "--num-repeats", "20", *RECORDS]),
+        needs=["executable"],
+    ),
+    Case(
+        "two runs at once that compile into the same folder",
+        status=0,
+        words=["throughput"],
+        check=_both_complete,
+        run=_two_at_once("embedded", [*SCRIPT_RUNS["compiling embedded"], "--num-repeats", "5"]),
+        needs=["openvino"],
+        slow=True,
+    ),
+    Case("`make` twice in parallel", status=0, run=_make_twice, needs=["make"], slow=True),
+    Case("a native kernel that is given too few boxes", status=0, run=_native_error, needs=["libdetect"]),
+]

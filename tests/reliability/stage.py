@@ -12,6 +12,11 @@ from ipu_utils.devices import detect, native
 from reliability.case import TINY, Case
 from reliability.runner import ROOT, here
 
+
+def _has_operators() -> bool:
+    return importlib.util.find_spec("tensorflow") is not None and native.operators_path().is_file()
+
+
 EXECUTABLE = "efficientdet-lite0_64x64_float32.effdet"
 
 NEEDS = {
@@ -19,6 +24,8 @@ NEEDS = {
     "executable": (lambda: importlib.util.find_spec("openvino") is not None, "OpenVINO is not installed"),
     "libdetect": (lambda: native.libdetect_path().is_file(), "libdetect.so is not built: run make"),
     "tensorflow": (lambda: importlib.util.find_spec("tensorflow") is not None, "TensorFlow is not installed"),
+    "keras 3": (lambda: importlib.util.find_spec("tf_keras") is not None, "this TensorFlow has Keras 2"),
+    "operators": (_has_operators, "the operators for this TensorFlow are not built: run make"),
     "linux": (lambda: sys.platform == "linux", "needs Linux"),
     "make": (lambda: shutil.which("make") is not None and shutil.which("g++") is not None, "needs make and g++"),
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "only root can become another user"),
