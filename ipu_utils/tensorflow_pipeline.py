@@ -39,9 +39,7 @@ class TensorFlowPipeline:
         if ipu_nms.available(kind):
             # Keeps boxes in float32 whatever the network's type: bfloat16 has steps of 4 pixels from 512 on.
             return lambda heads, scales: ipu_nms.detect(self._hparams, *heads, scales, mode=self._mode)
-        logger.warning(
-            "the NMS operator is not built, so TensorFlow's own ones are used, which are slower: run `make` to build it"
-        )
+        logger.warning("TensorFlow's own operators do NMS, which are slower: %s", ipu_nms.why_not())
         self.nms_implementation = "TensorFlow's operators, in the graph"
         return self._with_tensorflow
 

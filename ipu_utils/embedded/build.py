@@ -8,6 +8,7 @@ from typing import Any, List, Optional, Tuple
 from ipu_utils.devices.openvino_api import OPENVINO_TYPES, check_precision, engine_name, import_openvino, properties
 from ipu_utils.embedded.executable import Header
 from ipu_utils.embedded.runtime import output_names
+from ipu_utils.errors import UserError
 from ipu_utils.graph.clean_up import remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 MODEL = ["--model-name", "efficientdet-lite0", "--image-size", "64", "--random-weights"]
 TINY = [*MODEL, "--num-repeats", "2", "--benchmark-repeats", "2"]
+TENSORFLOW = [*TINY, "--engine", "tensorflow"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from reliability.case import MODEL, TINY, Case, Outcome, Stage
+from reliability.case import MODEL, TENSORFLOW, Case, Outcome, Stage
 from reliability.privileges import give_up_root_powers
 from reliability.runner import ROOT, command_of, in_process_of_its_own
 
@@ -128,7 +128,7 @@ CASES = [
     _own(
         "TensorFlow is missing",
         "throughput",
-        TINY,
+        TENSORFLOW,
         2,
         ["TensorFlow cannot be imported", "pip install -r requirements.txt"],
         prepare=_module(MISSING, "tensorflow"),
@@ -137,7 +137,7 @@ CASES = [
     _own(
         "TensorFlow is there, the Keras it needs is not",
         "throughput",
-        TINY,
+        TENSORFLOW,
         2,
         ["tf-keras", "requirements.txt"],
         prepare=_module(MISSING, "tf_keras"),
@@ -147,7 +147,7 @@ CASES = [
     _own(
         "Keras 3 was imported before",
         "throughput",
-        TINY,
+        TENSORFLOW,
         2,
         ["needs Keras 2", "TF_USE_LEGACY_KERAS=1"],
         environ={"TF_USE_LEGACY_KERAS": "0"},
@@ -185,7 +185,7 @@ CASES = [
     *(
         Case(
             f"the operators' library {what}",
-            TINY,
+            TENSORFLOW,
             0,
             ["TensorFlow's own operators do NMS", word, 'Run "make"', "throughput"],
             slow=True,

@@ -25,28 +25,38 @@ SECONDS = 2.0
 DELAY = 0.3  # seconds into the phase
 ATTEMPTS = 3  # on a machine that is busy with something else
 ENDLESS = ["--num-repeats", "1000000", "--output-predictions", "--output-dir", "{folder}/out"]
-SCRIPT_RUNS = {
-    "throughput": [*MODEL, "--benchmark-repeats", "2", *ENDLESS, "--results-json", "{folder}/old.json"],
-    "embedded": ["--exec-file", "{executable}", *ENDLESS, "--results-json", "{folder}/old.json"],
-    "compiling embedded": [*MODEL, "--model-precision", "float", "--exec-output-dir", "{folder}/kept"],
+RECORD = ["--results-json", "{folder}/old.json"]
+BATCHES = ["--benchmark-repeats", "2"]
+RUNS = {  # name of a way to run: script, arguments
+    "TensorFlow": ("throughput", [*MODEL, "--engine", "tensorflow", *BATCHES, *ENDLESS, *RECORD]),
+    "OpenVINO": ("throughput", [*MODEL, "--engine", "openvino", *BATCHES, *ENDLESS, *RECORD]),
+    "executable": ("embedded", ["--exec-file", "{executable}", *ENDLESS, *RECORD]),
+    "compiling": ("embedded", [*MODEL, "--model-precision", "float", "--exec-output-dir", "{folder}/kept"]),
 }
-WRITING_EMBEDDED = ["--num-repeats", "400"]
+PHASES = {  # what is interrupted: name of the way to run, phase
+    "the throughput script in TensorFlow": (
+        "TensorFlow", ("importing", "building", "compiling", "measuring", "writing"), ["tensorflow"]),
+    "the throughput script in OpenVINO": ("OpenVINO", ("exporting", "measuring", "writing"), ["executable"]),
+    "the embedded script": ("compiling", ("importing", "building", "exporting"), ["openvino"]),
+    "the embedded script with an executable": ("executable", ("importing", "measuring", "writing"), ["executable"]),
+}  # fmt: skip
+FEW = {  # few counted calls, and many pictures
+    "TensorFlow": ["--num-repeats", "2", "--benchmark-repeats", "400"],
+    "OpenVINO": ["--num-repeats", "2", "--benchmark-repeats", "400"],
+    "executable": ["--num-repeats", "400"],
+}
 OLD = '{"old": true}'
 
 
-def _interrupted(script: str, phase: str, number: int) -> Callable[[Stage], Outcome]:
-    kind = "compiling embedded" if script == "embedded" and phase in ("importing", "building", "compiling") else script
-    if phase == "writing":  # few counted calls, and many pictures
-        repeats = ["--num-repeats", "2", "--benchmark-repeats", "400"] if script == "throughput" else WRITING_EMBEDDED
-    else:
-        repeats = []
+def _interrupted(way: str, phase: str, number: int) -> Callable[[Stage], Outcome]:
+    script, arguments = RUNS[way]
+    more, delay = (FEW[way], 0.05) if phase == "writing" else ([], DELAY)
 
     def run(stage: Stage) -> Outcome:
-        arguments = stage.filled([*SCRIPT_RUNS[kind], *repeats])
+        filled = stage.filled([*arguments, *more])
         (stage.folder / "old.json").write_text(OLD)
         for _ in range(ATTEMPTS):
-            delay = 0.05 if phase == "writing" else DELAY
-            ended = act_during(phase, script, arguments, lambda process: process.send_signal(number), delay)
+            ended = act_during(phase, script, filled, lambda process: process.send_signal(number), delay)
             if ended.seconds <= SECONDS:
                 break
         assert ended.seconds <= SECONDS, ended
@@ -66,25 +76,20 @@ def _nothing_half_done(stage: Stage) -> None:
 
 
 def _signals() -> List[Case]:
-    cases = []
-    for script, phases in (("throughput", ("importing", "building", "compiling", "measuring", "writing")),
-                           ("embedded", ("importing", "building", "compiling", "measuring", "writing"))):  # fmt: skip
-        for phase in phases:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                partial = phase in ("measuring", "writing")
-                words = ["Benchmark interrupted: partial results", "throughput"] if partial else []
-                cases.append(
-                    Case(
-                        f"{number.name} while the {script} script is {phase}",
-                        status=128 + number,
-                        words=words,
-                        run=_interrupted(script, phase, number),
-                        check=_nothing_half_done,
-                        needs=["executable" if script == "embedded" else "tensorflow", "linux"],
-                        slow=not (script == "embedded" and phase == "measuring"),
-                    )
-                )
-    return cases
+    return [
+        Case(
+            f"{number.name} while {what} is {phase}",
+            status=128 + number,
+            words=["Benchmark interrupted: partial results", "throughput"] if phase in ("measuring", "writing") else [],
+            run=_interrupted(way, phase, number),
+            check=_nothing_half_done,
+            needs=[*needs, "linux"],
+            slow=way != "executable",
+        )
+        for what, (way, phases, needs) in PHASES.items()
+        for phase in phases
+        for number in (signal.SIGINT, signal.SIGTERM)
+    ]
 
 
 def _killed_while_writing(stage: Stage) -> Outcome:
@@ -184,7 +189,7 @@ CASES = [
         status=0,
         words=["throughput"],
         check=_both_complete,
-        run=_two_at_once("embedded", [*SCRIPT_RUNS["embedded"], "--num-repeats", "20", *RECORDS]),
+        run=_two_at_once("embedded", [*RUNS["executable"][1], "--num-repeats", "20", *RECORDS]),
         needs=["executable"],
     ),
     Case(
@@ -192,7 +197,7 @@ CASES = [
         status=0,
         words=["throughput"],
         check=_both_complete,
-        run=_two_at_once("embedded", [*SCRIPT_RUNS["compiling embedded"], "--num-repeats", "5"]),
+        run=_two_at_once("embedded", [*RUNS["compiling"][1], "--num-repeats", "5"]),
         needs=["openvino"],
         slow=True,
     ),

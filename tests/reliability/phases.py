@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a script, and say on standard error when it enters a phase, so that a test can interrupt it there.
 
-python tests/reliability/phases.py throughput|embedded importing|building|compiling|measuring|writing ARGUMENT...
+python tests/reliability/phases.py throughput|embedded PHASE ARGUMENT...    (PHASE: see STARTS, or measuring)
 """
 
 import importlib
@@ -21,10 +21,8 @@ SCRIPTS = {"throughput": "ipu_inference", "embedded": "ipu_embedded_inference"}
 STARTS = {
     "importing": {"throughput": ("ipu_inference", "run"), "embedded": ("ipu_embedded_inference", "run")},
     "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model", "build_network")),
-    "compiling": {
-        "throughput": ("ipu_utils.devices.host", "fold_batch_norm"),
-        "embedded": ("ipu_utils.embedded.build", "compile_network"),
-    },
+    "compiling": {"throughput": ("ipu_utils.devices.host", "fold_batch_norm")},
+    "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.embedded.build", "compile_network")),
     "writing": {
         "throughput": ("ipu_utils.pipeline", "write_predictions"),
         "embedded": ("ipu_embedded_inference", "write_predictions"),
