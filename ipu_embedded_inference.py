@@ -44,11 +44,14 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
     from ipu_utils.embedded.contract import open_world
     from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
     from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
+    from ipu_utils.memory import check_memory
     from ipu_utils.outputs import open_outputs
     from ipu_utils.summary import describe_skipped
 
     embedded, benchmark, stages = config.embedded, config.benchmark, Stages()
     check_ends(config)
+    if embedded.exec_file is None:
+        check_memory(config, plan.hparams_of(config))
     if config.ipu.profile_dir is not None:
         write_app_json(config, plan.hparams_of(config), config.ipu.profile_dir)
     world = open_world(config)

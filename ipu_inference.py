@@ -26,12 +26,14 @@ def run(config: RunConfig, results: "Publisher") -> int:
     # What follows takes longer to import than a mistyped option to be told.
     from ipu_utils import summary
     from ipu_utils.engines import open_engine
+    from ipu_utils.memory import check_memory
     from ipu_utils.outputs import open_outputs
     from ipu_utils.pipeline import count_objects, timed_call, write_predictions
     from ipu_utils.results import Samples, measure
     from ipu_utils.run_hparams import hparams_of
 
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    check_memory(config, hparams)
     start = time.perf_counter()
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
     engine = open_engine(config, hparams)

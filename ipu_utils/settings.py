@@ -176,9 +176,10 @@ class DeviceConfig(Checked):
     num_threads: Optional[int] = option(
         None, whole_number(1, MAX_THREADS), "host: threads of the engine", "the cores this process may use"
     )
+    force: bool = option(False, boolean(), "CPU: run although the memory is estimated not to suffice")
     num_streams: Optional[int] = option(
         None,
-        whole_number(1),
+        whole_number(1, MAX_THREADS),
         "host: batches that are computed side by side, each on its share of the threads",
         "one a core, fewer for large images; ipu_embedded_inference.py: one",
     )
@@ -378,4 +379,4 @@ IPU_ONLY = ("synthetic", "partials_precision", "available_memory_proportion", "i
             "opt_prefetch_data_streams", "opt_prefetch_depth", "opt_conv_dithering", "opt_internal_exchange_target",
             "opt_liveness_scheduler", "opt_scheduler_lookahead_depth", "opt_scheduler_lookahead_search_space",
             "skip_execution_report")  # fmt: skip
-HOST_ONLY = ("engine", "num_threads", "num_streams", "pin")
+HOST_ONLY = ("engine", "num_threads", "num_streams", "pin", "force")

@@ -139,6 +139,7 @@ BOOLEANS = [
     ("quiet", False),
     ("print_config", False),
     ("dry_run", False),
+    ("force", False),
     ("skip_bad_images", False),
 ]
 EMBEDDED_BOOLEANS = [("compile_only", False)]

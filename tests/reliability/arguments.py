@@ -4,7 +4,7 @@
 from pathlib import Path
 from typing import List
 
-from reliability.case import TINY, Case
+from reliability.case import MODEL, TINY, Case
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
@@ -74,6 +74,22 @@ CASES = [
         "--image-path",
         "a" * 5000,
         words=["longer than 255 bytes"],
+    ),
+    _refused(
+        "a model too large for memory",
+        *TINY,
+        "--image-size",
+        "8192",
+        "--micro-batch-size",
+        "65536",
+        words=["needs about", "are free", "smaller --micro-batch-size", "--force"],
+    ),
+    Case(
+        "an executable too large for memory",
+        [*MODEL, "--image-size", "8192", "--micro-batch-size", "65536"],
+        2,
+        ["needs about", "--force"],
+        "embedded",
     ),
     _refused("a preset that does not exist", "--config", "efficientdett", words=["Did you mean 'efficientdet'"]),
     _refused("a preset file that does not exist", "--config", "{folder}/none.yml", words=["there is no such file"]),

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Will a run fit into this machine's memory? Estimated from the options, before anything is built. No TensorFlow.
+
+    bytes = FIXED + PER_BATCH_BYTE * batches under way * batch size * largest activations of an image
+    largest activations = 4 * height * width * (expanded / 4 + 1.33 * anchors * (classes + 4) / 4^min_level)
+
+`expanded` is the width of the backbone's widest layer at half resolution, the second stage's expansion; the other term
+is what the heads give on all levels. FIXED is Python, TensorFlow and the network's copies while it is compiled. Both
+constants are measured: see docs/RELIABILITY.md. The estimate is for a CPU; a GPU reports by itself that memory is full.
+"""
+
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from hparams_config import Config
+from ipu_utils.config import RunConfig
+from ipu_utils.devices import detect
+from ipu_utils.errors import UserError
+from utils import parse_image_size
+
+FIXED_BYTES = 1750 << 20
+PER_BATCH_BYTE = 1.6
+MOST_STREAMS = 8
+# Width of the second stage's expansion: six times the first stage's 16 channels times the width coefficient, which is
+# 1 for B0 and B1, rounded as the backbone does. The largest backbones' is taken for one that is not listed.
+EXPANDED = {
+    **{"b0": 96, "b1": 96, "b2": 96, "b3": 144, "b4": 144, "b5": 144, "b6": 192, "b7": 192},
+    **{"lite0": 96, "lite1": 96, "lite2": 96, "lite3": 144, "lite4": 144},
+}
+LARGEST_EXPANDED = 192
+
+
+class Estimate(NamedTuple):
+    """Bytes that a run is going to need at its peak."""
+
+    needed: int
+    batches: int  # under way at the same time
+
+
+def estimate(config: RunConfig, hparams: Config) -> Estimate:
+    """Estimate the peak memory of a run on a CPU."""
+    height, width = parse_image_size(hparams.image_size)
+    expanded = EXPANDED.get(str(hparams.backbone_name).rpartition("-")[2], LARGEST_EXPANDED)
+    anchors = hparams.num_scales * len(hparams.aspect_ratios)
+    heads = 4 / 3 * anchors * (hparams.num_classes + 4) / 4**hparams.min_level
+    image = 4 * height * width * (expanded / 4 + heads)
+    if config.embedded is not None:
+        batches = config.embedded.requests_in_flight
+    else:
+        threads = config.device.num_threads or detect.usable_cores()
+        batches = 1 + min(config.device.num_streams or threads, MOST_STREAMS)
+    needed = FIXED_BYTES + PER_BATCH_BYTE * batches * config.data.micro_batch_size * image
+    return Estimate(int(needed), batches)
+
+
+def available() -> Optional[int]:
+    """Bytes that this process may still take, None where the system does not tell."""
+    found = [value for value in (_meminfo(), _control_group()) if value is not None]
+    return min(found) if found else None
+
+
+def _meminfo(path: str = "/proc/meminfo") -> Optional[int]:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _control_group(folder: str = "/sys/fs/cgroup") -> Optional[int]:
+    """What a container's limit leaves."""
+    try:
+        limit = Path(folder, "memory.max").read_text().strip()
+        return None if limit == "max" else int(limit) - int(Path(folder, "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def check_memory(config: RunConfig, hparams: Config) -> None:
+    """Refuse a run that is not going to fit, unless --force says to try.
+
+    Raises:
+      UserError: says what is needed, what there is, and what to make smaller.
+    """
+    if config.device.device != "cpu" or config.device.force:
+        return
+    found, there = estimate(config, hparams), available()
+    if there is not None and found.needed > there:
+        height, width = parse_image_size(hparams.image_size)
+        raise UserError(
+            f"{config.model.model_name} at {width}x{height} with {found.batches} batches of "
+            f"{config.data.micro_batch_size} images under way needs about {_gib(found.needed)} GiB of memory, and "
+            f"{_gib(there)} GiB are free: take a smaller --micro-batch-size, --image-size or --model-name, or add "
+            "--force to try."
+        )
+
+
+def _gib(value: int) -> str:
+    return f"{max(value, 0) / 2**30:.1f}"
