@@ -64,10 +64,10 @@ def git_state() -> Optional[Dict[str, Any]]:
 
 
 def _git(*arguments: str) -> Optional[str]:
+    # Without optional locks: a run that is stopped here, or a git that is too slow, must not leave the repository locked.
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

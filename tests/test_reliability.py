@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything in tests/reliability: a clear message, the documented status, no traceback.
 
-With RELIABILITY_TABLE set to a path, a run that plays every case writes the table there (`make reliability`).
+With RELIABILITY_TABLE set to a path, a run writes what it played into the table there (`make reliability`).
 """
 
 import os
@@ -33,7 +33,7 @@ def executable(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def played():
-    """What came out, by case; written as a table at the end of a complete run."""
+    """What came out, by case; written as a table at the end."""
     outcomes = {}
     yield outcomes
     path = os.environ.get("RELIABILITY_TABLE")

@@ -202,7 +202,10 @@ def _library() -> ctypes.CDLL:
     path = native.libdetect_path()
     if not path.is_file():
         raise native.missing(path)
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise native.unloadable(path, error) from error
     library.detect_interface.restype = ctypes.c_int32
     if library.detect_interface() != _INTERFACE:
         raise native.outdated(path)

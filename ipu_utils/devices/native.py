@@ -34,6 +34,11 @@ def missing(path: Path) -> CustomOpsNotFoundException:
     return _error(f"{path} is missing.")
 
 
+def unloadable(path: Path, error: Exception) -> CustomOpsNotFoundException:
+    """Return the error for a library that the system does not load."""
+    return _error(f"{path} cannot be loaded ({error}).")
+
+
 def outdated(path: Path) -> CustomOpsNotFoundException:
     """Return the error for a library built from other sources than these."""
     return _error(f"{path} is of another version than this program.")
@@ -77,7 +82,7 @@ def _load(path: Path) -> Any:
     try:
         return tf.load_op_library(str(path))
     except (tf.errors.OpError, OSError) as error:
-        raise _error(f"{path} cannot be loaded ({error}).") from error
+        raise unloadable(path, error) from error
 
 
 def _error(what: str) -> CustomOpsNotFoundException:

@@ -25,7 +25,7 @@ STARTS = {
     "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.embedded.build", "compile_network")),
     "writing": {
         "throughput": ("ipu_utils.pipeline", "write_predictions"),
-        "embedded": ("ipu_embedded_inference", "write_predictions"),
+        "embedded": ("ipu_utils.embedded.requests", "write_predictions"),
     },
 }
 MEASURED = 2  # counted calls after which measuring is said to be entered
