@@ -64,7 +64,7 @@ def git_state() -> Optional[Dict[str, Any]]:
 
 
 def _git(*arguments: str) -> Optional[str]:
-    # Without optional locks: a run that is stopped here, or a git that is too slow, must not leave the repository locked.
+    # Without optional locks: a run that is stopped here, or a git that is too slow, would leave the repository locked.
     command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
