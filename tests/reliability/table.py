@@ -9,6 +9,7 @@ from reliability.case import Case, Stage
 
 TITLES = {
     "arguments": "Arguments",
+    "options": "Every option (the message of the last value)",
     "images": "Images",
     "files": "Checkpoints and executables",
     "environment": "Environment",
