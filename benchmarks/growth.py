@@ -229,15 +229,15 @@ def main() -> None:
         for _ in range(options.rounds):
             for case in rows:
                 found[case].append(ask("run", json.dumps(case), files[case], options.requests))
-    parts = [f"{cpu_name()}, {options.precision}, medians of {options.rounds} rounds of {options.requests} requests."]
+    how = f"{cpu_name()}, {options.precision}, medians of {options.rounds} rounds of {options.requests} requests."
     for axis in options.axes:
         lines = table({case: found[case] for case in rows if case.axis == axis}, facts)
         print(f"\n{axis}\n{markdown(HEAD, lines)}", flush=True)
-        parts.append(f"By {axis}:\n\n{markdown(HEAD, lines)}\n\n![By {axis}](pictures/growth-{axis}.svg)")
         if options.write:
+            # A section each, so that one axis can be measured again without the others.
+            text = f"By {axis}; {how}\n\n{markdown(HEAD, lines)}\n\n![By {axis}](pictures/growth-{axis}.svg)"
+            replace_section(options.document, f"growth-{axis}", text)
             write_chart(options.document.parent / "pictures" / f"growth-{axis}.svg", chart(axis, lines))
-    if options.write:
-        replace_section(options.document, "growth", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,13 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def replace_section(document: Path, name: str, content: str) -> None:
-    """Put `content` between the markers of `name`, which are added at the end where the document has none."""
-    begin, end = f"<!-- {name}: begin, written by benchmarks/{name}.py -->", f"<!-- {name}: end -->"
+    """Put `content` between the markers of `name`, which are added at the end where the document has none.
+
+    Args:
+      name: of the script that writes it, or with a dash a part of what that writes: "growth-batch".
+    """
+    script = name.split("-")[0]
+    begin, end = f"<!-- {name}: begin, written by benchmarks/{script}.py -->", f"<!-- {name}: end -->"
     text = document.read_text(encoding="utf-8") if document.exists() else "# Performance\n"
     if (begin in text) != (end in text) or text.find(end) < text.find(begin):
         raise ValueError(f"{document}: the markers of {name} are not a pair")

@@ -41,10 +41,12 @@ def test_a_section_is_replaced_and_everything_else_stays(tmp_path):
     document = tmp_path / "docs" / "PERFORMANCE.md"
     publish.replace_section(document, "peers", "first")
     document.write_text(document.read_text() + "\nby hand\n")
-    publish.replace_section(document, "growth", "other")
+    publish.replace_section(document, "growth-batch", "other")
+    publish.replace_section(document, "growth-size", "another")
     publish.replace_section(document, "peers", "second")
     text = document.read_text()
-    assert "first" not in text and text.count("second") == 1 and "by hand" in text and "other" in text
+    assert "first" not in text and text.count("second") == 1 and "by hand" in text
+    assert "other" in text and "another" in text and text.count("benchmarks/growth.py") == 2
 
 
 def test_a_lost_marker_is_an_error_and_nothing_is_written(tmp_path):
