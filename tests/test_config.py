@@ -226,7 +226,9 @@ def test_a_wrong_preset_is_refused_with_its_place(preset, text, parts, capsys):
 def test_nested_merges_of_aliases_do_not_explode(preset, capsys):
     lines = ["a-base: &a0 {" + ", ".join(f"k{i}: 1" for i in range(9)) + "}"]
     lines += [f"b{i}-base: &a{i + 1} {{<<: [{', '.join([f'*a{i}'] * 9)}]}}" for i in range(12)]
-    assert "merged keys" in refused(capsys, "--config", preset("\n".join(lines)))
+    message = refused(capsys, "--config", preset("\n".join(lines)))
+    # From 6.0.4 on PyYAML merges each key once, and what is left is a file like any other with unknown options.
+    assert "merged keys" in message or "'k0' is not an option" in message
     assert "aliases" in refused(capsys, "--config", preset("a-base: &a {}\nb-base: [" + "*a, " * 1000 + "]"))
 
 
