@@ -16,6 +16,7 @@ import ipu_inference
 from ipu_automl_io import postprocess_predictions, preprocess_normalize_image, preprocess_resize
 from ipu_utils import calibration
 from ipu_utils.console import run_script
+from ipu_utils.devices import detect
 from ipu_utils.keras2 import tf
 from ipu_utils.model import build_network
 
@@ -32,6 +33,8 @@ FROM_PHOTOGRAPHS = ["--dataset-type", "image-directory", "--image-path", str(PHO
 def script(capsys, tmp_path, monkeypatch):
     """Run the script in an empty folder; returns (status, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
+    # The same default precision wherever the tests run: with AMX it would be bfloat16.
+    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
 
     def run(*arguments):
         try:
