@@ -220,6 +220,8 @@ def test_a_wrong_file_of_the_right_size_is_found_by_its_checksum(server, source,
         (archive("a/model.index"), "without its data"),
         (archive("d0/model.index", "../../evil"), "outside of the folder"),
     ],
+    # Not the bytes: an archive tells when it was made, and processes that share the tests out must agree on names.
+    ids=["no archive", "no checkpoint", "two checkpoints", "no data", "a way out"],
 )
 def test_a_wrong_file_of_unknown_size_is_refused_and_removed(server, tmp_path, content, message):
     server.content = content
