@@ -37,7 +37,7 @@ def parse_image_size(image_size: ImageSize) -> Tuple[int, int]:
         sides = list(image_size) if all(whole) else None
     if not sides or len(sides) > 2 or any(side is None or side < 1 for side in sides):
         raise ConfigError(
-            f"image size {image_size!r}: expected a positive whole number such as 512, a text WIDTHxHEIGHT such as "
+            f"image_size {image_size!r}: expected a positive whole number such as 512, a text WIDTHxHEIGHT such as "
             "640x384, or a pair (height, width)."
         )
     return int(sides[0]), int(sides[-1])

@@ -5,7 +5,10 @@ Results are a JSON array of {"image_id", "category_id", "bbox": [x, y, width, he
 original image. The file is a complete array after every batch, so a run that is stopped leaves one to read.
 """
 
+import contextlib
+import errno
 import json
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -132,8 +135,12 @@ class ResultsFile:
         try:
             self._file.seek(self._end)
             if self._file.write(text + _END) != len(text) + len(_END):
-                raise OSError("the disk is full")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            with contextlib.suppress(OSError):  # A part of it may be there, over the old end, for which there was room.
+                self._file.seek(self._end)
+                self._file.truncate()
+                self._file.write(_END)
             raise self._trouble(error) from error
         self._end += len(text)
         self.count += len(entries)
@@ -147,7 +154,10 @@ class ResultsFile:
         self._file.close()
 
     def _trouble(self, error: OSError) -> UserError:
-        return UserError(f"--coco-results {self.path} cannot be written ({error.strerror or error}).")
+        return UserError(
+            f"--coco-results {self.path} cannot be written ({error.strerror or error}): "
+            "free space, or name another file."
+        )
 
 
 class CocoWriter:

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ipu_utils.errors import UserError
+from ipu_utils.files import write_atomically
 from ipu_utils.image_sources import ImageSource
-from ipu_utils.predictions import JPEG_QUALITY, clip_to_photograph, new_images
+from ipu_utils.predictions import clip_to_photograph, encoded, new_images
 from tf2 import label_util
 from visualize import vis_utils
 from visualize.labels import fit_text, text_mask
@@ -86,11 +87,8 @@ class ContactSheet:
         if not self._cells:
             return
         pictures = [(self._cells[image_id], self._source.name(image_id)) for image_id in sorted(self._cells)]
-        how = FORMATS[self._path.suffix.lower()]
-        try:
-            lay_out(pictures).save(str(self._path), format=how, **(JPEG_QUALITY if how == "JPEG" else {}))
-        except OSError as trouble:
-            raise self._trouble(trouble) from trouble
+        content = encoded(lay_out(pictures), FORMATS[self._path.suffix.lower()])
+        write_atomically(self._path, (content,), "--contact-sheet")
 
     def report(self) -> str:
         """A line for the report."""

@@ -24,6 +24,7 @@ from ipu_utils.stages import ORDER
 
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # set by Open MPI's mpirun, and by those of MPICH and Intel
 POLL_SECONDS = 0.005  # MPI waits by turning round and round, on a core that another instance may be measuring on
+FORWARD_SECONDS = 0.3  # in which mpirun passes on what instances printed; an abort makes it drop the rest
 EXIT_USER_ERROR, EXIT_DEFECT = 2, 1
 
 
@@ -86,6 +87,7 @@ class MpiInstances(Instances):
             traceback.print_exception(type(error), error, error.__traceback__)
         print(f"error: instance {self.index} of {self.count}: {told}", file=sys.stderr)
         sys.stderr.flush()
+        time.sleep(FORWARD_SECONDS)
         self._communicator.Abort(getattr(error, "status", status))
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that appear complete or not at all, and tables that grow by whole rows."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -42,7 +43,10 @@ def write_atomically(path: PathLike, pieces: Sequence[bytes], option: str) -> No
 
 def cannot_write(path: PathLike, error: OSError, option: str) -> ConfigError:
     """The error to raise for a file that cannot be written."""
-    return ConfigError(f"{path} cannot be written ({error.strerror}): choose another {option}.")
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+    return ConfigError(
+        f"{path} cannot be written ({error.strerror}): {'free space, or ' * full}choose another {option}."
+    )
 
 
 def check_writable(path: PathLike, option: str) -> None:

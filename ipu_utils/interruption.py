@@ -53,11 +53,15 @@ def interruptible() -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is _raise:  # else the process is ending because of one
+                signal.signal(number, handler)
         os.close(writer)  # ends the thread, unless a signal has come
 
 
 def _raise(number: int, frame: Any) -> None:
+    # A second one, of an impatient user or of a launcher, must not interrupt what the first one has to finish.
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
     raise Interrupted(number)
 
 

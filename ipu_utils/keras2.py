@@ -8,6 +8,7 @@ ignore it.
 """
 
 import os
+import re
 import sys
 
 from ipu_utils.errors import MissingPackageError
@@ -18,23 +19,44 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 try:
     import tensorflow as tf
-except ImportError as error:
+except Exception as error:  # not only ImportError: a NumPy or protobuf that does not fit raises whatever it likes
     raise MissingPackageError(
-        f"TensorFlow cannot be imported ({error}). Install it with `pip install -r requirements.txt`; "
-        "on an IPU machine install the wheel of the Poplar SDK."
+        f"TensorFlow cannot be imported ({str(error) or type(error).__name__}). Install it with "
+        "`pip install -r requirements.txt`; on an IPU machine install the wheel of the Poplar SDK."
     ) from error
+
+TESTED = "2.6, 2.20 and 2.21"
+OLDEST = (2, 6)
+
+
+def _check_version() -> None:
+    """Raise ImportError when this is a TensorFlow that cannot work; one later than the tested ones may."""
+    version = getattr(tf, "__version__", None)
+    found = re.match(r"(\d+)\.(\d+)", str(version))
+    if version is None or not found:  # such as a folder of that name beside the script
+        where = getattr(tf, "__file__", None) or ", ".join(getattr(tf, "__path__", ["?"]))
+        raise MissingPackageError(
+            f"what `import tensorflow` finds in {where} is not TensorFlow, or is damaged: it has no version. Move it "
+            "away, or install TensorFlow again with `pip install -r requirements.txt`."
+        )
+    number = int(found[1]), int(found[2])
+    if number < OLDEST or number[0] != OLDEST[0]:
+        raise MissingPackageError(
+            f"TensorFlow {version} is too {'old' if number < OLDEST else 'new'}: the benchmark needs TensorFlow 2, "
+            f"from 2.6 on, and is tested with {TESTED}. `pip install -r requirements.txt` installs one that fits."
+        )
 
 
 def _legacy_keras():
     """Return `tf.keras` when it is Keras 2, else raise ImportError saying how to get there."""
     try:
         package = tf.keras.layers.Layer.__module__.split(".")[0]  # "tf_keras", "keras" or, up to 2.5, "tensorflow"
-    except ImportError as error:
+        version = sys.modules[package].__version__
+    except (ImportError, AttributeError, KeyError) as error:  # all but the first: it is there, and does not fit
         raise MissingPackageError(
-            f"TensorFlow {tf.__version__} needs the package tf-keras for the Keras 2 API: "
-            "`pip install -r requirements.txt` installs it."
+            f"TensorFlow {tf.__version__} needs the package tf-keras of the same version for the Keras 2 API "
+            f"({error}): `pip install -r requirements.txt` installs it."
         ) from error
-    version = sys.modules[package].__version__
     if not version.startswith("2."):
         raise MissingPackageError(
             f"tf.keras is Keras {version} here, but the network needs Keras 2. Set TF_USE_LEGACY_KERAS=1 before "
@@ -43,4 +65,5 @@ def _legacy_keras():
     return tf.keras
 
 
+_check_version()
 keras = _legacy_keras()

@@ -10,6 +10,7 @@ Boxes are in pixels of the original image, class ids one-based. Pictures and fil
 """
 
 import contextlib
+import io
 import json
 import os
 import tempfile
@@ -143,7 +144,8 @@ class PredictionWriter:
 
     def _drop_spool(self) -> None:
         if self._spool is not None:
-            self._spool.close()
+            with contextlib.suppress(OSError):  # On a full disk closing fails, too; what matters has been said by then.
+                self._spool.close()
             self._spool = None
 
     def __enter__(self) -> "PredictionWriter":
@@ -172,7 +174,7 @@ class PredictionWriter:
             line_thickness=2,
         )
         name = f"{self._stem}_b{image_id // self._batch_size}_img{image_id % self._batch_size}.jpg"
-        self._replace(name, lambda file: Image.fromarray(image).save(file, format="JPEG", **JPEG_QUALITY))
+        self._replace(name, lambda file: file.write(encoded(Image.fromarray(image), "JPEG")))
         return {
             "file": self._source.name(image_id),
             "annotated": name,
@@ -203,6 +205,13 @@ class PredictionWriter:
         finally:
             with contextlib.suppress(OSError):  # It is gone when all went well.
                 os.unlink(str(unfinished))
+
+
+def encoded(image: Image.Image, how: str) -> bytes:
+    """Return the bytes of a picture's file. Pillow itself, writing to a full disk, takes the part that fits for all."""
+    file = io.BytesIO()
+    image.save(file, format=how, **(JPEG_QUALITY if how == "JPEG" else {}))
+    return file.getvalue()
 
 
 def new_images(

@@ -2,6 +2,7 @@
 """Where the results of a run go: the report for people, and records for programs."""
 
 import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -157,6 +158,8 @@ def check_outputs(output: OutputConfig, percentiles: Sequence[float]) -> None:
 def append_rows(path: Path, percentiles: Sequence[float], rows: List[Mapping[str, Any]]) -> None:
     """Append rows to a table, in one write under a lock, so that runs that end at the same time do not mix.
 
+    All rows or none are there in the end.
+
     Raises:
       UserError: the file cannot be written, or holds something else.
     """
@@ -164,7 +167,10 @@ def append_rows(path: Path, percentiles: Sequence[float], rows: List[Mapping[str
         with open(path, "a+b") as file:
             _lock(file)
             is_new = not check_table(path, percentiles)
-            os.write(file.fileno(), records.csv_lines(records.columns(percentiles), rows, is_new).encode())
+            lines, end = records.csv_lines(records.columns(percentiles), rows, is_new).encode(), file.seek(0, 2)
+            if os.write(file.fileno(), lines) < len(lines):  # a disk that is almost full takes a part
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise cannot_write(path, error, "--results-csv") from error
 

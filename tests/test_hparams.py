@@ -207,7 +207,7 @@ def test_image_sizes(size, expected):
 
 @pytest.mark.parametrize("size", ["", "x", "640x", "big", "1x2x3", 0, -3, "0x5", 51.2, (1, 2, 3), (1.5, 2), None, True])
 def test_wrong_image_sizes_are_refused(size):
-    with pytest.raises(ConfigError, match="image size"):
+    with pytest.raises(ConfigError, match="image_size"):
         utils.parse_image_size(size)
 
 

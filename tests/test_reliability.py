@@ -8,14 +8,14 @@ import os
 from pathlib import Path
 
 import pytest
-from reliability import arguments, environment, faults, files, images, options, table
+from reliability import arguments, disk, environment, faults, files, images, options, packages, processes, table
 from reliability.case import Stage
 from reliability.runner import play
 from reliability.stage import executable_folder, missing, values_of
 
 SUBJECTS = {
     module.__name__.rpartition(".")[2]: module.CASES
-    for module in (arguments, options, images, files, environment, faults)
+    for module in (arguments, options, images, files, packages, disk, environment, faults, processes)
 }
 CASES = [(subject, case) for subject, cases in SUBJECTS.items() for case in cases]
 

@@ -28,6 +28,12 @@ def import_openvino() -> Any:
     finally:
         if blocked:
             del sys.modules[report]
+    if not hasattr(openvino, "get_version"):
+        where = getattr(openvino, "__file__", None) or ", ".join(getattr(openvino, "__path__", ["?"]))
+        raise UserError(
+            f"what `import openvino` finds in {where} is not OpenVINO as it has been since 2023: move it away, or "
+            "install OpenVINO anew with `pip install -r requirements.txt`."
+        )
     return openvino
 
 

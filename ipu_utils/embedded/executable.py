@@ -95,7 +95,7 @@ def write_executable(path: PathLike, header: Header, network: bytes) -> None:
       UserError: it cannot be written there.
     """
     text = describe(header, len(network), hashlib.sha256(network).hexdigest())
-    write_atomically(path, (seal(text), network), "--exec-output-dir")
+    write_atomically(path, (seal(text), network), "--exec-output-dir or --executable-cache-dir")
 
 
 def seal(text: bytes) -> bytes:

@@ -6,6 +6,7 @@ from typing import List
 
 from reliability.case import MODEL, TINY, Case
 
+SIZELESS = [word for word in TINY if word not in ("--image-size", "64")]  # it would hide the one in hparams
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
 )
@@ -24,10 +25,32 @@ def _preset(given: str, content: str, *words: str) -> Case:
 
 
 def _hparams(given: str, text: str, *words: str, **more) -> Case:
-    return Case(given, [*TINY, "--hparams", text], 2, words, **more)
+    return Case(given, [*SIZELESS, "--hparams", text], 2, words, **more)
 
 
+CONFLICTS = [
+    _refused("record and table both on standard output", "--results-json", "-", "--results-csv", "-", words=["both"]),
+    _refused("a page on standard output", "--report", "-", words=["--report -", "no file"]),
+    _refused(
+        "a sweep whose cells would write over each other's file",
+        "--micro-batch-size",
+        "1,2",
+        "--coco-results",
+        "{folder}/a.json",
+        words=["every combination would write --coco-results", "leave it out"],
+    ),
+    _refused("a sweep with a wrong value in its list", "--micro-batch-size", "1,x", words=["whole number", "'x'"]),
+    _refused("a sweep with an empty value in its list", "--micro-batch-size", "1,,2", words=["--micro-batch-size"]),
+    _refused(
+        "a sweep under mpirun",
+        "--micro-batch-size",
+        "1,2",
+        words=["one combination at a time"],
+        environ={"OMPI_COMM_WORLD_SIZE": "2"},
+    ),
+]
 CASES = [
+    *CONFLICTS,
     _refused("an unknown model", "--model-name", "efficientdet-d9", words=["--model-name", "Did you mean"]),
     _refused("a model's name in capitals", "--model-name", "EfficientDet-D0", words=["one of efficientdet-d0"]),
     _refused("an empty model name", "--model-name", "", words=["--model-name must be one of"]),
@@ -124,6 +147,13 @@ CASES = [
     _hparams("hparams with an unknown key in a group", "nms_configs.iou=0.5", "nms_configs"),
     _hparams("hparams with a word for a number", "num_classes=many", "num_classes must be a number", "'many'"),
     _hparams("hparams with no class at all", "num_classes=0", "num_classes", "from 1 to 100000"),
+    _hparams("hparams with an image size of 0", "image_size=0", "image_size 0", "WIDTHxHEIGHT"),
+    _hparams("hparams with an image size of 1", "image_size=1", "image_size must be sides of 8 to 8192 pixels"),
+    _hparams("hparams with an image size of 7", "image_size=7", "image_size must be sides of 8 to 8192 pixels"),
+    _hparams("hparams with an image size of 100000", "image_size=100000", "sides of 8 to 8192 pixels", "100000x100000"),
+    _hparams("hparams with an image size of 640x", "image_size=640x", "image_size '640x'", "WIDTHxHEIGHT"),
+    _hparams("hparams with an image size of x480", "image_size=x480", "image_size 'x480'", "WIDTHxHEIGHT"),
+    _hparams("hparams with an image size of 64.5", "image_size=64.5", "image_size 64.5", "whole number"),
     _hparams("hparams with an unknown activation", "act_type=swich", "act_type", "Did you mean 'swish'"),
     _hparams("hparams with an unknown NMS method", "nms_configs.method=fast", "expected hard or gaussian"),
     _hparams("hparams with an IoU above one", "nms_configs.iou_thresh=50", "expected 0 to 1"),

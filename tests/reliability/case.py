@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A case: what is given, and what must come out."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 MODEL = ["--model-name", "efficientdet-lite0", "--image-size", "64", "--random-weights"]
 TINY = [*MODEL, "--num-repeats", "2", "--benchmark-repeats", "2"]
+# What TensorFlow says of its start, on its own: lines such as "E0000 00:00:17 123 cuda_platform.cc:52] failed".
+NOISE = re.compile(r"[IWEF]\d{4} |WARNING: All log messages before absl::InitializeLog")
 TENSORFLOW = [*TINY, "--engine", "tensorflow"]
 
 
@@ -31,6 +34,11 @@ class Case:
     needs: Sequence[str] = ()  # "openvino", "executable", "operators", "root", "linux"
     slow: bool = False
 
+    @classmethod
+    def own(cls, given: str, script: str, arguments: Sequence[str], status: int, words: Sequence[str], **more: Any):
+        """A case in a process of its own."""
+        return cls(given, arguments, status, words, script, own_process=True, **more)
+
     @property
     def name(self) -> str:
         """An identifier for pytest."""
@@ -48,7 +56,7 @@ class Outcome:
     @property
     def message(self) -> str:
         """What the user reads last about the problem: the error and what belongs to it, else the remarks of the run."""
-        lines = self.err.splitlines()
+        lines = [line for line in self.err.splitlines() if not NOISE.match(line)]
         starts = [number for number, line in enumerate(lines) if "error: " in line or line.startswith("interrupted")]
         if starts:
             return "\n".join(lines[starts[-1] :])

@@ -1,96 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that lack something, and places where nothing can be written."""
+"""Variables, streams and terminals that are not as usual."""
 
-import resource
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable
 
-from reliability.case import MODEL, TENSORFLOW, Case, Outcome, Stage
-from reliability.privileges import give_up_root_powers
+from reliability.case import Case, Outcome, Stage
 from reliability.runner import ROOT, command_of, in_process_of_its_own
 
 RUN = ["--exec-file", "{executable}", "--num-repeats", "3"]
 PICTURES = [*RUN, "--output-predictions", "--output-dir"]
 ENGINE = "POPLAR_ENGINE_OPTIONS"
-
-
-def _own(given: str, script: str, arguments: List[str], status: int, words: List[str], **more: Any) -> Case:
-    return Case(given, arguments, status, words, script, own_process=True, **more)
-
-
-def _limited(before: Callable[[], None]) -> Callable[[Stage], Outcome]:
-    """Play the case in a process in which `before` was called."""
-
-    def run(stage: Stage) -> Outcome:
-        command = command_of(stage.case.script, stage.filled(stage.case.arguments))
-        return in_process_of_its_own(command, dict(stage.case.environ), before=before)
-
-    return run
-
-
-def _small_disk() -> None:
-    """No file may grow beyond 4 kB: the write that crosses it fails as on a full disk."""
-    import signal
-
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-
-
-def _read_only(folder: Path) -> None:
-    (folder / "out").mkdir()
-    (folder / "out").chmod(0o555)
-
-
-def _file(folder: Path) -> None:
-    (folder / "out").write_text("mine")
-
-
-def _module(code: str, *names: str) -> Callable[[Path], None]:
-    """Modules that stand in front of the real ones on PYTHONPATH={folder}."""
-
-    def prepare(folder: Path) -> None:
-        for name in names:
-            (folder / name).mkdir()
-            (folder / name / "__init__.py").write_text(code)
-
-    return prepare
-
-
-MISSING = "raise ImportError('No module named here')"
-FIRST: Dict[str, Optional[str]] = {"PYTHONPATH": "{folder}"}
-
-
-def _copy_of_project(change: Callable[[Path], None]) -> Callable[[Stage], Outcome]:
-    """Play the case in a copy of the project with `change` made to the folder of its native libraries."""
-
-    def run(stage: Stage) -> Outcome:
-        copy = stage.folder / "project"
-        ignored = shutil.ignore_patterns(".git", ".venv*", "tmp", "outputs", "*.part", "core", "*.o", "__pycache__")
-        shutil.copytree(str(ROOT), str(copy), ignore=ignored, symlinks=True)
-        change(copy / "NMS" / "host" / "build")
-        program = {"throughput": "ipu_inference.py", "embedded": "ipu_embedded_inference.py"}[stage.case.script]
-        arguments = ["--device", "cpu", *stage.filled(stage.case.arguments)]
-        return in_process_of_its_own([sys.executable, program, *arguments], {}, before=give_up_root_powers, cwd=copy)
-
-    return run
-
-
-def _operators(build: Path) -> Path:
-    from ipu_utils.devices import native
-
-    return build / native.operators_path().relative_to(native.HOST_BUILD)
-
-
-def _for_another_tensorflow(build: Path) -> None:
-    path = _operators(build)
-    path.write_bytes(path.read_bytes().replace(b"NMS_HOST_BUILD tensorflow=2.", b"NMS_HOST_BUILD tensorflow=1."))
-
-
-def _damaged(build: Path) -> None:
-    path = _operators(build)
-    path.write_bytes(path.read_bytes()[:100])
 
 
 def _through_head(stage: Stage) -> Outcome:
@@ -109,196 +30,7 @@ def _closed(redirection: str) -> Callable[[Stage], Outcome]:
     return run
 
 
-def _untouched(stage: Stage) -> None:
-    assert (stage.folder / "out").read_text() == "mine"
-
-
-def _nothing_left(stage: Stage) -> None:
-    left = sorted(path.name for path in (stage.folder / "out").iterdir())
-    assert not [name for name in left if name.startswith(".") or name.endswith(".part") or name == "detections.json"], (
-        left
-    )
-
-
-def _deep_folder(folder: Path) -> None:
-    (folder / "out").mkdir()
-
-
 CASES = [
-    _own(
-        "TensorFlow is missing",
-        "throughput",
-        TENSORFLOW,
-        2,
-        ["TensorFlow cannot be imported", "pip install -r requirements.txt"],
-        prepare=_module(MISSING, "tensorflow"),
-        environ=FIRST,
-    ),
-    _own(
-        "TensorFlow is there, the Keras it needs is not",
-        "throughput",
-        TENSORFLOW,
-        2,
-        ["tf-keras", "requirements.txt"],
-        prepare=_module(MISSING, "tf_keras"),
-        environ=FIRST,
-        needs=["keras 3"],
-    ),
-    _own(
-        "Keras 3 was imported before",
-        "throughput",
-        TENSORFLOW,
-        2,
-        ["needs Keras 2", "TF_USE_LEGACY_KERAS=1"],
-        environ={"TF_USE_LEGACY_KERAS": "0"},
-        needs=["keras 3"],
-    ),
-    _own(
-        "TensorFlow is missing, and an executable is there",
-        "embedded",
-        RUN,
-        0,
-        ["throughput"],
-        prepare=_module(MISSING, "tensorflow"),
-        environ=FIRST,
-        needs=["executable"],
-    ),
-    _own(
-        "TensorFlow is missing, and an executable is to be compiled",
-        "embedded",
-        MODEL,
-        2,
-        ["compiling an executable needs TensorFlow"],
-        prepare=_module(MISSING, "tensorflow"),
-        environ=FIRST,
-        needs=["openvino"],
-    ),
-    _own(
-        "OpenVINO is missing",
-        "embedded",
-        MODEL,
-        2,
-        ["OpenVINO cannot be imported", "pip install openvino"],
-        prepare=_module(MISSING, "openvino"),
-        environ=FIRST,
-    ),
-    *(
-        Case(
-            f"the operators' library {what}",
-            TENSORFLOW,
-            0,
-            ["TensorFlow's own operators do NMS", word, 'Run "make"', "throughput"],
-            slow=True,
-            run=_copy_of_project(change),
-            needs=["operators", "linux"],
-        )
-        for what, word, change in (
-            ("is missing", "is missing", lambda build: _operators(build).unlink()),
-            ("cannot be read", "ermission", lambda build: _operators(build).chmod(0)),
-            ("was built for another TensorFlow", "was built for tf-1.", _for_another_tensorflow),
-            ("is damaged", "was built for something else", _damaged),
-        )
-    ),
-    Case(
-        "the post-processing library is missing",
-        RUN,
-        2,
-        ["libdetect.so is missing", 'Run "make"'],
-        "embedded",
-        run=_copy_of_project(lambda build: (build / "libdetect.so").unlink()),
-        needs=["executable"],
-    ),
-    Case(
-        "the post-processing library cannot be read",
-        RUN,
-        2,
-        ["libdetect.so", "ermission"],
-        "embedded",
-        run=_copy_of_project(lambda build: (build / "libdetect.so").chmod(0)),
-        needs=["executable", "linux"],
-    ),
-    Case(
-        "no permission to write into --output-dir",
-        [*PICTURES, "{folder}/out"],
-        2,
-        ["--output-dir", "cannot be written to (Permission denied)"],
-        "embedded",
-        _read_only,
-        run=_limited(give_up_root_powers),
-        needs=["executable", "linux"],
-    ),
-    Case(
-        "--output-dir is a file",
-        [*PICTURES, "{folder}/out"],
-        2,
-        ["--output-dir", "cannot be written to"],
-        "embedded",
-        _file,
-        check=_untouched,
-        needs=["executable"],
-    ),
-    Case(
-        "--output-dir below a file",
-        [*PICTURES, "{folder}/out/deep"],
-        2,
-        ["--output-dir", "cannot be written to"],
-        "embedded",
-        _file,
-        check=_untouched,
-        needs=["executable"],
-    ),
-    Case(
-        "the disk is full when pictures are written",
-        [*PICTURES, "{folder}/out"],
-        2,
-        ["cannot be written", "--output-dir"],
-        "embedded",
-        _deep_folder,
-        run=_limited(_small_disk),
-        check=_nothing_left,
-        needs=["executable", "linux"],
-    ),
-    Case(
-        "the disk is full when an executable is written",
-        [*MODEL, "--exec-output-dir", "{folder}/out"],
-        2,
-        ["cannot be written", "TMPDIR"],
-        "embedded",
-        _deep_folder,
-        run=_limited(_small_disk),
-        check=_nothing_left,
-        needs=["openvino", "linux"],
-        slow=True,
-    ),
-    Case(
-        "the disk is full when a record is written",
-        [*RUN, "--results-json", "{folder}/out/a.json"],
-        2,
-        ["cannot be written", "--results-json"],
-        "embedded",
-        _deep_folder,
-        run=_limited(_small_disk),
-        check=_nothing_left,
-        needs=["executable", "linux"],
-    ),
-    Case(
-        "--results-json is a folder",
-        [*RUN, "--results-json", "{folder}"],
-        2,
-        ["is a folder"],
-        "embedded",
-        needs=["executable"],
-    ),
-    Case(
-        "--exec-output-dir is a file",
-        [*MODEL, "--exec-output-dir", "{folder}/out"],
-        2,
-        ["--exec-output-dir"],
-        "embedded",
-        _file,
-        check=_untouched,
-        needs=["openvino"],
-    ),
     Case(
         "standard output is on a full disk",
         RUN,
@@ -336,7 +68,7 @@ CASES = [
         run=_through_head,
         needs=["executable", "linux"],
     ),
-    _own(
+    Case.own(
         "LANG=C and a path that is not ASCII",
         "embedded",
         ["--exec-file", "{folder}/caf\u00e9.effdet"],
@@ -345,7 +77,7 @@ CASES = [
         environ={"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         needs=["linux"],
     ),
-    _own(
+    Case.own(
         "LANG=C and an image whose name is not ASCII",
         "embedded",
         [*RUN, "--dataset-type", "image-directory", "--image-path", "{folder}/\u00e9"],

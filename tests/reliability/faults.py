@@ -3,14 +3,16 @@
 
 import concurrent.futures
 import ctypes
+import importlib.util
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from typing import Callable, List, Sequence
+from typing import Any, Callable, List, Sequence
 
 import numpy as np
 
@@ -146,33 +148,108 @@ def _both_complete(stage: Stage) -> None:
 
 
 def _make_twice(stage: Stage) -> Outcome:
-    """Run two makes at once in a copy of NMS/, then see that a third finds nothing to do."""
+    """Run two makes at once in a copy of NMS/, for this TensorFlow if there is one; a third finds nothing to do."""
     copy = stage.folder / "NMS"
     ignored = shutil.ignore_patterns("build", "*.o", "*.so")
     shutil.copytree(str(ROOT / "NMS"), str(copy), ignore=ignored)
-    command = ["make", "-C", str(copy / "host"), f"PYTHON={sys.executable}", "libdetect"]
+    command = ["make", "-C", str(copy / "host"), f"PYTHON={sys.executable}", "all"]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda number: in_process_of_its_own(command, {}), range(2)))
     assert [outcome.status for outcome in outcomes] == [0, 0], outcomes
     ctypes.CDLL(str(copy / "host" / "build" / "libdetect.so"))
+    operators = list((copy / "host" / "build").glob("tf-*/host_nms.so"))
+    assert len(operators) == ("tensorflow" in _installed()), operators
+    if operators:  # in a process of its own: this one may have loaded operators of these names
+        code = "import sys; from ipu_utils.keras2 import tf; print(tf.load_op_library(sys.argv[1]).host_nms.__name__)"
+        loaded = in_process_of_its_own([sys.executable, "-c", code, str(operators[0])], {"PYTHONPATH": str(ROOT)})
+        assert loaded.out.strip() == "host_nms", loaded
     left = [path.name for path in (copy / "host" / "build").rglob("*") if path.name.endswith(".tmp")]
     third = in_process_of_its_own(command, {})
     assert not left and "compiling" not in third.out, (left, third)
     return third
 
 
+def _installed() -> List[str]:
+    return [name for name in ("tensorflow",) if importlib.util.find_spec(name) is not None]
+
+
+def _told(call: Callable[[], Any]) -> Outcome:
+    """Which Python error a call ends with."""
+    try:
+        call()
+    except (ValueError, RuntimeError) as error:
+        text = str(error)
+    except Exception as error:
+        if not any(kind.__name__ == "OpError" for kind in type(error).__mro__):  # TensorFlow's
+            raise
+        # In a graph TensorFlow says first where each node was made, and in front of all which kernel it was.
+        lines = [re.sub(r"{{.*?}}|\[[Op:].*|\[\[.*", "", line).strip() for line in str(error).splitlines()]
+        text = next(line for line in lines if "must" in line or "number" in line)
+    else:
+        return Outcome(1, "", "no error came")
+    return Outcome(0, "", f"note: {text}")
+
+
+def _operator_errors() -> List[Case]:
+    """What the wrapper and the operators themselves cannot compute; in a graph shapes are known to the kernel alone."""
+
+    def numbers(*shape: int) -> np.ndarray:
+        return np.linspace(0, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+    def nms(boxes: Sequence[int] = (2, 6, 4), iou: float = 0.5, sigma: float = 0.0) -> Callable[[Stage], Outcome]:
+        def run(stage: Stage) -> Outcome:
+            import ipu_nms
+
+            return _told(
+                lambda: ipu_nms.nms_op(iou, 0.0, 5, numbers(2, 6), numbers(*boxes), sigma=sigma, device="host")
+            )
+
+        return run
+
+    def in_a_graph(stage: Stage) -> Outcome:
+        from ipu_utils.devices import native
+        from ipu_utils.keras2 import tf
+
+        unknown = tf.TensorSpec(None, tf.float32)
+        call = tf.function(
+            native.load_operators().host_nms, input_signature=[unknown, unknown, tf.TensorSpec(None, tf.int32)]
+        )
+        return _told(lambda: call(numbers(2, 6), numbers(3, 6, 4), np.zeros((2, 6), np.int32)))
+
+    def decode(anchors: int, classes: int) -> Callable[[Stage], Outcome]:
+        def run(stage: Stage) -> Outcome:
+            from ipu_utils.devices import native
+
+            heads = {"class_outputs": [numbers(1, 2, 2, 9)], "box_outputs": [numbers(1, 2, 2, 12)]}
+            operator = native.load_operators().host_decode
+            return _told(lambda: operator(**heads, anchors=numbers(anchors, 4), num_classes=classes, mode="best-class"))
+
+        return run
+
+    deeds = [
+        ("the NMS operator with too few boxes", nms((2, 5, 4)), ["boxes must be [N, K, 4] = [2,6,4]", "got [2,5,4]"]),
+        ("the NMS operator with boxes of three corners", nms((2, 6, 3)), ["got [2,6,3]"]),
+        ("the NMS operator with an IoU that is not a number", nms(iou=float("nan")), ["iou_threshold is not a number"]),
+        ("the NMS operator with a sigma below zero", nms(sigma=-1.0), ["sigma must be 0", "got -1"]),
+        ("the NMS operator, in a graph, with boxes of another batch", in_a_graph, ["boxes must be", "got [3,6,4]"]),
+        ("the decoding operator with too few anchors", decode(5, 3), ["anchors must be [12,4], got [5,4]"]),
+        (
+            "the decoding operator with another number of classes",
+            decode(12, 2),
+            ["with 2 classes", "num_classes"],
+        ),
+    ]
+    return [Case(given, status=0, words=words, run=run, needs=["operators"]) for given, run, words in deeds]
+
+
 def _native_error(stage: Stage) -> Outcome:
-    """Give the post-processing library and the operator what they cannot compute."""
+    """Give the post-processing library what it cannot compute."""
     from ipu_utils.devices.detect_library import Detector
 
     anchors = np.zeros((6, 4), np.float32)
     detector = Detector(anchors, [6], 2, (8, 8), 0.5, 0.4, 0.0, 3, "best-class", 1)
     scores, boxes, scales = np.zeros((1, 6, 2), np.float32), np.zeros((1, 5, 4), np.float32), np.ones(1, np.float32)
-    try:
-        detector.run([scores], [boxes], scales, dtype="float32")
-    except (ValueError, RuntimeError) as error:
-        return Outcome(0, "", f"note: {type(error).__name__}: {error}")
-    return Outcome(1, "", "no error came")
+    return _told(lambda: detector.run([scores], [boxes], scales, dtype="float32"))
 
 
 RECORDS = ["--results-json", "{folder}/record.json", "--results-csv", "{folder}/table.csv"]
@@ -202,5 +279,12 @@ CASES = [
         slow=True,
     ),
     Case("`make` twice in parallel", status=0, run=_make_twice, needs=["make"], slow=True),
-    Case("a native kernel that is given too few boxes", status=0, run=_native_error, needs=["libdetect"]),
+    Case(
+        "libdetect with too few boxes",
+        status=0,
+        words=["box_outputs is float32 [1, 5, 4]", "6 anchors"],
+        run=_native_error,
+        needs=["libdetect"],
+    ),
+    *_operator_errors(),
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from reliability.case import Case, Stage
+from reliability.during import act_during
 from reliability.runner import here
 
 FILE = "{folder}/own.effdet"
@@ -66,6 +67,14 @@ def _given_away(stage: Stage):
     path.write_bytes(Path(stage.values["executable"]).read_bytes())
     os.chown(str(path), NOBODY, NOBODY)
     return here("embedded", stage.filled(RUN), {})
+
+
+def _deleted_while_running(stage: Stage):
+    """The executable is open by then."""
+    path = stage.folder / "own.effdet"
+    path.write_bytes(Path(stage.values["executable"]).read_bytes())
+    arguments = stage.filled([*RUN, "--num-repeats", "100"])
+    return act_during("measuring", "embedded", arguments, lambda run: path.unlink(), 0).outcome
 
 
 def _checkpoint(given: str, prepare: Callable[[Path], Any], *words: str, arguments: Sequence[str] = (), **more) -> Case:
@@ -149,6 +158,15 @@ CASES = [
         "embedded",
         run=_given_away,
         needs=["executable", "root"],
+    ),
+    Case(
+        "an executable that is deleted while the run lasts",
+        RUN,
+        0,
+        ["throughput", "over 100 runs"],
+        "embedded",
+        run=_deleted_while_running,
+        needs=["executable"],
     ),
     Case(
         "an executable and another model's name",

@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
-from ipu_utils import publish  # noqa: E402 - found through the path above
+from ipu_utils import publish, sweep  # noqa: E402 - found through the path above
 from ipu_utils.console import run_script  # noqa: E402
 
 MARK = "entering "  # as in `reliability.during`
@@ -53,6 +53,11 @@ def _announced(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _watch_cells(phase: str) -> None:
+    """Let the processes of a sweep say it."""
+    sweep.command_of = lambda script, arguments: [sys.executable, __file__, script, phase, *arguments]
+
+
 def _watch(script: str, phase: str) -> None:
     if phase == "measuring":
         expect = publish.Publisher.expect
@@ -74,5 +79,8 @@ def _watch(script: str, phase: str) -> None:
 if __name__ == "__main__":
     script, phase, *arguments = sys.argv[1:]
     main = importlib.import_module(SCRIPTS[script]).main
-    _watch(script, phase)
+    if len(sweep.cells(arguments)) > 1:
+        _watch_cells(phase)
+    else:
+        _watch(script, phase)
     sys.exit(run_script(lambda: main(arguments)))

