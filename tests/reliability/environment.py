@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Variables, streams and terminals that are not as usual."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Callable
 
 from reliability.case import Case, Outcome, Stage
-from reliability.runner import ROOT, command_of, in_process_of_its_own
+from reliability.runner import ROOT, after, command_of, in_process_of_its_own
 
 RUN = ["--exec-file", "{executable}", "--num-repeats", "3"]
-PICTURES = [*RUN, "--output-predictions", "--output-dir"]
 ENGINE = "POPLAR_ENGINE_OPTIONS"
 
 
@@ -110,6 +110,24 @@ CASES = [
         ["TF_POPLAR_FLAGS has --use_synthetic_data"],
         environ={"TF_POPLAR_FLAGS": "--use_synthetic_data"},
         run=lambda stage: _on_an_ipu(stage),
+    ),
+    Case(
+        "no terminal, no TERM, and a width of 0 columns",
+        RUN,
+        0,
+        ["throughput"],
+        "embedded",
+        environ={"TERM": None, "COLUMNS": "0", "LINES": "0"},
+        run=after(os.setsid),
+        needs=["executable", "linux"],
+    ),
+    Case.own(
+        "help for a terminal of one column",
+        "embedded",
+        ["--help"],
+        0,
+        ["--exec-file"],
+        environ={"COLUMNS": "1"},
     ),
     Case(
         "no current folder",

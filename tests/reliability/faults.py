@@ -152,6 +152,7 @@ def _make_twice(stage: Stage) -> Outcome:
     copy = stage.folder / "NMS"
     ignored = shutil.ignore_patterns("build", "*.o", "*.so")
     shutil.copytree(str(ROOT / "NMS"), str(copy), ignore=ignored)
+    shutil.copytree(str(ROOT / "ipu_utils"), str(copy.with_name("ipu_utils")), ignore=ignored)  # names folders
     command = ["make", "-C", str(copy / "host"), f"PYTHON={sys.executable}", "all"]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda number: in_process_of_its_own(command, {}), range(2)))
