@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from reliability import arguments, disk, environment, faults, files, images, options, packages, processes, table
-from reliability.case import Stage
+from reliability.case import Outcome, Stage
 from reliability.runner import play
 from reliability.stage import executable_folder, missing, values_of
 
@@ -59,3 +59,11 @@ def test_what_goes_wrong_is_told_as_documented(subject, case, tmp_path, request,
 def test_no_two_cases_have_one_name():
     names = [(subject, case.name) for subject, case in CASES]
     assert len(set(names)) == len(names) >= 80
+
+
+def test_what_tensorflow_says_of_its_start_is_not_the_message():
+    noise = "E0000 00:00:17.5 99 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: no GPU\n"
+    start = "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+    told = "WARNING ipu_utils.x: slower"
+    assert Outcome(0, "", f"{start}{noise}{told}\n{noise}").message == told
+    assert Outcome(2, "", f"{noise}error: no\n{noise}more").message == "error: no\nmore"
