@@ -17,7 +17,7 @@ one, scores above the threshold. Here, deterministic by seed,
 
 import zlib
 from dataclasses import dataclass
-from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -98,16 +98,25 @@ def randomise(
     images = _Images(config, rng, _within(size, 256, 4 * 2**config.max_level), pixels=512**2)
     _calibrate_batch_norm(model, np.concatenate([images.all(NOISE), images.all(PHOTO)]))
     images = _Images(config, rng, _within(size, 256, 1024), pixels=2 * 512**2)
-    features = [_join([model.features(batch) for batch in images.batches(kind)]) for kind in (NOISE, PHOTO)]
+    # Traced once, run a dozen times: Keras takes longer to call its layers than they take to compute.
+    network = tf.function(lambda batch: _features_and_hidden(model, batch), autograph=False)
+    passes = [[network(batch) for batch in images.batches(kind)] for kind in (NOISE, PHOTO)]
+    features, hidden = ([_join([found[part] for found in kind]) for kind in passes] for part in (0, 1))
     _calibrate_boxes(model, config, features)
-    head = _ClassHead(model, config)
-    head.choose_directions([model.class_net.hidden(maps) for maps in features], rng)
+    head = _ClassHead(model, config, network)
+    head.choose_directions(hidden, rng)
     # Small images have few anchors, whose number above a threshold varies more from image to image.
     at_least = 3 if size[0] * size[1] <= 1024**2 else 2
     noise = _Images(config, rng, size, pixels=4 * 512**2, at_least=at_least)
     photos = _Images(config, rng, size, pixels=2 * 512**2)
     maxima = head.maxima(noise.batches(NOISE)), head.maxima(photos.batches(PHOTO))
     return head.choose_biases(maxima, (noise.count, photos.count), candidates, seed)
+
+
+def _features_and_hidden(model: tf.keras.Model, images: tf.Tensor) -> Tuple[List[tf.Tensor], List[tf.Tensor]]:
+    """What the heads get, and what the last convolution of the class head gets; lists over levels."""
+    features = model.features(images)
+    return features, model.class_net.hidden(features)
 
 
 def _join(batches: Sequence[Sequence[tf.Tensor]]) -> List[tf.Tensor]:
@@ -235,8 +244,8 @@ def _last_kernel(convolution: tf.keras.layers.Layer) -> tf.Variable:
 class _ClassHead:
     """The last convolution of the class head, with outputs (anchor, class) of which half look at each kind of image."""
 
-    def __init__(self, model: tf.keras.Model, config: Config):
-        self._model, self._predictor = model, model.class_net.predictor
+    def __init__(self, model: tf.keras.Model, config: Config, network: Callable):
+        self._network, self._predictor = network, model.class_net.predictor
         self._anchors, self._classes = len(config.aspect_ratios) * config.num_scales, config.num_classes
         self._threshold = config.nms_configs.score_thresh or 0.0
 
@@ -283,7 +292,7 @@ class _ClassHead:
         """Return the largest logit of every anchor of all images among the outputs of either half, [2, N]."""
         found, kinds = [], self._kinds()
         for images in batches:
-            for feature in self._model.class_net.hidden(self._model.features(images)):
+            for feature in self._network(images)[1]:
                 logits = self._predictor(feature).numpy().reshape(-1, self._anchors, self._classes)
                 halves = [np.where(kinds == half, logits, -np.inf).max(-1) for half in (NOISE, PHOTO)]
                 found.append(np.stack(halves).reshape(2, -1))
@@ -354,6 +363,8 @@ def _quietest(directions: np.ndarray, cells: np.ndarray, others: np.ndarray) -> 
     Args:
       directions: [D, C]. cells, others: [K, C], of the kind that the directions are for and of the other one.
     """
+    # A tenth of a gigabyte in float64.
+    directions, cells, others = (array.astype(np.float32) for array in (directions, cells, others))
     logits = cells @ directions.T
     margin = np.quantile(logits, RARE, axis=0) - np.quantile(others @ directions.T, RARE, axis=0)
     return np.argsort(-margin / np.maximum(logits.std(0), 1e-6), kind="stable")

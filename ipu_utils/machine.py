@@ -24,7 +24,7 @@ def describe_machine() -> Dict[str, Any]:
         "cores": os.cpu_count(),
         "usable_cores": detect.usable_cores(),
         "memory_mib": memory_mib(),
-        "peak_memory_mib": process.peak_memory_mib(),  # of this process, so far
+        "peak_memory_mib": process.peak_memory_mib(),  # so far
         "system": platform.platform(),
     }
 

@@ -22,10 +22,13 @@ def seconds_since_start() -> float:
 
 
 def peak_memory_mib() -> Optional[float]:
-    """Largest resident size so far in MiB, or None where the system does not tell."""
+    """Largest resident size so far in MiB, None where the system does not tell: of this process or of one it started.
+
+    The other one builds the network, and ends before this one takes memory for it.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere

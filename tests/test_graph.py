@@ -99,6 +99,33 @@ def test_inputs_and_outputs_keep_their_order():
     assert (float(difference), float(first)) == (2.0, 1.0)
 
 
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16, tf.bfloat16, tf.int32])
+def test_variables_and_tensors_of_outside_become_constants_of_their_present_value(dtype):
+    variable, outside = tf.Variable(tf.cast([1, 2], dtype)), tf.cast([10, 20], dtype)
+    frozen = freeze(lambda x: (x * variable + outside, variable + x), [tf.TensorSpec((2,), dtype)])
+    variable.assign(tf.cast([7, 7], dtype))
+    assert [node.op for node in frozen.graph_def.node].count("Placeholder") == 1
+    found = as_function(frozen)(tf.cast([3, 4], dtype))
+    assert [tf.cast(output, tf.int32).numpy().tolist() for output in found] == [[13, 28], [4, 6]]
+
+
+def test_a_variable_without_a_shape_becomes_a_constant():
+    variable = tf.Variable(2.5)
+    frozen = freeze(lambda x: (x * variable,), [tf.TensorSpec((), tf.float32)])
+    assert float(as_function(frozen)(tf.constant(2.0))[0]) == 5
+
+
+@pytest.mark.parametrize(
+    "use",
+    [lambda variable, x: tf.gather(variable, x), lambda variable, x: tf.function(lambda: variable + x)()],
+    ids=["gathered from", "handed to another function"],
+)
+def test_a_variable_that_is_not_only_read_is_refused(use):
+    variable = tf.Variable([1, 2, 3])
+    with pytest.raises(ValueError, match=r"does more with the variable .* than to read it"):
+        freeze(lambda x: (use(variable, x),), [tf.TensorSpec((), tf.int32)])
+
+
 def test_an_argument_the_step_does_not_use_may_still_be_passed():
     function = as_function(fold_batch_norm(freeze(lambda a, b: (a * 2.0,), [tf.TensorSpec((), tf.float32)] * 2)))
     assert float(function(tf.constant(1.5), tf.constant(9.0))[0]) == 3.0

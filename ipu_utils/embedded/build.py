@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a Keras network to an executable: freeze, rewrite, convert, compile, export. Needs TensorFlow and OpenVINO."""
+"""From a Keras network to a frozen one in a file, which OpenVINO converts. Needs TensorFlow."""
 
 import os
 import tempfile
-from typing import Any, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, List, Optional, Tuple
 
-from ipu_utils.devices.openvino_api import OPENVINO_TYPES, check_precision, engine_name, import_openvino, properties
+from ipu_utils.embedded.convert import Frozen, compile_frozen, read_network
 from ipu_utils.embedded.executable import Header
-from ipu_utils.embedded.runtime import output_names
 from ipu_utils.errors import UserError
 from ipu_utils.graph.clean_up import remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
@@ -27,58 +27,46 @@ def optimise(frozen: FrozenStep) -> FrozenStep:
     return frozen
 
 
-def to_openvino(frozen: FrozenStep, names: List[str], output_type: Optional[str] = None) -> Any:
-    """Convert a frozen network.
+def write_network(frozen: FrozenStep, folder: str) -> Frozen:
+    """Write a frozen network into a folder.
 
-    Args:
-      frozen: from images to head outputs.
-      names: what the outputs are to be called, in the step's order.
-      output_type: type name that all outputs are converted to; None leaves them as they are.
+    Raises:
+      UserError: it cannot be written there.
     """
-    openvino = import_openvino()
-    from openvino.preprocess import PrePostProcessor
+    path = os.path.join(folder, "network.pb")
+    try:
+        with open(path, "wb") as file:
+            file.write(frozen.graph_def.SerializeToString())
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}), and the network is passed to OpenVINO through it: "
+            "free space, or set TMPDIR to another folder."
+        ) from error
+    return Frozen(Path(path), frozen.outputs)
 
+
+def to_openvino(frozen: FrozenStep, names: List[str], output_type: Optional[str] = None) -> Any:
+    """Convert a frozen network; for the arguments see `ipu_utils.embedded.convert.read_network`."""
     with tempfile.TemporaryDirectory() as folder:
-        # Not openvino.convert_model: reading the file needs no TensorFlow of a version it knows, and reports to nobody.
-        path = os.path.join(folder, "network.pb")
-        try:
-            with open(path, "wb") as file:
-                file.write(frozen.graph_def.SerializeToString())
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be written ({error.strerror}), and the network is passed to OpenVINO through it: "
-                "free space, or set TMPDIR to another folder."
-            ) from error
-        model = openvino.Core().read_model(path)
-    for tensor, name in zip(frozen.outputs, names):
-        model.output(tensor).get_tensor().set_names({name})
-    if output_type is not None:
-        steps = PrePostProcessor(model)
-        for name in names:
-            steps.output(name).tensor().set_element_type(getattr(openvino.Type, OPENVINO_TYPES[output_type]))
-        model = steps.build()
-    return model
+        return read_network(write_network(frozen, folder), names, output_type)
 
 
-def compile_network(heads: Any, header: Header, num_threads: Optional[int] = None) -> bytes:
-    """Compile what `header` describes and return it as OpenVINO exports it.
+def freeze_network(heads: Callable, header: Header, folder: str) -> Frozen:
+    """Freeze what `header` describes, rewrite it for a CPU and write it into a folder.
 
     Args:
       heads: a function from images [B, h, w, 3], pixels 0..255, to (class_outputs, box_outputs).
-      header: what to compile; its engine must be this OpenVINO.
-      num_threads: threads that the network is going to run on.
     """
-    openvino = import_openvino()
-    if header.engine != engine_name(openvino):
-        raise ValueError(f"the header asks for {header.engine}, this is {engine_name(openvino)}")
-    check_precision(header.precision)
 
     def step(images: tf.Tensor) -> Tuple[tf.Tensor, ...]:
         class_outputs, box_outputs = heads(images)
         return (*class_outputs, *box_outputs)
 
     signature = [tf.TensorSpec((header.batch_size, *header.image_size, 3), header.input_type)]
-    class_names, box_names = output_names(header)
-    model = to_openvino(optimise(freeze(step, signature)), class_names + box_names, header.output_type)
-    compiled = openvino.Core().compile_model(model, "CPU", properties(header.precision, num_threads))
-    return compiled.export_model().getvalue()
+    return write_network(optimise(freeze(step, signature)), folder)
+
+
+def compile_network(heads: Callable, header: Header, num_threads: Optional[int] = None) -> bytes:
+    """Freeze and compile in one; see `freeze_network` and `ipu_utils.embedded.convert.compile_frozen`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return compile_frozen(freeze_network(heads, header, folder), header, num_threads)

@@ -22,6 +22,7 @@ SOURCES = (
     "ipu_automl_io.py",
     "ipu_utils/calibration.py",
     "ipu_utils/embedded/build.py",
+    "ipu_utils/embedded/convert.py",
     "ipu_utils/graph/*.py",
     "ipu_utils/model.py",
     "ipu_utils/weights.py",

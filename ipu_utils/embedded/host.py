@@ -2,7 +2,9 @@
 """A CPU's executable for a run: the kept file when it fits, else a newly compiled one, loaded for requests."""
 
 import dataclasses
+import functools
 import logging
+import sys
 import time
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
@@ -11,10 +13,13 @@ from ipu_utils.config import NmsConfig, Precision, RunConfig
 from ipu_utils.devices import detect
 from ipu_utils.devices.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.embedded import fingerprint, plan
+from ipu_utils.embedded.apart import build_apart
 from ipu_utils.embedded.contract import Opened
+from ipu_utils.embedded.convert import Frozen, compile_frozen
 from ipu_utils.embedded.executable import ExecutableError, Header, read_executable, write_executable
 from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.errors import UserError
+from ipu_utils.interruption import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -106,38 +111,48 @@ def kept(config: RunConfig, header: Header, path: Path) -> Optional[Opened]:
 
 
 def _compile(config: RunConfig, header: Header, path: Path) -> Header:
-    header, heads = build(config, header)
-    compile_into(path, header, heads, config.device.num_threads)
+    header, freeze = build(config, header)
+    compile_into(path, header, freeze, config.device.num_threads)
     return header
 
 
-def build(config: RunConfig, header: Header) -> Tuple[Header, Callable]:
-    """Build the network in TensorFlow, with its weights.
+def build(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
+    """Build the network in TensorFlow, with its weights: in a process of its own unless TensorFlow is here already.
 
     Returns:
-      (the header with what is known of the weights, the function from images to head outputs that is to be compiled).
+      (the header with what is known of the weights, a function that freezes the network into a folder).
 
     Raises:
       UserError: TensorFlow is missing, the CPU lacks the precision, or see `ipu_utils.model.prepare`.
     """
+    check_precision(header.precision)
+    if "tensorflow" not in sys.modules and sys.executable:
+        return build_apart(config, header)
+    return build_here(config, header)
+
+
+def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
+    """Do as `build` does in this process."""
     try:
         from ipu_utils.devices.host import HostDevice
+        from ipu_utils.embedded.build import freeze_network
         from ipu_utils.model import prepare
         from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
     except ImportError as error:
         raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
-    check_precision(header.precision)
     hparams = plan.hparams_of(config)
     device = HostDevice("cpu", num_streams=1)  # It only builds and calibrates: one image after the other, on all cores.
     # OpenVINO brings the network to its precision; what it converts is float32.
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
     model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
     pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
-    return plan.with_weights(header, model.weights, model.random), pipeline.heads
+    header = plan.with_weights(header, model.weights, model.random)
+    return header, functools.partial(freeze_network, pipeline.heads, header)
 
 
-def compile_into(path: Path, header: Header, heads: Callable, num_threads: Optional[int]) -> None:
+def compile_into(
+    path: Path, header: Header, freeze: Callable[[str], Frozen], num_threads: Optional[int] = None
+) -> None:
     """Compile what `build` returned and write the file."""
-    from ipu_utils.embedded.build import compile_network
-
-    write_executable(path, header, compile_network(heads, header, num_threads))
+    with temporary_folder("efficientdet-") as folder:
+        write_executable(path, header, compile_frozen(freeze(folder), header, num_threads))

@@ -55,6 +55,6 @@ class Engine:
         opened = kept(self._config, header, path)
         if opened is not None:
             return Model(opened.header), OpenVinoPipeline(path, opened.header, onchip_nms)
-        header, heads = build(self._config, header)
-        make = functools.partial(compile_into, path, header, heads, self._config.device.num_threads)
+        header, freeze = build(self._config, header)
+        make = functools.partial(compile_into, path, header, freeze, self._config.device.num_threads)
         return Model(header), OpenVinoPipeline(path, header, onchip_nms, make)

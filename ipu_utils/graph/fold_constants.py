@@ -66,7 +66,7 @@ def fold_constants(frozen: FrozenStep) -> FrozenStep:
     if not border:
         return frozen
     tensors = tuple(edge if ":" in edge else edge + ":0" for edge in border)
-    values = as_function(FrozenStep(graph_def, (), tensors))()
+    values = as_function(prune(FrozenStep(graph_def, (), tensors)))()
     replaced = {}
     for edge, value in zip(border, values):
         name = f"{producer(edge)}/constant_{output_index(edge)}"

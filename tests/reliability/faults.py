@@ -38,8 +38,10 @@ RUNS = {  # name of a way to run: script, arguments
 PHASES = {  # what is interrupted: name of the way to run, phase
     "the throughput script in TensorFlow": (
         "TensorFlow", ("importing", "building", "compiling", "measuring", "writing"), ["tensorflow"]),
-    "the throughput script in OpenVINO": ("OpenVINO", ("exporting", "measuring", "writing"), ["executable"]),
-    "the embedded script": ("compiling", ("importing", "building", "exporting"), ["openvino"]),
+    "the throughput script in OpenVINO": (
+        "OpenVINO", ("waiting for TensorFlow", "exporting", "measuring", "writing"), ["executable"]),
+    "the embedded script": (
+        "compiling", ("importing", "waiting for TensorFlow", "building", "exporting"), ["openvino"]),
     "the embedded script with an executable": ("executable", ("importing", "measuring", "writing"), ["executable"]),
 }  # fmt: skip
 FEW = {  # few counted calls, and many pictures

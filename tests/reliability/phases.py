@@ -21,8 +21,9 @@ SCRIPTS = {"throughput": "ipu_inference", "embedded": "ipu_embedded_inference"}
 STARTS = {
     "importing": {"throughput": ("ipu_inference", "run"), "embedded": ("ipu_embedded_inference", "run")},
     "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model", "build_network")),
+    "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.embedded.host", "build_apart")),
     "compiling": {"throughput": ("ipu_utils.devices.host", "fold_batch_norm")},
-    "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.embedded.build", "compile_network")),
+    "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.embedded.host", "compile_frozen")),
     "writing": {
         "throughput": ("ipu_utils.pipeline", "write_predictions"),
         "embedded": ("ipu_utils.embedded.requests", "write_predictions"),
