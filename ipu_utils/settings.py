@@ -206,7 +206,7 @@ class IpuConfig(Checked):
     executable_cache_dir: Optional[Path] = option(
         None,
         path("FOLDER"),
-        "folder in which compiled programs are kept for the next run; on a CPU OpenVINO's",
+        "folder in which compiled programs are kept for the next run; on a host OpenVINO's, or TensorFlow's graph",
         "none",
     )
     opt_device_rearrange: bool = option(

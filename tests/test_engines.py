@@ -66,8 +66,6 @@ def test_without_libdetect_auto_takes_tensorflow_and_says_why(with_openvino, mon
 
 def test_what_an_engine_cannot_do_with_an_option_is_noted(with_openvino):
     assert "--debug has no effect" in chosen("--debug").notes[-1]
-    arguments = ("--engine", "tensorflow", "--executable-cache-dir", "cache")
-    assert "--executable-cache-dir has no effect" in chosen(*arguments).notes[-1]
 
 
 @pytest.mark.parametrize("threads, pixels, streams", [(2, 512**2, 2), (64, 512**2, 16), (64, 1536**2, 1), (1, 64, 1)])

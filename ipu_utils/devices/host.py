@@ -12,11 +12,16 @@ from ipu_utils.errors import UserError
 from ipu_utils.graph.clean_up import remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
-from ipu_utils.graph.freeze import as_function, freeze
+from ipu_utils.graph.freeze import FrozenStep, as_function, freeze
 from ipu_utils.keras2 import tf
 from ipu_utils.stages import DEVICE, Stages
 
 MOST_STREAMS = 8  # batches computed side by side; each holds its activations in memory
+
+
+def frozen_and_folded(step: Callable, signature: Sequence[tf.TensorSpec]) -> FrozenStep:
+    """Freeze `step` for `signature` and rewrite it for TensorFlow's kernels."""
+    return remove_identities(fold_constants(fold_batch_norm(freeze(step, signature))))
 
 
 class HostDevice:
@@ -84,7 +89,7 @@ class HostDevice:
 
     def optimise(self, step: Callable, signature: Sequence[tf.TensorSpec]) -> Callable:
         """Freeze `step` for `signature`, fold its batch norms. Never through XLA, many times slower on a CPU."""
-        return as_function(remove_identities(fold_constants(fold_batch_norm(freeze(step, signature)))))
+        return as_function(frozen_and_folded(step, signature))
 
     def compile(self, step: Callable, dataset: tf.data.Dataset, batches: int) -> Callable[[], List]:
         """Return a call that runs `step` on `batches` batches and returns when all outputs are in host memory.

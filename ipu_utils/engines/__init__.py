@@ -42,8 +42,6 @@ def choose_engine(config: RunConfig) -> RunConfig:
             notes += (f"the network runs in TensorFlow, which is slower on a CPU. {missing}.",)
     if engine == "openvino" and config.output.debug:
         notes += ("--debug has no effect: OpenVINO places nothing.",)
-    if engine == "tensorflow" and device != "ipu" and "executable_cache_dir" in config.typed:
-        notes += ("--executable-cache-dir has no effect: TensorFlow's graphs are not kept, only OpenVINO's.",)
     return dataclasses.replace(config, device=dataclasses.replace(config.device, engine=engine), notes=notes)
 
 

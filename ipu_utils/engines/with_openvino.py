@@ -14,22 +14,10 @@ from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.devices.openvino_host import OpenVinoDevice
 from ipu_utils.embedded import plan
-from ipu_utils.embedded.executable import Header, weights_identity
 from ipu_utils.embedded.host import build, compile_into, kept, wanted
+from ipu_utils.engines.described import Model
 from ipu_utils.feed import open_feed
 from ipu_utils.openvino_pipeline import OpenVinoPipeline
-
-
-class Model:
-    """What the report says about the network."""
-
-    def __init__(self, header: Header):
-        self.precision, self.weights, self.random = header.precision, header.weights, header.random_weights
-        self._header = header
-
-    def identity(self) -> Tuple[str, str]:
-        """SHA-256 of the weights, and of what it is."""
-        return weights_identity(self._header)
 
 
 class Engine:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run in TensorFlow: on a host, and on an IPU through Graphcore's."""
 
-from typing import Tuple
+from typing import Tuple, Union
 
 import utils
 from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.dataset import open_dataset
 from ipu_utils.devices import get_device
+from ipu_utils.engines.described import Model
 from ipu_utils.keras2 import tf
 from ipu_utils.model import Prepared, prepare
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline, images_as
@@ -28,8 +29,12 @@ class Engine:
         """What the device reads."""
         return images_as(self._config.model.io_precision.value, self.batches.dataset)
 
-    def prepare(self) -> Tuple[Prepared, TensorFlowPipeline]:
-        """Build the network with its weights; for errors see `ipu_utils.model.prepare`."""
+    def prepare(self) -> Tuple[Union[Prepared, Model], TensorFlowPipeline]:
+        """Build the network with its weights, or take it from a file; for errors see `ipu_utils.model.prepare`."""
+        if self._config.ipu.executable_cache_dir is not None and self.device.kind != "ipu":
+            from ipu_utils.engines.kept_graph import prepare_kept
+
+            return prepare_kept(self._config, self._hparams, self.device)
         model = prepare(self._config, self._hparams, self.device)
         nms = self._config.nms
         return model, TensorFlowPipeline(model.network, self._hparams, nms, model.precision, self.device)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--executable-cache-dir for TensorFlow on a host: the network as a frozen graph in a file. A second run builds none.
+
+The file is that of `ipu_utils.embedded.executable`, with a GraphDef in the place of what OpenVINO exports. It holds the
+network alone: post-processing and what passes through a step are put around it each time.
+"""
+
+from typing import List, Sequence, Tuple
+
+from hparams_config import Config
+from ipu_utils.config import NmsConfig, RunConfig
+from ipu_utils.devices.host import HostDevice, frozen_and_folded
+from ipu_utils.embedded import fingerprint, plan
+from ipu_utils.embedded.executable import Executable, Header, read_executable, write_executable
+from ipu_utils.embedded.host import kept
+from ipu_utils.embedded.runtime import output_names
+from ipu_utils.engines.described import Model
+from ipu_utils.graph.edit import operation
+from ipu_utils.graph.freeze import FrozenStep, as_function
+from ipu_utils.keras2 import tf
+from ipu_utils.model import prepare
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+
+INPUT = "images"
+
+
+class KeptPipeline(TensorFlowPipeline):
+    """The pipeline around a network from a file."""
+
+    def __init__(self, executable: Executable, hparams: Config, nms: NmsConfig, device: HostDevice):
+        header = executable.header
+        super().__init__(None, hparams, nms, header.precision, device)
+        self._graph_def = tf.compat.v1.GraphDef.FromString(executable.network().tobytes())
+        class_names, box_names = output_names(header)
+        self._outputs = [f"{name}:0" for name in class_names + box_names]
+        self._function = as_function(FrozenStep(self._graph_def, (f"{INPUT}:0",), tuple(self._outputs)))
+
+    def heads(self, images: tf.Tensor) -> Tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
+        """See `TensorFlowPipeline.heads`; images of the type that the file was made for."""
+        if tf.executing_eagerly():
+            outputs = self._function(images)
+        else:  # The nodes themselves: a function that is called would keep kernels from fusing.
+            outputs = tf.graph_util.import_graph_def(self._graph_def, {f"{INPUT}:0": images}, self._outputs, "network")
+        return outputs[: self._levels], outputs[self._levels :]
+
+
+def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tuple[Model, KeptPipeline]:
+    """Take the network from --executable-cache-dir, or build it and keep it there.
+
+    Raises:
+      UserError: the file cannot be written, or see `ipu_utils.model.prepare`.
+    """
+    chosen = config.model.model_precision
+    precision = device.default_precision() if chosen is None else chosen.value
+    device.check_precision(precision)
+    engine = f"TensorFlow {tf.__version__}"
+    header = plan.plan(config, precision, precision, engine, fingerprint.cpu_features())
+    path = plan.cached_file(config.ipu.executable_cache_dir, header)
+    opened = kept(config, header, path)
+    if opened is None:
+        model = prepare(config, hparams, device)
+        header = plan.with_weights(header, model.weights, model.random)
+        built = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
+        write_executable(path, header, _named(built, header).SerializeToString())
+    executable = read_executable(path)
+    return Model(executable.header), KeptPipeline(executable, hparams, config.nms, device)
+
+
+def _named(pipeline: TensorFlowPipeline, header: Header) -> tf.compat.v1.GraphDef:
+    """The network's frozen graph, whose ends have names of their own."""
+
+    def step(images: tf.Tensor) -> List[tf.Tensor]:
+        class_outputs, box_outputs = pipeline.heads(images)
+        return [*class_outputs, *box_outputs]
+
+    spec = tf.TensorSpec((header.batch_size, *header.image_size, 3), header.input_type, name=INPUT)
+    frozen = frozen_and_folded(step, [spec])
+    class_names, box_names = output_names(header)
+    for name, tensor in zip(class_names + box_names, frozen.outputs):
+        frozen.graph_def.node.append(operation(name, "Identity", [tensor], T=header.output_type))
+    return frozen.graph_def

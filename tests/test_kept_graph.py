@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TensorFlow's network from --executable-cache-dir: the same numbers, and nothing is built for them."""
+
+import re
+
+import numpy as np
+import pytest
+
+import ipu_inference
+from ipu_utils import model
+from ipu_utils.config import load_config
+from ipu_utils.console import run_script
+from ipu_utils.engines import open_engine
+from ipu_utils.run_hparams import hparams_of
+
+MODEL = ["--device", "cpu", "--engine", "tensorflow", "--model-name", "efficientdet-lite0", "--image-size", "64"]
+MODEL += ["--random-weights", "--model-precision", "float"]
+FEW = ["--num-repeats", "2", "--benchmark-repeats", "2"]
+
+
+def opened(*arguments):
+    """(model, pipeline, outputs of one call, candidates) of a run."""
+    config = load_config([*MODEL, *FEW, *map(str, arguments)], choose_device=lambda asked: "cpu")
+    engine = open_engine(config, hparams_of(config.model, config.data.image_size))
+    described, pipeline = engine.prepare()
+    outputs = engine.device.compile(pipeline.step, engine.dataset, 2)()
+    return described, pipeline, outputs, pipeline.count_candidates(next(iter(engine.dataset))[0])
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--onchip-nms", "false"], ["--io-precision", "float", "--micro-batch-size", "2"]]
+)
+def test_a_second_run_computes_the_same_and_builds_nothing(tmp_path, monkeypatch, more):
+    _, _, plain, candidates = opened(*more)
+    first, _, built, _ = opened(*more, "--executable-cache-dir", tmp_path)
+    monkeypatch.setattr(model, "build_network", None)  # would fail if called
+    second, pipeline, found, counted = opened(*more, "--executable-cache-dir", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert counted == pytest.approx(candidates, abs=1) and counted > 100
+    assert (first.weights, first.identity()) == (second.weights, second.identity())
+    for ours, same, reference in zip(found, built, plain):
+        assert len(ours) == len(reference)
+        for one, other, without_file in zip(ours, same, reference):
+            np.testing.assert_array_equal(one, other)
+            if np.ndim(one) == 4:  # outputs of the heads
+                np.testing.assert_allclose(one, without_file, rtol=1e-3, atol=1e-3)
+    assert pipeline.postprocess(found[0]).detections.lengths.min() > 10
+
+
+def test_another_model_option_or_damage_builds_again(tmp_path, capfd, caplog):
+    def run(*arguments):
+        capfd.readouterr()
+        cache = ["--executable-cache-dir", str(tmp_path)]
+        assert run_script(lambda: ipu_inference.main([*MODEL, *FEW, *cache, *arguments])) == 0
+        return re.search("^objects: .*$", capfd.readouterr().out, re.MULTILINE)[0]
+
+    first = run()
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    assert run("--seed", "1") != first and len(list(tmp_path.iterdir())) == 2
+    path.write_bytes(whole[:-100])
+    assert run() == first and path.stat().st_size == len(whole)
+    assert "is compiled again" in caplog.text
