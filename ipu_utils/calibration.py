@@ -363,11 +363,14 @@ def _quietest(directions: np.ndarray, cells: np.ndarray, others: np.ndarray) -> 
     Args:
       directions: [D, C]. cells, others: [K, C], of the kind that the directions are for and of the other one.
     """
-    # A tenth of a gigabyte in float64.
+    # In float64, or with copies for the quantiles, this would be the peak of memory of a whole run.
     directions, cells, others = (array.astype(np.float32) for array in (directions, cells, others))
     logits = cells @ directions.T
-    margin = np.quantile(logits, RARE, axis=0) - np.quantile(others @ directions.T, RARE, axis=0)
-    return np.argsort(-margin / np.maximum(logits.std(0), 1e-6), kind="stable")
+    deviations = logits.std(0)
+    margin = np.quantile(logits, RARE, axis=0, overwrite_input=True)
+    del logits
+    margin -= np.quantile(others @ directions.T, RARE, axis=0, overwrite_input=True)
+    return np.argsort(-margin / np.maximum(deviations, 1e-6), kind="stable")
 
 
 class _View(NamedTuple):

@@ -3,13 +3,20 @@
 
 from pathlib import Path
 from typing import List
+from unittest import mock
 
-from reliability.case import MODEL, TINY, Case
+from reliability.case import MODEL, TINY, Case, Outcome, Stage
+from reliability.runner import here
 
 SIZELESS = [word for word in TINY if word not in ("--image-size", "64")]  # it would hide the one in hparams
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
 )
+
+
+def _with_a_megabyte_free(stage: Stage) -> Outcome:
+    with mock.patch("ipu_utils.memory.available", return_value=1 << 20):
+        return here(stage.case.script, stage.filled(stage.case.arguments), {})
 
 
 def _file(name: str, content: str):
@@ -113,6 +120,15 @@ CASES = [
         2,
         ["needs about", "--force"],
         "embedded",
+    ),
+    _refused("a megabyte of free memory", *TINY, words=["0.0 GiB are free", "--force"], run=_with_a_megabyte_free),
+    Case(
+        "a megabyte of free memory, and --force",
+        [*TINY, "--force"],
+        0,
+        ["throughput"],
+        run=_with_a_megabyte_free,
+        slow=True,
     ),
     _refused("a preset that does not exist", "--config", "efficientdett", words=["Did you mean 'efficientdet'"]),
     _refused("a preset file that does not exist", "--config", "{folder}/none.yml", words=["there is no such file"]),
