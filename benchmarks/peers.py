@@ -7,7 +7,7 @@
 Engines and spans are told in benchmarks/engine_children.py; those that are not installed are left out and named.
 `ratio` is to OpenVINO's plain conversion of the network alone at the same precision, `cpu ms` the processor time of all
 threads, which tells engines apart on a busy machine too, `first s` the time from the start of a process to its first
-result. --write puts tables and chart into docs/PERFORMANCE.md.
+result. --write puts each model's table and chart into docs/PERFORMANCE.md, in the place of its last one.
 """
 
 import argparse
@@ -68,14 +68,19 @@ def measure(model: str, size: str, rows: Sequence[Engine], options: argparse.Nam
     return found
 
 
-def section(record: Dict[str, Rounds], title: str) -> str:
+def section(model: str, rounds: Rounds, title: str) -> str:
     """The text for the document."""
-    parts = [title]
-    for model, rounds in record.items():
-        count = len(next(iter(rounds.values())))
-        parts.append(f"**{model}**, batch 1, medians of {count} rounds:\n\n" + markdown(HEAD, table(rounds)))
-    first = next(iter(record))
-    return "\n\n".join([*parts, f"![Engines on {first}](pictures/peers.svg)"])
+    count = len(next(iter(rounds.values())))
+    head = f"**{model}**, batch 1, medians of {count} rounds. {title}"
+    return "\n\n".join([head, markdown(HEAD, table(rounds)), f"![Engines on {model}](pictures/peers-{model}.svg)"])
+
+
+def write(model: str, rounds: Rounds, title: str, document: Path) -> None:
+    """Put a model's table and chart into the document; those of other models stay."""
+    replace_section(document, f"peers-{model}", section(model, rounds, title))
+    bars = [(engine.label, ms, f"{ms:.1f} ms") for engine, ms in medians_of(rounds).items()]
+    chart = charts.bars(bars, f"Milliseconds an image, {model}")
+    write_chart(document.parent / "pictures" / f"peers-{model}.svg", chart)
 
 
 def parse() -> argparse.Namespace:
@@ -105,14 +110,11 @@ def main() -> None:
     for model in options.models:
         record[model] = measure(model, options.image_size, rows, options)
         print(f"\n{model}\n" + markdown(HEAD, table(record[model])), flush=True)
+        if options.write:
+            write(model, record[model], title, options.document)
     if options.json:
         models = {model: {engine.label: found for engine, found in rounds.items()} for model, rounds in record.items()}
         options.json.write_text(json.dumps({"cpu": cpu_name(), "threads": options.threads, "models": models}, indent=1))
-    if options.write:
-        replace_section(options.document, "peers", section(record, title))
-        bars = [(engine.label, ms, f"{ms:.1f} ms") for engine, ms in medians_of(record[options.models[0]]).items()]
-        chart = charts.bars(bars, f"Milliseconds an image, {options.models[0]}")
-        write_chart(options.document.parent / "pictures" / "peers.svg", chart)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What benchmarks/peers.py and growth.py make of samples, and how they write it into a document."""
 
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import growth
 import peers
 import publish
+import start
 from engine_children import Engine, engines
 
 
@@ -67,3 +69,35 @@ def test_costs_are_shown_beside_their_floors(tmp_path):
     for axis in ("models", "batch"):
         publish.write_chart(tmp_path / f"{axis}.svg", growth.chart(axis, lines))
         assert ElementTree.parse(str(tmp_path / f"{axis}.svg")).getroot().tag.endswith("svg")
+
+
+def test_each_model_has_a_table_and_a_chart_of_its_own(tmp_path):
+    document = tmp_path / "PERFORMANCE.md"
+    rounds = {
+        Engine("openvino", "float32", "network"): [result(5)],
+        Engine("litert", "float32", "network"): [result(7)],
+    }
+    for model in ("efficientdet-d0", "efficientdet-d1", "efficientdet-d0"):
+        peers.write(model, rounds, "a machine", document)
+    text = document.read_text()
+    assert text.count("**efficientdet-d0**") == text.count("**efficientdet-d1**") == 1
+    assert text.count("medians of 1 rounds. a machine") == 2
+    for model in ("efficientdet-d0", "efficientdet-d1"):
+        ElementTree.parse(tmp_path / "pictures" / f"peers-{model}.svg")
+        assert f"(pictures/peers-{model}.svg)" in text
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for memory")
+def test_memory_of_a_start_is_that_of_all_its_processes():
+    code = (
+        "import subprocess, sys; x = bytearray(60 << 20)\n"
+        "if len(sys.argv) > 1: child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdin=subprocess.PIPE)\n"
+        "else: print('ready', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert run.stdout.readline() == "ready\n"
+        assert 120 < start.resident_of_tree(run.pid) < 400
+    finally:
+        run.communicate("")
