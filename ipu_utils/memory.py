@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Will a run fit into this machine's memory? Estimated from the options, before anything is built. No TensorFlow.
 
-    bytes = FIXED + PER_BATCH_BYTE * batches under way * batch size * largest activations of an image
-    largest activations = 4 * height * width * (expanded / 4 + 1.33 * anchors * (classes + 4) / 4^min_level)
+    TensorFlow: bytes = FIXED + PER_BATCH_BYTE * batches under way * batch size * activations
+    OpenVINO:   bytes = the larger of what building takes, in a process that ends before the run, and the run:
+                        BUILDING + PER_BUILDING_BYTE * activations
+                        RUNNING + PER_RUNNING_BYTE * batches under way * batch size * activations
+    activations of an image, the largest = 4 * height * width * (expanded / 4 + 1.33 * anchors * (classes + 4)
+                                           / 4^min_level)
 
 `expanded` is the width of the backbone's widest layer at half resolution, the second stage's expansion; the other term
-is what the heads give on all levels. FIXED is Python, TensorFlow and the network's copies while it is compiled. Both
+is what the heads give on all levels. FIXED, BUILDING and RUNNING are Python, the engine and the network's copies. All
 constants are measured: see docs/RELIABILITY.md. The estimate is for a CPU; a GPU reports by itself that memory is full.
 """
 
@@ -20,6 +24,10 @@ from utils import parse_image_size
 
 FIXED_BYTES = 1750 << 20
 PER_BATCH_BYTE = 1.6
+BUILDING_BYTES = 1000 << 20
+PER_BUILDING_BYTE = 6.0
+RUNNING_BYTES = 450 << 20
+PER_RUNNING_BYTE = 1.2
 MOST_STREAMS = 8
 # Width of the second stage's expansion: six times the first stage's 16 channels times the width coefficient, which is
 # 1 for B0 and B1, rounded as the backbone does. The largest backbones' is taken for one that is not listed.
@@ -49,7 +57,11 @@ def estimate(config: RunConfig, hparams: Config) -> Estimate:
     else:
         threads = config.device.num_threads or detect.usable_cores()
         batches = 1 + min(config.device.num_streams or threads, MOST_STREAMS)
-    needed = FIXED_BYTES + PER_BATCH_BYTE * batches * config.data.micro_batch_size * image
+    running = batches * config.data.micro_batch_size * image
+    if config.embedded is not None or config.device.engine == "openvino":
+        needed = max(BUILDING_BYTES + PER_BUILDING_BYTE * image, RUNNING_BYTES + PER_RUNNING_BYTE * running)
+    else:
+        needed = FIXED_BYTES + PER_BATCH_BYTE * running
     return Estimate(int(needed), batches)
 
 

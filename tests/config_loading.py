@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading a configuration in tests: on a machine with a chosen device, from a preset written for it."""
+"""Loading a configuration in tests: on a machine with a chosen device, and the messages of those that are refused."""
 
 import pytest
 
@@ -19,15 +19,3 @@ def refused(capsys, *argv, **kwargs):
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.startswith("error: ")
     return error
-
-
-@pytest.fixture
-def preset(tmp_path):
-    """A function that writes a preset file and returns its path."""
-
-    def write(text):
-        path = tmp_path / "preset.yml"
-        path.write_text(text)
-        return str(path)
-
-    return write

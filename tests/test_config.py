@@ -28,7 +28,7 @@ from ipu_utils.config import (
 )
 from ipu_utils.errors import ConfigError, UserError
 
-pytest_plugins = ("config_loading",)
+pytest_plugins = ("preset_fixtures",)
 
 
 @pytest.fixture

@@ -48,8 +48,19 @@ def test_more_images_pixels_and_streams_need_more_memory():
 
 
 def test_an_executable_holds_the_requests_under_way_alone():
-    one, four = (needed("--requests-in-flight", count, script="embedded") for count in ("1", "4"))
-    assert four - memory.FIXED_BYTES == pytest.approx(4 * (one - memory.FIXED_BYTES), rel=1e-6)
+    batch = ("--micro-batch-size", "64")  # of which a run takes more than building, whatever the number of requests
+    one, four = (needed("--requests-in-flight", count, *batch, script="embedded") for count in ("1", "4"))
+    assert four - memory.RUNNING_BYTES == pytest.approx(4 * (one - memory.RUNNING_BYTES), rel=1e-6)
+
+
+def test_openvino_needs_what_building_takes_or_what_the_run_takes():
+    image = 4 * 512 * 512 * (96 / 4 + 4 / 3 * 9 * 94 / 64)
+    config, hparams = run_of("--engine", "openvino")
+    assert memory.estimate(config, hparams).needed == int(memory.BUILDING_BYTES + memory.PER_BUILDING_BYTE * image)
+    config, hparams = run_of("--engine", "openvino", "--micro-batch-size", "32")
+    assert memory.estimate(config, hparams).needed == int(
+        memory.RUNNING_BYTES + memory.PER_RUNNING_BYTE * 3 * 32 * image
+    )
 
 
 def test_a_run_is_refused_just_above_what_is_free_and_not_below(monkeypatch):

@@ -8,7 +8,7 @@ import hparams_config
 from ipu_utils.config import MODEL_NAMES, BenchmarkConfig, DataConfig
 from ipu_utils.presets import CONFIG_DIR, load_yaml, read_preset
 
-pytest_plugins = ("config_loading",)
+pytest_plugins = ("preset_fixtures",)
 
 # Presets of the project
 
