@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """COCO results and their evaluation, against pycocotools called by hand and detectors that know the answers."""
 
+import functools
 import json
 import signal
 import subprocess
@@ -211,7 +212,11 @@ def test_a_run_that_is_stopped_leaves_a_valid_file(tmp_path, number):
             for number in range(source.count):
                 writer.write([number], found)
     """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=str(ROOT), stderr=subprocess.DEVNULL)
+    # Whatever runs the tests may have been started with SIGINT ignored, as a shell's background jobs are.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=str(ROOT), stderr=subprocess.DEVNULL, preexec_fn=listen
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "r.json").exists() or (tmp_path / "r.json").stat().st_size < 100000:
         assert process.poll() is None and time.monotonic() < deadline
