@@ -87,6 +87,15 @@ def test_a_defect_comes_with_the_traceback_of_the_other_process(wanted, instead_
         build_apart(*wanted)
 
 
+def test_memory_that_is_full_there_is_told_as_if_it_were_full_here(wanted, instead_of_tensorflow):
+    instead_of_tensorflow(
+        "class ResourceExhaustedError(Exception): pass\n"
+        "def __getattr__(name): raise ResourceExhaustedError('OOM when allocating')"
+    )
+    with pytest.raises(MemoryError, match="OOM when allocating"):
+        build_apart(*wanted)
+
+
 def test_a_process_that_is_killed_is_told_with_its_last_words(wanted, instead_of_tensorflow):
     instead_of_tensorflow("import os, sys; os.write(2, b'out of memory\\n'); os.kill(os.getpid(), 9)")
     with pytest.raises(UserError, match=r"(?s)ended with signal 9.*take a smaller --model-name.*out of memory"):

@@ -54,7 +54,9 @@ class _Child:
     def freeze(self, folder: str) -> Frozen:
         """Freeze the network into a folder, and wait for the end of the process."""
         self._send(folder)
-        return self.receive()
+        frozen = self.receive()
+        self._process.wait()  # and with it goes its memory
+        return frozen
 
     def receive(self) -> Any:
         """Return what the child answers, or raise what it raised. Its messages are logged here."""
@@ -115,8 +117,11 @@ def serve() -> None:
         _answer(results, error)
     except EOFError:
         pass  # The parent needs it no longer.
-    except BaseException:
-        _answer(results, RuntimeError(f"building the network failed:\n{traceback.format_exc()}"))
+    except BaseException as error:
+        if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's for memory that is full
+            _answer(results, MemoryError(str(error)))
+        else:
+            _answer(results, RuntimeError(f"building the network failed:\n{traceback.format_exc()}"))
     os._exit(0)  # TensorFlow takes its time to clean up.
 
 
