@@ -4,18 +4,15 @@
 from typing import Any
 
 from ipu_utils.keras2 import tf
+from ipu_utils.normalisation import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB
 from utils import ImageSize, parse_image_size
-
-IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-IMAGENET_STDDEV_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
 class InputProcessor:
     """Steps from a decoded image to an input of the network, called one after the other.
 
     Source: google/automl dataloader.py, what inference needs of it. Differs from automl: a batch of images of one size
-      is
-    taken as well, and an image is never scaled to nothing.
+    is taken as well, and an image is never scaled to nothing.
     """
 
     def __init__(self, image: Any, output_size: ImageSize):
@@ -47,6 +44,13 @@ class InputProcessor:
         scaled = tf.image.resize(self._image, [self._scaled_height, self._scaled_width], method=method)
         scaled = scaled[..., :height, :width, :]
         return tf.image.pad_to_bounding_box(scaled, 0, 0, height, width)
+
+    def inside_image(self) -> tf.Tensor:
+        """Which pixels of the output hold the image and not what surrounds it: bool [height, width, 1]."""
+        height, width = self._output_size
+        rows = tf.range(height)[:, tf.newaxis] < self._scaled_height
+        columns = tf.range(width)[tf.newaxis] < self._scaled_width
+        return tf.logical_and(rows, columns)[..., tf.newaxis]
 
     @property
     def image_scale(self) -> tf.Tensor:

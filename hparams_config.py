@@ -263,7 +263,7 @@ _MODEL_DEFAULTS = {
     "data_format": "channels_last",
     "mean_rgb": [0.485 * 255, 0.456 * 255, 0.406 * 255],
     "stddev_rgb": [0.229 * 255, 0.224 * 255, 0.225 * 255],
-    "scale_range": False,  # Scale images to [-1, 1] instead, as the advprop checkpoints expect.
+    "scale_range": False,  # Then from 0..255 to -1..1: with a mean of 0 and a deviation of 1, for AdvProp.
     "backbone_name": "efficientnet-b1",
     "backbone_config": None,
     "fpn_name": None,

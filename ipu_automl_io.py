@@ -6,7 +6,7 @@ Resizing happens on the host and normalising on the device, so that uint8 travel
 
 import logging
 import os
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from PIL import Image
 import dataloader
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.keras2 import tf
+from ipu_utils.normalisation import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB, PerChannel, padding_colour
 from tf2 import label_util, postprocess
 from tf2.nms_settings import nms_settings
 from utils import ImageSize, parse_image_size
@@ -28,21 +29,22 @@ _MODES = {
 }
 
 
-def preprocess_resize(imgs: Any, image_size: ImageSize) -> List[tf.Tensor]:
-    """Scale images with their aspect ratio kept, put them at the top left and fill up with zeros.
+def preprocess_resize(imgs: Any, image_size: ImageSize, mean_rgb: PerChannel = IMAGENET_MEAN_RGB) -> List[tf.Tensor]:
+    """Scale images with their aspect ratio kept, put them at the top left and fill up with the model's mean colour.
 
     Args:
       imgs: [B, H, W, 3], values 0..255 of any number type, a batch of unknown size too; or a list of images [H, W, 3]
         of different sizes.
       image_size: one number, "WIDTHxHEIGHT" or (height, width), of the network's input.
+      mean_rgb: the model's, one number or one per channel; rounded, it is the padding, which normalising makes zeros.
 
     Returns:
-      [images uint8 [B, height, width, 3], scales back to the original float32 [B]].
+      [images uint8 [B, height, width, 3], rounded, halves to even; scales back to the original float32 [B]].
 
     Raises:
       UserError: there is no image, or one is not [H, W, 3].
     """
-    size = parse_image_size(image_size)
+    size, padding = parse_image_size(image_size), tf.constant(padding_colour(mean_rgb))
 
     def resize(image):
         image = tf.convert_to_tensor(image)
@@ -50,7 +52,9 @@ def preprocess_resize(imgs: Any, image_size: ImageSize) -> List[tf.Tensor]:
             raise UserError(f"an image must be [height, width, 3], got {image.shape.as_list()}: convert it to RGB.")
         processor = dataloader.DetectionInputProcessor(image, size)
         processor.set_scale_factors_to_output_size()
-        return tf.cast(processor.resize_and_crop_image(), tf.uint8), processor.image_scale_to_original
+        resized = tf.cast(tf.round(processor.resize_and_crop_image()), tf.uint8)
+        # Differs from automl, which normalises first and then pads with zeros: here the device normalises.
+        return tf.where(processor.inside_image(), resized, padding), processor.image_scale_to_original
 
     if isinstance(imgs, (list, tuple)):
         if not imgs:
@@ -67,8 +71,8 @@ def preprocess_resize(imgs: Any, image_size: ImageSize) -> List[tf.Tensor]:
 def preprocess_normalize_image(
     img: tf.Tensor,
     img_dtype: tf.DType,
-    mean_rgb: Union[float, Sequence[float]] = dataloader.IMAGENET_MEAN_RGB,
-    stddev_rgb: Union[float, Sequence[float]] = dataloader.IMAGENET_STDDEV_RGB,
+    mean_rgb: PerChannel = IMAGENET_MEAN_RGB,
+    stddev_rgb: PerChannel = IMAGENET_STDDEV_RGB,
 ) -> tf.Tensor:
     """Bring pixels to zero mean and unit deviation.
 

@@ -96,6 +96,7 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     from ipu_utils.image_sources import NoiseImages
     from ipu_utils.keras2 import tf
     from ipu_utils.model import build_network, prepare
+    from ipu_utils.normalisation import normalisation_of
     from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
     arguments = ["--config", "efficientdet-low-latency", "--model-name", model_name, "--random-weights"]
@@ -143,7 +144,7 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
         (folder / "network.onnx").write_bytes(onnx.SerializeToString())
     noise = NoiseImages(INPUTS, (height, width), seed=0)
     images = np.stack([noise.original(number) for number in range(INPUTS)])
-    mean, stddev = np.array(hparams.mean_rgb, np.float32), np.array(hparams.stddev_rgb, np.float32)
+    mean, stddev = np.array(normalisation_of(hparams), np.float32)
     np.save(folder / "uint8.npy", images)
     np.save(folder / "float32.npy", (images - mean) / stddev)
 
@@ -186,6 +187,7 @@ def _keras(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray],
     from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
     from ipu_utils.keras2 import tf
     from ipu_utils.model import build_network
+    from ipu_utils.normalisation import normalisation_of
 
     hparams = get_inference_config(*json.loads((folder / "model.json").read_text()))
     network = build_network(hparams, activation=tf.nn.swish)
@@ -194,7 +196,7 @@ def _keras(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray],
 
     @tf.function
     def function(images):
-        normalised = preprocess_normalize_image(images, tf.float32, hparams.mean_rgb, hparams.stddev_rgb)
+        normalised = preprocess_normalize_image(images, tf.float32, *normalisation_of(hparams))
         class_outputs, box_outputs = network(normalised, training=False)
         if engine.span == "network":
             return (*class_outputs, *box_outputs)

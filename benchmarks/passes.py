@@ -30,6 +30,7 @@ from ipu_utils.graph.freeze import FrozenStep, freeze
 from ipu_utils.keras2 import tf
 from ipu_utils.latency import percentile
 from ipu_utils.model import build_network
+from ipu_utils.normalisation import normalisation_of
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
 STEM_FILTERS = 32
@@ -59,7 +60,7 @@ def stem_variants(model_name: str) -> Dict[str, FrozenStep]:
     """Normalisation, the first convolution, and a 1x1 convolution behind it, for the layouts of the network."""
     hparams = hparams_config.get_inference_config(model_name)
     height, width = utils.parse_image_size(hparams.image_size)
-    mean, stddev = (np.ones(3) * values for values in (hparams.mean_rgb, hparams.stddev_rgb))
+    mean, stddev = np.array(normalisation_of(hparams))
     random = np.random.RandomState(0)
     kernel = random.normal(0, 0.3, (3, 3, 3, STEM_FILTERS)).astype(np.float32)
     project = random.normal(0, 0.1, (1, 1, STEM_FILTERS, 16)).astype(np.float32)

@@ -51,7 +51,8 @@ def main() -> None:
     for word, config in configs.items():
         others[word] = in_openvino(model, config)
         others[f"{word} plain"] = plain_openvino(model, PRECISION_WORDS[word].value)
-    source = ImageFiles(list_images(options.images), Path(options.images), model.hparams.image_size)
+    folder, hparams = Path(options.images), model.hparams
+    source = ImageFiles(list_images(folder), folder, hparams.image_size, mean_rgb=hparams.mean_rgb)
     detect = detector_of(model, configs[options.precisions[0]].nms.nms_mode.value)
     print(f"{options.model_name}, weights {model.weights}, {source.count} images of {options.images}")
     print(Agreement.HEADER)

@@ -23,6 +23,7 @@ import numpy as np
 
 from hparams_config import Config
 from ipu_utils.keras2 import tf
+from ipu_utils.normalisation import normalisation_of
 from tf2.anchor_boxes import Anchors
 from utils import ImageSize, parse_image_size
 
@@ -74,7 +75,7 @@ def photo_image(height: int, width: int, seed: int) -> np.ndarray:
         inside = ((y * y + x * x < 1) if is_round else np.ones(y.shape[:1] + x.shape[1:], bool))[..., None]
         patch = image[rows, columns]
         patch[...] = np.where(inside, (grey + tint) * shading, patch)
-    return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+    return np.rint(np.clip(image + rng.normal(0, 6, image.shape), 0, 255)).astype(np.uint8)
 
 
 def randomise(
@@ -150,9 +151,7 @@ class _Images:
 
     def _one(self, kind: int, seed: int) -> np.ndarray:
         image = (noise_image, photo_image)[kind](*self._size, seed).astype(np.float32)
-        if self._config.scale_range:
-            return image / np.float32(127.5) - 1
-        mean, deviation = np.float32(self._config.mean_rgb), np.float32(self._config.stddev_rgb)
+        mean, deviation = np.float32(normalisation_of(self._config))
         return (image - mean) / deviation
 
 

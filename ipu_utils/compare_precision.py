@@ -166,7 +166,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     paths = list_images(options.image_path) if options.image_path.is_dir() else [options.image_path]
     root = options.image_path if options.image_path.is_dir() else options.image_path.parent
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
-    source = ImageFiles(paths[: max(1, options.max_images)], root, hparams.image_size, skip_bad=True)
+    chosen = paths[: max(1, options.max_images)]
+    source = ImageFiles(chosen, root, hparams.image_size, skip_bad=True, mean_rgb=hparams.mean_rgb)
     model = build(config)
     others: Dict[str, Heads] = {}
     for engine in options.engines:

@@ -4,7 +4,7 @@
 Four kinds: `generated` noise, one `repeated-image`, a `single-image` in a batch of one, and all images of an
 `image-directory`. Every batch is (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]): images fitted into the
 network's input by `ipu_utils.resize`, the factor from the network's pixels back to the original's, and which image of
-the source a row holds. A row with id -1 is padding and holds zeros.
+the source a row holds. A row with id -1 is padding and holds no image.
 """
 
 import atexit
@@ -21,6 +21,7 @@ from ipu_utils.errors import UserError
 from ipu_utils.feed import PREFETCH_BATCHES, pool_batches
 from ipu_utils.image_sources import PADDING_ID, ImageSource, open_source
 from ipu_utils.keras2 import tf
+from ipu_utils.normalisation import IMAGENET_MEAN_RGB, PerChannel
 from ipu_utils.settings import DataConfig
 
 QUIET_SECONDS, SETTLING_SECONDS = 0.05, 10  # at exit: no call for so long means rest; give up after so long
@@ -129,7 +130,12 @@ class ImageBatches:
         return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), b"The program is ending.")
 
 
-def open_dataset(data: DataConfig, image_size: Tuple[int, int], batches: Optional[int] = None) -> ImageBatches:
+def open_dataset(
+    data: DataConfig,
+    image_size: Tuple[int, int],
+    batches: Optional[int] = None,
+    mean_rgb: PerChannel = IMAGENET_MEAN_RGB,
+) -> ImageBatches:
     """Open what `--dataset-type` and `--image-path` name.
 
     Args:
@@ -137,6 +143,7 @@ def open_dataset(data: DataConfig, image_size: Tuple[int, int], batches: Optiona
         dataset_prefetch_buffer (batches made ahead; 0 means `PREFETCH_BATCHES`) and seed.
       image_size: (height, width) of the network's input in pixels.
       batches: how many batches the run is going to need, or None for one pass over the images.
+      mean_rgb: the model's mean colour, which surrounds the images.
 
     Returns:
       Its dataset never ends when `batches` is given, because a device's feed may read ahead of the run and must not run
@@ -148,7 +155,7 @@ def open_dataset(data: DataConfig, image_size: Tuple[int, int], batches: Optiona
     """
     batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
     different = 2**31 if batches is None else batches
-    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, different))
+    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, different), mean_rgb)
     opened = ImageBatches(source, batch_size)
     make = _streamed if data.dataset_type == "image-directory" else _preloaded
     dataset = make(opened, endless=batches is not None)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ipu_utils.devices.detect import usable_cores
 from ipu_utils.image_sources import ImageSource, open_source
+from ipu_utils.normalisation import IMAGENET_MEAN_RGB, PerChannel
 from ipu_utils.settings import DataConfig
 
 PREFETCH_BATCHES = 2  # when --dataset-prefetch-buffer is 0: one batch ready, one in the making
@@ -81,18 +82,21 @@ def pool_batches(image_size: Tuple[int, int], batch_size: int, batches: int) -> 
     return max(1, min(GENERATED_POOL_BYTES // (batch_size * image_size[0] * image_size[1] * 3), batches))
 
 
-def open_feed(data: DataConfig, image_size: Tuple[int, int], batches: int) -> Feed:
+def open_feed(
+    data: DataConfig, image_size: Tuple[int, int], batches: int, mean_rgb: PerChannel = IMAGENET_MEAN_RGB
+) -> Feed:
     """Open what `--dataset-type` and `--image-path` name.
 
     Args:
       data: dataset_type, image_path, micro_batch_size (`single-image` always takes 1), dataset_prefetch_buffer, seed.
       image_size: (height, width) of the network's input in pixels.
       batches: how many batches a call is going to need.
+      mean_rgb: the model's mean colour, which surrounds the images.
 
     Raises:
       UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
     """
     batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
-    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, batches))
+    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, batches), mean_rgb)
     ahead = data.dataset_prefetch_buffer or PREFETCH_BATCHES
     return Feed(source, batch_size, data.dataset_type != "image-directory", ahead)

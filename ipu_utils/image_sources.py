@@ -12,6 +12,7 @@ import numpy as np
 
 from ipu_utils.errors import UserError
 from ipu_utils.images import check_image, list_images, read_image, upright_size
+from ipu_utils.normalisation import IMAGENET_MEAN_RGB, PerChannel, padding_colour
 from ipu_utils.resize import FittedImage, fit_image
 from ipu_utils.settings import DataConfig
 
@@ -22,13 +23,13 @@ class ImageSource:
     """Images by id. Subclasses say what they are called and how to make them.
 
     Attributes:
-      count: number of ids. image_size: (height, width) of the network's input.
+      count: number of ids. image_size: (height, width) of the network's input. mean_rgb: the model's mean colour.
       skipped: why files are left out, by name; grows while a run comes across damaged ones.
     """
 
-    def __init__(self, count: int, image_size: Tuple[int, int]):
-        """Take the number of images and the size, (height, width), of the network's input."""
-        self.count, self.image_size = count, tuple(image_size)
+    def __init__(self, count: int, image_size: Tuple[int, int], mean_rgb: PerChannel = IMAGENET_MEAN_RGB):
+        """Take the number of images, the size, (height, width), of the network's input, and what surrounds images."""
+        self.count, self.image_size, self.mean_rgb = count, tuple(image_size), mean_rgb
         self.skipped: Dict[str, str] = {}
         self._damaged: Dict[int, str] = {}
 
@@ -50,10 +51,10 @@ class ImageSource:
         return self._original(self._checked(image_id))
 
     def fitted(self, image_id: int) -> FittedImage:
-        """The image in the network's input, uint8 [h, w, 3], and its scale; zeros and scale 1 for `PADDING_ID`."""
+        """The image in the network's input, uint8 [h, w, 3], and its scale; for `PADDING_ID` only padding, scale 1."""
         if image_id == PADDING_ID:
-            return FittedImage(np.zeros((*self.image_size, 3), np.uint8), np.float32(1))
-        return fit_image(self.original(image_id), self.image_size)
+            return FittedImage(np.full((*self.image_size, 3), padding_colour(self.mean_rgb)), np.float32(1))
+        return fit_image(self.original(image_id), self.image_size, self.mean_rgb)
 
     def try_fitted(self, image_id: int) -> Optional[FittedImage]:
         """As `fitted`, but None for an image that cannot be read, which is then in `skipped`. Threads may share it.
@@ -105,13 +106,21 @@ class NoiseImages(ImageSource):
 class ImageFiles(ImageSource):
     """Image files; names are paths below `root`. Headers are checked at once, pixels when they are asked for."""
 
-    def __init__(self, paths: Sequence[Path], root: Path, image_size: Tuple[int, int], skip_bad: bool = False):
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        root: Path,
+        image_size: Tuple[int, int],
+        skip_bad: bool = False,
+        mean_rgb: PerChannel = IMAGENET_MEAN_RGB,
+    ):
         """Check the files.
 
         Args:
           paths: in the order of their ids. root: a folder above all of them.
           image_size: (height, width) of the network's input in pixels.
           skip_bad: leave files out that are no images, and do so without an error as long as one image is left.
+          mean_rgb: the model's mean colour, which surrounds the images.
 
         Raises:
           UserError: a file is not a readable image, or with `skip_bad` none is.
@@ -126,7 +135,7 @@ class ImageFiles(ImageSource):
                     raise
         self.paths: List[Path] = [path for path in paths if path not in problems]
         self.root = root
-        super().__init__(len(self.paths), image_size)
+        super().__init__(len(self.paths), image_size, mean_rgb)
         self.skipped.update((path.relative_to(root).as_posix(), problem) for path, problem in problems.items())
 
     def _name(self, image_id: int) -> str:
@@ -139,13 +148,16 @@ class ImageFiles(ImageSource):
         return upright_size(self.paths[image_id])
 
 
-def open_source(data: DataConfig, image_size: Tuple[int, int], noise_count: int) -> ImageSource:
+def open_source(
+    data: DataConfig, image_size: Tuple[int, int], noise_count: int, mean_rgb: PerChannel = IMAGENET_MEAN_RGB
+) -> ImageSource:
     """Open what --dataset-type and --image-path name.
 
     Args:
       data: dataset_type, image_path, seed and share, the part of the images that this instance takes.
       image_size: (height, width) of the network's input in pixels.
       noise_count: how many different images of `generated` noise to offer.
+      mean_rgb: the model's mean colour, which surrounds the images.
 
     Raises:
       UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
@@ -157,5 +169,6 @@ def open_source(data: DataConfig, image_size: Tuple[int, int], noise_count: int)
     if data.dataset_type == "image-directory":
         paths = list_images(path)
         # With fewer images than instances some share one.
-        return ImageFiles(paths[index::count] or [paths[index % len(paths)]], path, image_size, skip_bad=True)
-    return ImageFiles([path], path.parent, image_size)
+        share = paths[index::count] or [paths[index % len(paths)]]
+        return ImageFiles(share, path, image_size, skip_bad=True, mean_rgb=mean_rgb)
+    return ImageFiles([path], path.parent, image_size, mean_rgb=mean_rgb)

@@ -5,14 +5,16 @@ The deployment runtime has no TensorFlow, and the benchmark's input pipeline mus
 feeds it, so both use this module. `ipu_automl_io.preprocess_resize` is its TensorFlow twin; tests hold them together.
 
 Sampling (that of google/automl dataloader.py and `tf.image.resize`): bilinear, half-pixel centres, no antialiasing, in
-float32, first along x, then along y, truncated to uint8. Every multiplication and addition is a NumPy operation of its
-own, so no compiler can fuse two of them and the result is the same on every machine. The resized image goes to the top
-left corner; the rest is zero.
+float32, first along x, then along y, rounded to uint8, halves to even. Every multiplication and addition is a NumPy
+operation of its own, so no compiler can fuse two of them and the result is the same on every machine. The resized image
+goes to the top left corner; the rest has the model's mean colour (`ipu_utils.normalisation`).
 """
 
 from typing import NamedTuple, Tuple
 
 import numpy as np
+
+from ipu_utils.normalisation import IMAGENET_MEAN_RGB, PerChannel, padding_colour
 
 BLOCK_ROWS = 32  # Output rows at a time: the float32 rows of one block stay in the L2 cache.
 
@@ -76,25 +78,32 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
         difference -= across
         difference *= weight_x
         across += difference
-        values, difference = across[upper], across[lower] - across[upper]
-        difference *= weight_y[start:end]
-        resized[start:end] = values + difference
+        values = across[lower] - across[upper]
+        values *= weight_y[start:end]
+        values += across[upper]
+        resized[start:end] = np.rint(values, out=values)
     return resized.reshape(height, width, channels)
 
 
-def fit_image(image: np.ndarray, image_size: Tuple[int, int]) -> FittedImage:
-    """Resize an image with its aspect ratio kept, put it at the top left and fill the rest with zeros.
+def fit_image(image: np.ndarray, image_size: Tuple[int, int], mean_rgb: PerChannel = IMAGENET_MEAN_RGB) -> FittedImage:
+    """Resize an image with its aspect ratio kept, put it at the top left and fill the rest with the mean colour.
 
     Args:
       image: uint8 [H, W, C], any size from 1 x 1 up.
       image_size: (height, width) of the result in pixels.
+      mean_rgb: the model's, one number or C of them; rounded, it is the padding.
 
     Raises:
-      ValueError: the image is not uint8, not three-dimensional, or empty.
+      ValueError: the image is not uint8, not three-dimensional, or empty, or has other channels than the mean.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or not image.size:
         raise ValueError(f"image must be uint8 [H, W, C] with pixels in it, got {image.dtype} {list(image.shape)}.")
     height, width, scale = scaled_size(image.shape[0], image.shape[1], image_size)
-    fitted = np.zeros((image_size[0], image_size[1], image.shape[2]), np.uint8)
+    padding = padding_colour(mean_rgb)
+    if padding.size not in (1, image.shape[2]):
+        raise ValueError(f"image must have the {padding.size} channels of the mean, got {list(image.shape)}.")
+    fitted = np.empty((image_size[0], image_size[1], image.shape[2]), np.uint8)
+    fitted[height:] = padding
+    fitted[:height, width:] = padding
     fitted[:height, :width] = resize_bilinear(image, height, width)
     return FittedImage(fitted, scale)

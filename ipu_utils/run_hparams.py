@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model configuration of a run: the published one, and what the run's other options imply. No TensorFlow.
 
-AdvProp checkpoints have the variables of all others but were trained on inputs in [-1, 1] instead of ImageNet's mean
-and deviation. Nothing in the file tells; the published folder is called `advprop`, so that is what is looked for.
+AdvProp checkpoints have the variables of all others but were trained on inputs in [-1, 1], padding -1, instead of
+ImageNet's mean and deviation. Nothing in the file tells; the published folder is called `advprop`, so that is what is
+looked for.
 """
 
 import re
@@ -13,6 +14,7 @@ import hparams_config
 from ipu_utils.config import RunConfig
 from ipu_utils.errors import UserError
 from ipu_utils.hparams_rules import check_hparams
+from ipu_utils.normalisation import normalisation_of
 from ipu_utils.settings import ModelConfig
 
 # Average precision needs the low scores too; who acts on detections wants the likely ones.
@@ -21,7 +23,7 @@ PRESETS = {
     "deployment": {"nms_configs": {"score_thresh": 0.4}},
 }
 _MODEL = re.compile(r"efficientdet-(?:d|lite)[0-9]x?")
-ADVPROP = {"mean_rgb": 127.5, "stddev_rgb": 127.5}  # 0..255 -> -1..1
+ADVPROP = {"mean_rgb": 0.0, "stddev_rgb": 1.0, "scale_range": True}  # 0..255 -> -1..1; AutoML's own for them
 
 
 def is_advprop(model: ModelConfig) -> bool:
@@ -45,9 +47,14 @@ def hparams_of(
       ConfigError: the name, the changes or the size are wrong.
     """
     settings: Dict[str, Any] = dict(PRESETS[preset]) if preset else {}
-    if is_advprop(model):
-        settings.update(ADVPROP)
     config = hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)
+    if is_advprop(model):
+        advprop = hparams_config.get_inference_config(
+            model.model_name, model.hparams, image_size, {**settings, **ADVPROP}
+        )
+        # Whoever sets one of them means all of them: a mean for 0..255 is none for inputs that are scaled again.
+        if all(advprop[key] == value for key, value in ADVPROP.items()):
+            config = advprop
     check_hparams(config)
     return config
 
@@ -63,7 +70,7 @@ def path_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:
     text = "" if not named or model.model_name in named else f"; its path says {' and '.join(sorted(named))}"
     if not is_advprop(model):
         return text
-    if all(hparams[key] == value for key, value in ADVPROP.items()):
+    if normalisation_of(hparams).is_minus_one_to_one:
         return text + "; AdvProp by its path: inputs scaled to [-1, 1]"
     return text + "; AdvProp by its path, but --hparams set other inputs than [-1, 1]"
 

@@ -13,6 +13,7 @@ from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
 from ipu_utils.config import NmsConfig
 from ipu_utils.devices import Device
 from ipu_utils.keras2 import tf
+from ipu_utils.normalisation import normalisation_of
 from ipu_utils.pipeline import Detections, Results
 
 logger = logging.getLogger(__name__)
@@ -46,9 +47,7 @@ class TensorFlowPipeline:
     def heads(self, images: tf.Tensor) -> Tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
         """Normalise on the device and run the network: images [N, H, W, 3] of any type -> class and box outputs."""
         # uint8 travels to the device: a quarter of float32 on the wire. Normalising is the device's first step.
-        normalised = preprocess_normalize_image(
-            images, self._precision, self._hparams.mean_rgb, self._hparams.stddev_rgb
-        )
+        normalised = preprocess_normalize_image(images, self._precision, *normalisation_of(self._hparams))
         return self._network(normalised, training=False)
 
     def step(self, images: tf.Tensor, scales: tf.Tensor, ids: tf.Tensor) -> Tuple[tf.Tensor, ...]:

@@ -11,6 +11,7 @@ from ipu_utils.devices.host import HostDevice
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
 from ipu_utils.model import build_network
+from ipu_utils.normalisation import normalisation_of
 
 SIZE, WANTED, THRESHOLD = 256, 150, 0.4
 CUT = "fpn_cell_repeats=2,box_class_repeats=2"  # most of the time is building the network
@@ -28,7 +29,7 @@ def calibrated(hparams):
 
 
 def heads(network, hparams, images, dtype=tf.float32):
-    normalised = preprocess_normalize_image(tf.constant(images), dtype, hparams.mean_rgb, hparams.stddev_rgb)
+    normalised = preprocess_normalize_image(tf.constant(images), dtype, *normalisation_of(hparams))
     classes, boxes = network(normalised, training=False)
     return [tf.cast(level, tf.float32) for level in classes], [tf.cast(level, tf.float32) for level in boxes]
 

@@ -22,11 +22,12 @@ from ipu_utils.settings import DataConfig
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
 SIZE = (64, 96)  # (height, width)
+IMAGENET_COLOUR = (124, 116, 104)
 
 
-def opened(kind="generated", path=None, batch_size=1, batches=None, size=SIZE, **options):
+def opened(kind="generated", path=None, batch_size=1, batches=None, size=SIZE, mean_rgb=IMAGENET_COLOUR, **options):
     data = DataConfig(dataset_type=kind, image_path=path, micro_batch_size=batch_size, **options)
-    return open_dataset(data, size, batches)
+    return open_dataset(data, size, batches, mean_rgb)
 
 
 def taken(batches, count=None):
@@ -125,9 +126,20 @@ def test_one_pass_through_a_folder_pads_its_last_batch(folder, batch_size, paddi
     ids = np.concatenate([ids for _, _, ids in batches])
     assert ids.tolist() == [0, 1, 2, 3, 4] + padding * [PADDING_ID]
     images, scales, ids = batches[-1]
-    assert not images[ids == PADDING_ID].any()
+    assert (images[ids == PADDING_ID] == IMAGENET_COLOUR).all()
     assert (scales[ids == PADDING_ID] == 1).all()
-    assert images[ids != PADDING_ID].any(axis=(1, 2, 3)).all()
+    assert (images[ids != PADDING_ID] != IMAGENET_COLOUR).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("kind", ["repeated-image", "image-directory", "single-image"])
+def test_the_models_mean_colour_surrounds_every_image(folder, kind):
+    path = folder if kind == "image-directory" else folder / "c.png"
+    for images, _, ids in taken(opened(kind, path, 2, mean_rgb=[10.0, 20.4, 30.6])):
+        for image, image_id in zip(images, ids):
+            if kind != "image-directory" or image_id in (2, PADDING_ID):  # square
+                assert (image[:, 64:] == (10, 20, 31)).all()
+            if image_id == 4:  # wide
+                assert (image[:, 32:] == (10, 20, 31)).all()
 
 
 def test_a_dataset_can_be_read_twice(folder):
@@ -196,7 +208,7 @@ def test_a_damaged_file_is_skipped_and_leaves_no_gap(folder, batches, batch_size
         assert ids == ([0, 1, 3, 4] * 4)[: 4 * batch_size]
     for images, _, row_ids in read:
         for image, image_id in zip(images, row_ids):
-            assert image.any() == (image_id != PADDING_ID)
+            assert (image != IMAGENET_COLOUR).any() == (image_id != PADDING_ID)
     assert made.count == 4
     assert list(made.source.skipped) == ["c.png"] and "cannot be decoded" in made.source.skipped["c.png"]
 

@@ -28,6 +28,7 @@ HEADER = Header(
     batch_size=1,
     input_type="uint8",
     output_type="float32",
+    mean_rgb=(123.675, 116.28, 103.53),
     num_classes=90,
     anchors={"min_level": 3, "max_level": 7, "num_scales": 3, "aspect_ratios": [1.0, 2.0, 0.5], "anchor_scale": 4.0},
     nms_mode="best-class",
@@ -59,7 +60,7 @@ def test_a_file_gives_back_what_was_written(path):
 def test_the_layout_is_the_documented_one(path):
     content = path.read_bytes()
     magic, version, length = struct.unpack("<8sII", content[:16])
-    assert (magic, version) == (b"EFFDET\r\n", 1)
+    assert (magic, version) == (b"EFFDET\r\n", 2)
     header = json.loads(content[48 : 48 + length])
     assert header["model_name"] == "efficientdet-d0" and header["network"]["size"] == len(NETWORK)
     assert content.endswith(NETWORK)
@@ -106,11 +107,13 @@ def test_a_transfer_as_text_is_noticed(path):
         read_executable(path)
 
 
-def test_another_format_version_is_refused_with_both_numbers(path):
+@pytest.mark.parametrize("version", [1, 99])
+def test_another_format_version_is_refused_with_both_numbers_and_the_way_out(path, version):
     content = bytearray(path.read_bytes())
-    struct.pack_into("<I", content, 8, 99)
+    struct.pack_into("<I", content, 8, version)
     path.write_bytes(bytes(content))
-    with pytest.raises(ExecutableError, match="format version 99, this release reads version 1: compile it again"):
+    told = f"format version {version}, this release reads version 2: compile it again, with --exec-output-dir FOLDER"
+    with pytest.raises(ExecutableError, match=told):
         read_executable(path)
 
 
@@ -127,7 +130,7 @@ def with_header(path, change):
     described = json.loads(executable.describe(HEADER, len(NETWORK), executable.hashlib.sha256(NETWORK).hexdigest()))
     change(described)
     text = json.dumps(described).encode()
-    prefix = executable.PREFIX.pack(MAGIC, 1, len(text), executable.hashlib.sha256(text).digest())
+    prefix = executable.PREFIX.pack(MAGIC, 2, len(text), executable.hashlib.sha256(text).digest())
     path.write_bytes(prefix + text + bytes(-(len(prefix) + len(text)) % 64) + NETWORK)
 
 
@@ -139,6 +142,12 @@ def with_header(path, change):
         lambda header: header.update(image_size=[64, "96"]),
         lambda header: header.update(batch_size=0),
         lambda header: header.update(batch_size=True),
+        lambda header: header.pop("mean_rgb"),
+        lambda header: header.update(mean_rgb=127.0),
+        lambda header: header.update(mean_rgb=[127.0, 127.0]),
+        lambda header: header.update(mean_rgb=[127.0, None, 127.0]),
+        lambda header: header.update(mean_rgb=[127.0, True, 127.0]),
+        lambda header: header.update(mean_rgb=[127.0, float("inf"), 127.0]),
         lambda header: header.update(label_map={"one": "person"}),
         lambda header: header.update(surprise=1),
         lambda header: header.update(network=None),
@@ -212,6 +221,10 @@ def test_an_executable_that_fits_has_no_differences():
     "change, text",
     [
         ({"image_size": (512, 640)}, "its image_size is 96x64, not 640x512"),
+        (
+            {"mean_rgb": (127.0, 127.0, 127.5)},
+            "its mean_rgb is 123.675, 116.28, 103.53, not 127, 127, 127.5",
+        ),
         ({"precision": "bfloat16"}, "its precision is float32, not bfloat16"),
         ({"fingerprint": {**HEADER.fingerprint, "weights": "d" * 64}}, "it was made from other weights"),
         ({"nms_configs": {"method": "gaussian"}}, "it has other nms_configs"),

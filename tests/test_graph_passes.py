@@ -14,6 +14,7 @@ from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.graph.normalise_rows import normalise_rows
 from ipu_utils.keras2 import tf
+from ipu_utils.normalisation import normalisation_of
 from tf2.efficientdet_keras import EfficientDetNet
 
 HEIGHT, WIDTH = 6, 10
@@ -226,7 +227,7 @@ def test_the_passes_together_keep_the_networks_outputs():
         variable.assign(random.normal(centre, spread, variable.shape).clip(0.5 * centre))
 
     def step(images):
-        normalised = preprocess_normalize_image(images, tf.float32, hparams.mean_rgb, hparams.stddev_rgb)
+        normalised = preprocess_normalize_image(images, tf.float32, *normalisation_of(hparams))
         class_outputs, box_outputs = network(normalised, training=False)
         return (*class_outputs, *box_outputs)
 

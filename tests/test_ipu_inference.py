@@ -19,6 +19,7 @@ from ipu_utils.console import run_script
 from ipu_utils.devices import detect
 from ipu_utils.keras2 import tf
 from ipu_utils.model import build_network
+from ipu_utils.normalisation import normalisation_of
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "images"
 # The smallest network, cut further: most of a run's time is building and tracing it.
@@ -224,8 +225,8 @@ def test_a_published_checkpoint_gives_the_detections_that_python_gives(script, t
 
     names = sorted(path.name for path in PHOTOGRAPHS.iterdir() if path.suffix in (".png", ".jpg"))
     photographs = [np.array(Image.open(PHOTOGRAPHS / name).convert("RGB")) for name in names]
-    images, scales = preprocess_resize(photographs, (128, 128))
-    normalised = preprocess_normalize_image(images, tf.float32, hparams.mean_rgb, hparams.stddev_rgb)
+    images, scales = preprocess_resize(photographs, (128, 128), hparams.mean_rgb)
+    normalised = preprocess_normalize_image(images, tf.float32, *normalisation_of(hparams))
     heads = network(normalised, training=False)
     boxes, scores, classes, lengths = (x.numpy() for x in postprocess_predictions(hparams, *heads, scales, "global"))
     found = detections(tmp_path / "outputs")

@@ -13,6 +13,7 @@ from hparams_config import get_efficientdet_config
 from ipu_automl_io import preprocess_normalize_image, preprocess_resize
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
+from ipu_utils.normalisation import IMAGENET_MEAN_RGB, normalisation_of, padding_colour
 from ipu_utils.resize import fit_image
 from utils import parse_image_size
 
@@ -26,13 +27,15 @@ def test_resized_images_equal_the_reference_implementation(case, as_list):
     description = json.loads(str(GOLDEN[f"case_{case}"]))
     image = photo(*description["photo"])
     images, scales = preprocess_resize([image] if as_list else image[None], description["image_size"])
+    assert (images.numpy()[0, -1, -1] == (124, 116, 104)).all()
     assert images.dtype == tf.uint8 and images.shape == (1, *GOLDEN[f"height_width_{case}"], 3)
     np.testing.assert_array_equal(images.numpy().reshape(-1)[GOLDEN[f"index_{case}"]], GOLDEN[f"value_{case}"])
     assert images.numpy().sum(dtype=np.int64) == GOLDEN[f"sum_{case}"]
     assert scales.numpy().tolist() == [GOLDEN[f"scale_{case}"]]
     height, width = GOLDEN[f"scaled_hw_{case}"]
-    assert not images[0, height:].numpy().any() and not images[0, :, width:].numpy().any()
-    assert images[0, height - 1, :width].numpy().any() and images[0, :height, width - 1].numpy().any()
+    padding = images.numpy()[0] == (124, 116, 104)
+    assert padding[height:].all() and padding[:, width:].all()
+    assert not padding[height - 1, :width].all() and not padding[:height, width - 1].all()
 
 
 def bilinear(image, height, width):
@@ -55,22 +58,45 @@ def test_resizing_is_bilinear_with_half_pixel_centres(size, scaled):
     image = np.random.RandomState(0).randint(0, 256, (*size, 3)).astype(np.uint8)
     images, scales = preprocess_resize([image], (32, 48))
     inside = images.numpy()[0, : scaled[0], : scaled[1]].astype(float)
-    # Truncated to whole numbers; a value that is whole but for rounding may fall either way.
-    difference = bilinear(image.astype(float), *scaled) - inside
-    assert difference.min() > -1e-3 and difference.max() < 1 + 1e-3
+    # Rounded to whole numbers; a value that is half but for rounding may fall either way.
+    assert np.abs(bilinear(image.astype(float), *scaled) - inside).max() < 0.5 + 1e-3
     assert scales.numpy()[0] == pytest.approx(1 / min(32 / size[0], 48 / size[1]), rel=1e-6)
 
 
 SIZES = [(37, 61), (480, 640), (1, 700), (700, 1), (200, 90), (128, 96), (1, 1), (333, 500)]
 
 
+@pytest.mark.parametrize("mean_rgb", [IMAGENET_MEAN_RGB, 127.0, 0, [127.5, 128.5, 300.0], np.float32([-3, 0.5, 1.5])])
 @pytest.mark.parametrize("size", SIZES)
-def test_the_numpy_twin_of_the_input_pipeline_gives_the_same_bits(size):
+def test_the_numpy_twin_of_the_input_pipeline_gives_the_same_bits(size, mean_rgb):
     image = np.random.RandomState(1).randint(0, 256, (*size, 3)).astype(np.uint8)
-    images, scales = preprocess_resize([image], (128, 96))
-    twin = fit_image(image, (128, 96))
+    images, scales = preprocess_resize([image], (128, 96), mean_rgb)
+    twin = fit_image(image, (128, 96), mean_rgb)
     np.testing.assert_array_equal(images.numpy()[0], twin.image)
     assert scales.numpy()[0] == twin.scale_to_original
+
+
+@pytest.mark.parametrize(
+    "mean_rgb, colour",
+    [
+        (IMAGENET_MEAN_RGB, [124, 116, 104]),
+        (127.0, [127, 127, 127]),
+        ([0.5, 1.5, 127.5], [0, 2, 128]),
+        ((-1.0, 255.4, 256), [0, 255, 255]),
+    ],
+)
+def test_an_image_is_surrounded_by_the_models_mean_rounded_to_a_colour(mean_rgb, colour):
+    images, _ = preprocess_resize([photo(20, 60, 1), photo(60, 20, 2)], 32, mean_rgb)
+    assert (images.numpy()[0, 10:] == colour).all() and (images.numpy()[0, :10] != colour).any(-1).all()
+    assert (images.numpy()[1, :, 10:] == colour).all() and (images.numpy()[1, :, :10] != colour).any(-1).all()
+
+
+@pytest.mark.parametrize("name", ["efficientdet-d0", "efficientdet-lite0"])
+def test_what_surrounds_an_image_is_nothing_to_the_network(name):
+    hparams = get_efficientdet_config(name)
+    images, _ = preprocess_resize([photo(20, 60, 1)], 32, hparams.mean_rgb)
+    made = preprocess_normalize_image(images, tf.float32, *normalisation_of(hparams)).numpy()[0, 10:]
+    assert np.abs(made * hparams.stddev_rgb).max() <= 0.5  # what rounding the mean leaves
 
 
 def test_a_list_may_hold_images_of_different_sizes():
@@ -144,13 +170,53 @@ def test_normalising_rounds_only_once_in_low_precision(dtype, half_step):
 def test_models_bring_their_own_mean_and_deviation():
     lite = get_efficientdet_config("efficientdet-lite0")
     pixels = np.array([[[0, 127, 255]]], np.uint8)
-    made = preprocess_normalize_image(pixels, tf.float32, lite.mean_rgb, lite.stddev_rgb)
+    made = preprocess_normalize_image(pixels, tf.float32, *normalisation_of(lite))
     np.testing.assert_allclose(made, [[[-127 / 128, 0, 1]]])
     d0 = get_efficientdet_config("efficientdet-d0")
     np.testing.assert_array_equal(
-        preprocess_normalize_image(pixels, tf.float32, d0.mean_rgb, d0.stddev_rgb),
+        preprocess_normalize_image(pixels, tf.float32, *normalisation_of(d0)),
         preprocess_normalize_image(pixels, tf.float32),
     )
+
+
+ADVPROP = "mean_rgb=0.0,stddev_rgb=1.0,scale_range=true"
+
+
+@pytest.mark.parametrize(
+    "hparams",
+    [
+        "",
+        ADVPROP,
+        "mean_rgb=127.5,stddev_rgb=127.5",
+        "scale_range=true",
+        "mean_rgb=[10, 20, 30],stddev_rgb=2.0,scale_range=true",
+    ],
+)
+def test_images_arrive_as_automl_normalises_resizes_pads_and_scales_them(hparams):
+    config = get_efficientdet_config("efficientdet-d0")
+    config.override(hparams)
+    image = photo(40, 100, 1)
+    processor = dataloader.DetectionInputProcessor(image, (64, 80))
+    processor.normalize_image(config.mean_rgb, config.stddev_rgb)
+    processor.set_scale_factors_to_output_size()
+    expected = processor.resize_and_crop_image().numpy()
+    if config.scale_range:
+        expected = expected * 2 / 255 - 1  # as AutoML does, padding and all
+    images, _ = preprocess_resize([image], (64, 80), config.mean_rgb)
+    made = preprocess_normalize_image(images, tf.float32, *normalisation_of(config)).numpy()[0]
+    grey_level = 1 / np.float64(normalisation_of(config).stddev)
+    assert (np.abs(made - expected) <= 0.5 * grey_level + 1e-4).all()
+
+
+def test_scale_range_with_advprops_mean_and_deviation_gives_minus_one_to_one():
+    config = get_efficientdet_config("efficientdet-d0")
+    config.override(ADVPROP)
+    assert normalisation_of(config).is_minus_one_to_one
+    made = preprocess_normalize_image(tf.constant([[[0, 51, 255]]], tf.uint8), tf.float32, *normalisation_of(config))
+    np.testing.assert_allclose(np.ravel(made), [-1, -0.6, 1], atol=1e-6)
+    assert padding_colour(config.mean_rgb).tolist() == 0  # AutoML scales its zeros too: AdvProp's padding is black
+    config.override("scale_range=false")
+    assert not normalisation_of(config).is_minus_one_to_one
 
 
 def test_sizes_are_read_in_every_notation():

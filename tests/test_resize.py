@@ -61,26 +61,31 @@ def exact_bilinear(image, height, width):
 @pytest.mark.parametrize(
     "original, size", [((7, 5), (16, 11)), ((40, 33), (9, 8)), ((3, 50), (6, 4)), ((1, 1), (3, 2))]
 )
-def test_pixels_are_the_bilinear_values_rounded_down(original, size):
+def test_pixels_are_the_bilinear_values_rounded(original, size):
     image = noise(*original, channels=1)
     exact = exact_bilinear(image[..., 0], *size)
     resized = resize_bilinear(image, *size)[..., 0]
     rounding = Fraction(1, 10000)  # float32 keeps 24 bits: 255 with steps of 1/65536
     for value, wanted in zip(resized.ravel().tolist(), exact.ravel()):
-        assert wanted - 1 - rounding < value <= wanted + rounding
+        assert abs(wanted - value) <= Fraction(1, 2) + rounding
+
+
+def test_halves_are_rounded_to_even_numbers():
+    image = np.uint8([[[0], [1], [2], [3], [254], [255]]])
+    assert resize_bilinear(image, 1, 3)[0, :, 0].tolist() == [0, 2, 254]  # of 0.5, 2.5 and 254.5
 
 
 @settings(max_examples=60, deadline=None)
 @given(*[st.integers(1, 150)] * 4, st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_every_size_gives_what_tensorflow_gives(height, width, new_height, new_width, channels, seed):
     image = noise(height, width, channels, seed)
-    wanted = tf.cast(tf.image.resize(image, [new_height, new_width]), tf.uint8).numpy()
+    wanted = tf.cast(tf.round(tf.image.resize(image, [new_height, new_width])), tf.uint8).numpy()
     np.testing.assert_array_equal(resize_bilinear(image, new_height, new_width), wanted)
 
 
 def test_large_photographs_shrink_to_what_tensorflow_makes_of_them():
     image = noise(1200, 1601)
-    wanted = tf.cast(tf.image.resize(image, [96, 128]), tf.uint8).numpy()
+    wanted = tf.cast(tf.round(tf.image.resize(image, [96, 128])), tf.uint8).numpy()
     np.testing.assert_array_equal(resize_bilinear(image, 96, 128), wanted)
 
 
@@ -92,12 +97,12 @@ def test_an_image_of_the_right_size_stays_as_it_is():
 
 
 @pytest.mark.parametrize("size", [(50, 200), (200, 50), (64, 95), (10, 10)])
-def test_the_image_is_at_the_top_left_and_zeros_fill_the_rest(size):
-    fitted = fit_image(np.full((*size, 3), 200, np.uint8), (64, 96))
+def test_the_image_is_at_the_top_left_and_the_mean_colour_fills_the_rest(size):
+    fitted = fit_image(np.full((*size, 3), 200, np.uint8), (64, 96), (10.2, 20.5, 30.7))
     height, width, scale = scaled_size(*size, (64, 96))
     assert (height == 64) or (width == 96)
     assert (fitted.image[:height, :width] == 200).all()
-    assert not fitted.image[height:].any() and not fitted.image[:, width:].any()
+    assert (fitted.image[height:] == (10, 20, 31)).all() and (fitted.image[:, width:] == (10, 20, 31)).all()
     # The scale brings the corner of the scaled image back to the original's, to within the row that truncation takes.
     assert size[0] - scale - 1e-3 < height * scale < size[0] + 1e-3
     assert size[1] - scale - 1e-3 < width * scale < size[1] + 1e-3
@@ -116,7 +121,7 @@ def test_a_box_in_the_networks_pixels_times_the_scale_is_the_objects_box_in_the_
 
 @pytest.mark.parametrize("size, covered", [((1, 5000), (1, 64)), ((5000, 1), (64, 1)), ((1, 1), (64, 64))])
 def test_a_line_of_pixels_keeps_at_least_one_row_and_column(size, covered):
-    fitted = fit_image(np.full((*size, 3), 99, np.uint8), (64, 64))
+    fitted = fit_image(np.full((*size, 3), 99, np.uint8), (64, 64), 0)
     assert (fitted.image[: covered[0], : covered[1]] == 99).all()
     assert np.count_nonzero(fitted.image) == covered[0] * covered[1] * 3
 
@@ -135,6 +140,12 @@ def test_the_original_is_not_changed():
 def test_what_is_no_image_is_refused(image):
     with pytest.raises(ValueError, match="image must be uint8"):
         fit_image(image, (8, 8))
+
+
+def test_a_mean_of_other_channels_than_the_image_is_refused():
+    assert fit_image(np.zeros((4, 4, 1), np.uint8), (8, 4), 7.0).image.ravel().tolist() == 16 * [0] + 16 * [7]
+    with pytest.raises(ValueError, match="the 3 channels of the mean"):
+        fit_image(np.zeros((4, 4, 1), np.uint8), (8, 8))
 
 
 def test_the_deployment_side_imports_no_tensorflow():

@@ -8,6 +8,7 @@ import pytest
 
 from ipu_automl_io import preprocess_normalize_image
 from ipu_utils.keras2 import tf
+from ipu_utils.normalisation import normalisation_of
 from ipu_utils.run_hparams import hparams_of, is_advprop, path_remark
 from ipu_utils.settings import ModelConfig
 
@@ -38,16 +39,26 @@ def test_a_relative_folder_inside_an_advprop_one_is_known_and_the_default_folder
 def test_advprop_inputs_are_scaled_to_minus_one_to_one():
     config = hparams_of(ModelConfig(model_dir=Path("advprop/efficientdet-d0")))
     pixels = tf.constant([[[[0, 51, 255]]]], tf.uint8)
-    scaled = preprocess_normalize_image(pixels, tf.float32, config.mean_rgb, config.stddev_rgb)
+    scaled = preprocess_normalize_image(pixels, tf.float32, *normalisation_of(config))
     np.testing.assert_allclose(np.ravel(scaled), [-1, -0.6, 1], atol=1e-6)
     assert "inputs scaled to [-1, 1]" in path_remark(ModelConfig(model_dir=Path("advprop/efficientdet-d0")), config)
+    by_hand = hparams_of(ModelConfig(hparams="mean_rgb=0.0,stddev_rgb=1.0,scale_range=True"))
+    assert (config.mean_rgb, config.stddev_rgb, config.scale_range) == (0, 1, True)
+    assert normalisation_of(by_hand) == normalisation_of(config)
 
 
 def test_hparams_win_over_what_the_path_says_and_the_report_tells():
     model = ModelConfig(model_dir=Path("advprop/d0"), hparams="mean_rgb=0.0,stddev_rgb=255.0")
     config = hparams_of(model)
-    assert (config.mean_rgb, config.stddev_rgb) == (0, 255)
+    assert (config.mean_rgb, config.stddev_rgb, config.scale_range) == (0, 255, False)
     assert "--hparams set other inputs" in path_remark(model, config)
+
+
+def test_a_mean_and_deviation_of_127_5_are_advprops_inputs_too():
+    model = ModelConfig(model_dir=Path("advprop/d0"), hparams="mean_rgb=127.5,stddev_rgb=127.5")
+    config = hparams_of(model)
+    assert normalisation_of(config) == normalisation_of(hparams_of(ModelConfig(model_dir=Path("advprop/d0"))))
+    assert "inputs scaled to [-1, 1]" in path_remark(model, config)
 
 
 def test_other_weights_keep_the_published_inputs_and_say_nothing():

@@ -31,7 +31,7 @@ from ipu_utils.errors import UserError
 from ipu_utils.files import PathLike, write_atomically
 
 MAGIC = b"EFFDET\r\n"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 did not say what surrounds an image in the network's input
 MAX_HEADER_BYTES = 1 << 20
 ROOT = 0  # number of the user root
 ALIGNMENT = 64  # of the network inside the file, so that it can be used where it is mapped
@@ -51,6 +51,7 @@ class Header:
     batch_size: int
     input_type: str  # type name of the images that the network takes: "uint8", "float16" or "float32"
     output_type: str  # type name of all outputs
+    mean_rgb: Tuple[float, float, float]  # the model's mean colour, 0..255: what surrounds an image in the input
     num_classes: int
     anchors: Dict[str, Any]  # arguments of tf2.anchor_boxes.Anchors, but the image size
     nms_mode: str
@@ -70,7 +71,8 @@ def weights_identity(header: Header) -> Tuple[str, str]:
 
 
 # Types as JSON has them; tuples and class ids are brought back by `_header_from`.
-_JSON_TYPES = {str: str, int: int, bool: bool, Tuple[int, int]: list, Tuple[str, ...]: list}
+_JSON_TYPES = {str: str, int: int, bool: bool}
+_JSON_TYPES.update(dict.fromkeys((Tuple[int, int], Tuple[float, float, float], Tuple[str, ...]), list))
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def _read(path: Path, file: Any, file_size: int) -> Executable:
     _, version, length, digest = PREFIX.unpack(prefix)
     if version != FORMAT_VERSION:
         raise ExecutableError(
-            f"{path} has format version {version}, this release reads version {FORMAT_VERSION}: compile it again."
+            f"{path} has format version {version}, this release reads version {FORMAT_VERSION}: compile it again, with "
+            "--exec-output-dir FOLDER and the model's options."
         )
     if length > MAX_HEADER_BYTES:
         raise ExecutableError(f"{path} claims a header of {length} bytes, which none has. {again}")
@@ -235,7 +238,9 @@ def differences(header: Header, wanted: Header) -> List[str]:
 
 
 def _text(value: Any) -> str:
-    return "x".join(map(str, value[::-1])) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return "x".join(map(str, value[::-1])) if len(value) == 2 else ", ".join(f"{number:g}" for number in value)
 
 
 def target_difference(has: Tuple[str, ...], wants: Tuple[str, ...]) -> str:

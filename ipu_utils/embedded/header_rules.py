@@ -4,6 +4,7 @@
 A header with a right checksum can still be somebody else's, a later release's, or made by hand.
 """
 
+import math
 from typing import Any
 
 from ipu_utils.errors import ConfigError
@@ -23,6 +24,9 @@ def check_header(header: Any) -> None:
     sides = header.image_size
     if len(sides) != 2 or not all(type(side) is int and 0 < side <= MAX_IMAGE_SIDE for side in sides):
         raise ValueError(f"image_size should be two numbers from 1 to {MAX_IMAGE_SIDE}, got {sides}")
+    mean = header.mean_rgb
+    if len(mean) != 3 or not all(type(value) in (int, float) and math.isfinite(value) for value in mean):
+        raise ValueError(f"mean_rgb should be three numbers, got {mean}")
     if not 1 <= header.batch_size <= MAX_BATCH or not 1 <= header.num_classes <= MAX_CLASSES:
         raise ValueError(f"batch_size should be 1 to {MAX_BATCH} and num_classes 1 to {MAX_CLASSES}")
     for name, value, known in (

@@ -12,6 +12,7 @@ from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences
 from ipu_utils.errors import UserError
 from ipu_utils.hparams_rules import ANCHOR_KEYS
+from ipu_utils.normalisation import rgb
 from ipu_utils.options import flag_of
 from tf2 import label_util
 
@@ -56,6 +57,7 @@ def plan(
         batch_size=config.data.micro_batch_size,
         input_type=model.io_precision.value,
         output_type=output_type,
+        mean_rgb=rgb(hparams.mean_rgb),
         num_classes=hparams.num_classes,
         anchors={key: hparams[key] for key in ANCHOR_KEYS},
         nms_mode=config.nms.nms_mode.value,

@@ -55,7 +55,8 @@ def open_inputs(config: RunConfig, header: Header, requests: int) -> Inputs:
     """Open what --dataset-type and --image-path name, for the size and batch of the executable and so many requests."""
     height, width = header.image_size
     noise = max(1, min(requests * header.batch_size, POOL_BYTES // (height * width * 3)))
-    return Inputs(open_source(config.data, header.image_size, noise), header.batch_size, requests)
+    source = open_source(config.data, header.image_size, noise, header.mean_rgb)
+    return Inputs(source, header.batch_size, requests)
 
 
 def check_ends(config: RunConfig) -> None:

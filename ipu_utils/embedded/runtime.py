@@ -155,9 +155,9 @@ class EmbeddedModel:
                 f"{self.path} was compiled for batches of {self.header.batch_size} images: use worker(), or compile it "
                 "with --micro-batch-size 1."
             )
-        fitted = fit_image(image, self.header.image_size)
-        if fitted.image.shape[2] != 3:
+        if image.ndim == 3 and image.shape[2] != 3:
             raise ValueError(f"image must be uint8 [H, W, 3], got {list(image.shape)}: convert it to RGB.")
+        fitted = fit_image(image, self.header.image_size, self.header.mean_rgb)
         self._worker.load(fitted.image, fitted.scale_to_original)
         self._worker.run()
         return first_image(self._worker.detections())

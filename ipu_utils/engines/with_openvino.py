@@ -28,7 +28,7 @@ class Engine:
         height, width = size = utils.parse_image_size(hparams.image_size)
         pixels = config.data.micro_batch_size * height * width
         self.device = OpenVinoDevice(pixels, config.device.num_threads, config.device.num_streams)
-        self.dataset = self.batches = open_feed(config.data, size, config.benchmark.benchmark_repeats)
+        self.dataset = self.batches = open_feed(config.data, size, config.benchmark.benchmark_repeats, hparams.mean_rgb)
         self._temporary = None  # the folder of an executable that is not kept, which goes with this object
 
     def prepare(self) -> Tuple[Model, OpenVinoPipeline]:

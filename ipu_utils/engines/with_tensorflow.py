@@ -22,7 +22,7 @@ class Engine:
         self._config, self._hparams = config, hparams
         self.device = get_device(config.device.device, config)
         size = utils.parse_image_size(hparams.image_size)
-        self.batches = open_dataset(config.data, size, config.benchmark.benchmark_repeats)
+        self.batches = open_dataset(config.data, size, config.benchmark.benchmark_repeats, hparams.mean_rgb)
 
     @property
     def dataset(self) -> tf.data.Dataset:

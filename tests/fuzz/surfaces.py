@@ -206,7 +206,7 @@ class Executables(_InFolder):
         super().__init__()
         self._path = self.folder / "a.effdet"
         header = executable.Header(
-            "efficientdet-d0", (64, 96), 1, "uint8", "float32", 90,
+            "efficientdet-d0", (64, 96), 1, "uint8", "float32", (123.675, 116.28, 103.53), 90,
             {"min_level": 3, "max_level": 7, "num_scales": 3, "aspect_ratios": [1.0, 2.0, 0.5], "anchor_scale": 4.0},
             "best-class", {"method": "hard", "iou_thresh": None, "score_thresh": 0.4}, {1: "person"}, "float32",
             "random", True, {"weights": "a" * 64}, "OpenVINO 1.2.3", ("x86_64", "avx2"),
