@@ -7,7 +7,6 @@ into one form here, and all else is refused with its place in the file.
 """
 
 import collections
-import math
 import os
 import re
 import stat
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Counter, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple, Union
 
 from ipu_utils.errors import UserError
-from ipu_utils.json_files import TwiceNamed, plain, read_json, shown
+from ipu_utils.json_files import TwiceNamed, finite, plain, read_json, shown
 
 Id = Union[int, str]
 WHOLE = re.compile(r"-?[0-9]{1,18}")
@@ -60,7 +59,7 @@ class Annotations:
         self.path, self.notes = Path(path), []
         self._called = f"--coco-annotations {plain(str(path))}"
         _check_kind(self.path, self._called)
-        parsed = read_json(self.path, self._called, f"annotations {LIKE}")
+        parsed = read_json(self.path, self._called, f"annotations {LIKE}", constants=True)
         if not isinstance(parsed, dict):
             raise UserError(
                 f"{self._called}: expected an object with `images`, `annotations` and `categories`, {LIKE}; "
@@ -242,17 +241,6 @@ def key_of(value: Any) -> Optional[Id]:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return int(value) if isinstance(value, int) or value.is_integer() else None
-
-
-def finite(value: Any) -> Optional[float]:
-    """A number of a file; None when it is none, or too large for one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def parts_of(name: str) -> Tuple[str, ...]:

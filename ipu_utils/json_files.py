@@ -2,8 +2,9 @@
 """JSON that strangers wrote: whatever is in a file, it is a value or a `UserError`. Values are made fit to be shown."""
 
 import json
+import math
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ipu_utils.errors import UserError
 
@@ -26,13 +27,20 @@ def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     return marked
 
 
-def read_json(path: Path, called: str, expected: str) -> Any:
-    """Parse a file of UTF-8, with a byte order mark or without, or UTF-16 or UTF-32.
+def _refuse_constant(name: str) -> float:
+    raise _NotJsonError(f"{name} is not a number")
 
-    NaN and Infinity are let through, which Python writes as well: whoever reads the values refuses them by name.
+
+class _NotJsonError(ValueError):
+    """A word that Python's parser takes and JSON does not have."""
+
+
+def read_json(path: Path, called: str, expected: str, constants: bool = False) -> Any:
+    """Parse a file of UTF-8, with a byte order mark or without, or UTF-16 or UTF-32.
 
     Args:
       path: the file. called: how messages call it. expected: what it should hold, for messages.
+      constants: let NaN and Infinity through, which Python writes as well, for whoever refuses them with their place.
 
     Raises:
       UserError: it cannot be read, or is not JSON.
@@ -46,16 +54,28 @@ def read_json(path: Path, called: str, expected: str) -> Any:
     if not content.strip():
         raise UserError(f"{called} cannot be read: it is empty, expected {expected}.")
     try:
-        return json.loads(content, object_pairs_hook=_object)
+        refuse = None if constants else _refuse_constant
+        return json.loads(content, object_pairs_hook=_object, parse_constant=refuse)
     except RecursionError as error:
         reason, cause = "it is nested too deeply", error
     except UnicodeDecodeError as error:
         reason, cause = f"byte {error.start} is not {error.encoding.upper()}", error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, _NotJsonError) as error:
         reason, cause = str(error), error
     except ValueError as error:  # Python's limit on the digits of a whole number
         reason, cause = "a number in it has too many digits", error
     raise UserError(f"{called} cannot be read: it is not a JSON file ({reason}), expected {expected}.") from cause
+
+
+def finite(value: Any) -> Optional[float]:
+    """A number of a file; None when it is none, or too large for one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def shown(value: Any) -> str:
