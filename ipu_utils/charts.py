@@ -55,8 +55,8 @@ def logarithmic_ticks(low: float, high: float) -> List[float]:
 
 
 def escape(text: object) -> str:
-    """Text for HTML and for attributes."""
-    return html.escape(str(text), quote=True)
+    """Text for HTML and for attributes; what UTF-8 has no bytes for is spelt out."""
+    return html.escape(str(text).encode("utf-8", "backslashreplace").decode("utf-8"), quote=True)
 
 
 def number(value: float) -> str:

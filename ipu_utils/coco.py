@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COCO's formats: ids of images, results as other programs read them, annotations to measure against. No TensorFlow.
+"""COCO results: ids of images, the file as other programs read it, and comparing it with annotations. No TensorFlow.
 
 Results are a JSON array of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}, in pixels of the
 original image. The file is a complete array after every batch, so a run that is stopped leaves one to read.
@@ -12,74 +12,35 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import IO, Any, Dict, List, Optional, Sequence, Set
+from typing import IO, Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from ipu_utils import coco_eval
+from ipu_utils import coco_classes, coco_eval, coco_names
+from ipu_utils.coco_annotations import Annotations, Id, key_of
+from ipu_utils.coco_classes import Categories, Classes
 from ipu_utils.errors import UserError
 from ipu_utils.image_sources import ImageSource
+from ipu_utils.json_files import plain
 from ipu_utils.predictions import clip_to_photograph, new_images
 
+UNKNOWN = Classes()
 _END = b"\n]\n"
 
 
-class Annotations:
-    """What is known about a set of images: the parsed file, checked as far as evaluating needs it."""
-
-    def __init__(self, path: Path):
-        """Read the file.
-
-        Raises:
-          UserError: it cannot be read, or holds something else than annotated boxes.
-        """
-        self.path = Path(path)
-        try:
-            self.dataset: Dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"--coco-annotations {path} cannot be read: {error}") from error
-        self._require("images", ("id", "file_name"))
-        self._require("annotations", ("id", "image_id", "category_id", "bbox", "area", "iscrowd"))
-        self._require("categories", ("id",))
-        self.ids: Dict[str, int] = {image["file_name"]: image["id"] for image in self.dataset["images"]}
-
-    def _require(self, part: str, keys: Sequence[str]) -> None:
-        found = self.dataset.get(part) if isinstance(self.dataset, dict) else None
-        wanted = f"a list `{part}` whose entries have {', '.join(keys)}, as in COCO's instances_val2017.json"
-        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-            raise UserError(f"--coco-annotations {self.path}: expected {wanted}.")
-        for entry in found:
-            lacking = [key for key in keys if key not in entry]
-            if lacking:
-                raise UserError(f"--coco-annotations {self.path}: an entry of `{part}` lacks {lacking[0]}: "
-                                f"expected {wanted}.")  # fmt: skip
-
-    @property
-    def categories(self) -> Set[int]:
-        return {category["id"] for category in self.dataset["categories"]}
-
-
-def image_ids(source: ImageSource, annotations: Optional[Annotations]) -> Dict[int, int]:
+def image_ids(source: ImageSource, annotations: Optional[Annotations]) -> Dict[int, Id]:
     """Return the COCO id of each image of a source, by its id in the source.
 
-    With annotations that is the id of the same file name, of the path below the folder or of its last part, and images
-    without one are left out; without, it is the last number in the file name: COCO_val2014_000000000042.jpg is 42.
+    With annotations that is the id of the entry that `coco_names.match` finds, and images without one are left out;
+    without, it is the last number in the file name: COCO_val2014_000000000042.jpg is 42.
 
     Raises:
       UserError: no image is in the annotations; a name without a number, or two images of one id.
     """
-    names = {number: source.name(number) for number in range(source.count)}
     if annotations is not None:
-        known = annotations.ids
-        found = {number: known.get(name, known.get(Path(name).name)) for number, name in names.items()}
-        ids = {number: image_id for number, image_id in found.items() if image_id is not None}
-        if not ids:
-            raise UserError(
-                f"--coco-annotations {annotations.path} knows none of the {len(names)} images, such as {names[0]}: "
-                f"it is of another folder (it knows {', '.join(list(known)[:2]) or 'no image'})."
-            )
-    else:
-        ids = {number: _number_in(name) for number, name in names.items()}
+        return _ids(coco_names.match(source, annotations))
+    names = {number: source.name(number) for number in range(source.count)}
+    ids = {number: _number_in(name) for number, name in names.items()}
     first: Dict[int, str] = {}
     for number, image_id in ids.items():
         other = first.setdefault(image_id, names[number])
@@ -89,6 +50,10 @@ def image_ids(source: ImageSource, annotations: Optional[Annotations]) -> Dict[i
                 "--coco-annotations with their ids."
             )
     return ids
+
+
+def _ids(matched: coco_names.Matched) -> Dict[int, Id]:
+    return {number: entry.id for number, entry in matched.entries.items()}
 
 
 def _number_in(name: str) -> int:
@@ -160,22 +125,57 @@ class ResultsFile:
         )
 
 
+def compared(
+    source: ImageSource, annotations: Annotations, classes: Classes = UNKNOWN
+) -> Tuple[Dict[int, Id], Categories, List[str]]:
+    """Find out what of a source and of a model is what in the annotations.
+
+    Returns:
+      COCO ids of the images by their ids in the source, categories of the classes, and lines for the report.
+
+    Raises:
+      UserError: see `coco_names.match` and `coco_classes.match`.
+    """
+    images, categories = coco_names.match(source, annotations), coco_classes.match(annotations, classes)
+    lines = [f"note:      {text}" for text in (*annotations.notes, *images.notes, *categories.notes)]
+    keys = {key_of(entry.id) for entry in images.entries.values()}
+    if not any(one["image_id"] in keys for one in annotations.dataset["annotations"]):
+        lines.append("note:      none of the images has an annotated object: there is nothing to find")
+    path = plain(str(annotations.path))
+    foreign, without = source.count - len(images.entries), len(annotations.images) - len(images.entries)
+    if foreign:
+        lines.append(f"not used:  {foreign} images that {path} does not know")
+    if without:
+        lines.append(f"not used:  {without} images of {path} that are not among those here")
+    return _ids(images), categories, lines
+
+
 class CocoWriter:
     """Writes the detections of each image once, and measures them against annotations. A context manager."""
 
-    def __init__(self, source: ImageSource, results: Optional[Path], annotations: Optional[Annotations]):
+    def __init__(
+        self,
+        source: ImageSource,
+        results: Optional[Path],
+        annotations: Optional[Annotations],
+        classes: Classes = UNKNOWN,
+    ):
         """Say what to write and what to compare with.
 
         Args:
           source: names and sizes of the images, by the ids that `write` gets.
           results: the file; None: nothing is kept.
           annotations: None: nothing to compare with.
+          classes: of the model, which are categories of the annotations.
 
         Raises:
-          UserError: see `image_ids` and `ResultsFile`.
+          UserError: see `image_ids`, `compared` and `ResultsFile`.
         """
         self._source, self._annotations, self._kept = source, annotations, results is not None
-        self._ids = image_ids(source, annotations)
+        if annotations is None:
+            self._ids, self._categories, self._lines = image_ids(source, None), Categories(None, []), []
+        else:
+            self._ids, self._categories, self._lines = compared(source, annotations, classes)
         self._file = ResultsFile(results)
         self._seen: Set[int] = set()
 
@@ -189,7 +189,8 @@ class CocoWriter:
         entries: List[Dict[str, Any]] = []
         for image_id, boxes, scores, classes in new_images(ids, detections, self._seen):
             if image_id in self._ids:
-                entries += coco_entries(self._ids[image_id], boxes, scores, classes, self._source.size(image_id))
+                categories = [self._categories.of(int(number)) for number in classes]
+                entries += coco_entries(self._ids[image_id], boxes, scores, categories, self._source.size(image_id))
         self._file.append(entries)
         self._seen.update(int(image_id) for image_id in ids if image_id >= 0)
 
@@ -206,14 +207,12 @@ class CocoWriter:
         Raises:
           UserError: pycocotools is not installed or cannot use the annotations.
         """
-        ran = sorted(self._ids[number] for number in self._seen if number in self._ids)
+        ran = sum(number in self._ids for number in self._seen)
         lines = []
         if self._kept:
-            lines.append(f"results:   {self._file.count} detections of {len(ran)} images in {self._file.path}")
+            lines.append(f"results:   {self._file.count} detections of {ran} images in {self._file.path}")
         if self._annotations is not None:
-            foreign = len(self._seen) - len(ran)
-            if foreign:
-                lines.append(f"not used:  {foreign} images that {self._annotations.path} does not know")
+            lines += self._lines
             lines.append(str(self.accuracy()))
         self._file.close()
         return "\n".join(lines)
@@ -225,23 +224,29 @@ class CocoWriter:
 
 
 def coco_entries(
-    image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, size: Sequence[int]
+    image_id: Id,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    categories: Sequence[Optional[int]],
+    size: Sequence[int],
 ) -> List[Dict[str, Any]]:
     """Detections of one image in COCO's format.
 
     Args:
       image_id: COCO's.
       boxes: [K, 4] (ymin, xmin, ymax, xmax) in pixels of the original image; cut to it, left out when nothing is left.
-      scores: [K]. classes: [K], the categories' ids.
+      scores: [K]. categories: [K], their ids; None: the class is no category, and the detection is left out.
       size: (height, width) of the original image.
     """
     boxes, inside = clip_to_photograph(boxes, *size)
     entries = []
-    for (ymin, xmin, ymax, xmax), score, category in zip(boxes[inside], scores[inside], classes[inside]):
+    for (ymin, xmin, ymax, xmax), score, category, kept in zip(boxes, scores, categories, inside):
+        if not kept or category is None:
+            continue
         entries.append(
             {
                 "image_id": image_id,
-                "category_id": int(category),
+                "category_id": category,
                 "bbox": [round(float(value), 3) for value in (xmin, ymin, xmax - xmin, ymax - ymin)],
                 "score": round(float(score), 6),
             }

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Tuple
 
+from ipu_utils.coco_annotations import Id, key_of
 from ipu_utils.errors import UserError
 
 # Name, IoU threshold, area of the objects and most detections an image, in pycocotools' order.
@@ -60,11 +61,11 @@ def require() -> Tuple[Any, Any]:
     return COCO, COCOeval
 
 
-def evaluate(annotations: Dict[str, Any], results: List[Dict[str, Any]], image_ids: Iterable[int]) -> Accuracy:
+def evaluate(annotations: Dict[str, Any], results: List[Dict[str, Any]], image_ids: Iterable[Id]) -> Accuracy:
     """Measure results against annotations.
 
     Args:
-      annotations: a parsed annotation file.
+      annotations: `Annotations.dataset`.
       results: the entries of a COCO results file.
       image_ids: the images that ran; one without results counts as all objects missed.
 
@@ -72,23 +73,47 @@ def evaluate(annotations: Dict[str, Any], results: List[Dict[str, Any]], image_i
       UserError: pycocotools is not installed, or cannot use the annotations.
     """
     coco, coco_eval = require()
-    image_ids = sorted(image_ids)
+    images, categories = _numbers(annotations["images"]), _numbers(annotations["categories"])
+    ran = sorted({images[key_of(image_id)] for image_id in image_ids})
+    found = [
+        {**one, "image_id": images[key_of(one["image_id"])], "category_id": categories[one["category_id"]]}
+        for one in results
+        if one["category_id"] in categories
+    ]
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # It tells each of its steps.
             truth = coco()
-            truth.dataset = annotations
+            truth.dataset = _numbered(annotations, images, categories)
             truth.createIndex()
-            if results:
-                detections = truth.loadRes(results)
+            if found:
+                detections = truth.loadRes(found)
             else:  # loadRes looks at the first one to learn what they are.
                 detections = coco()
-                detections.dataset = {**annotations, "annotations": []}
+                detections.dataset = {**truth.dataset, "annotations": []}
                 detections.createIndex()
             evaluation = coco_eval(truth, detections, "bbox")
-            evaluation.params.imgIds = image_ids
+            evaluation.params.imgIds = ran
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
     except (KeyError, TypeError, IndexError, AssertionError) as error:
         raise UserError(f"pycocotools cannot use the annotations: {type(error).__name__} {error}") from error
-    return Accuracy(tuple(float(value) for value in evaluation.stats), len(image_ids))
+    return Accuracy(tuple(float(value) for value in evaluation.stats), len(ran))
+
+
+def _numbers(entries: Iterable[Dict[str, Any]]) -> Dict[Id, int]:
+    """Numbers from 1 for ids, in the order in which pycocotools goes through them: it decides between equal scores."""
+    keys = sorted((entry["id"] for entry in entries), key=lambda key: (isinstance(key, str), key))
+    return {key: number for number, key in enumerate(keys, 1)}
+
+
+def _numbered(annotations: Dict[str, Any], images: Dict[Id, int], categories: Dict[Id, int]) -> Dict[str, Any]:
+    """Number everything: pycocotools takes an object whose id is 0 for none, and NumPy rounds ids of many digits."""
+    return {
+        "images": [{"id": number} for number in images.values()],
+        "annotations": [
+            {**one, "id": number, "image_id": images[one["image_id"]], "category_id": categories[one["category_id"]]}
+            for number, one in enumerate(annotations["annotations"], 1)
+        ],
+        "categories": [{"id": number} for number in categories.values()],
+    }

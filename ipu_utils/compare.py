@@ -3,12 +3,13 @@
 
 python -m ipu_utils.compare A.json B.json --fail-if "p50>+5%"
 
-Exit status: 0, 1 when a condition of --fail-if holds, 2 when the runs cannot be compared.
+Exit status: 0, 1 when a condition of --fail-if holds and for nothing else, 2 when the runs cannot be compared.
 """
 
 import argparse
 import re
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -16,8 +17,9 @@ import numpy as np
 
 from ipu_utils import record as records
 from ipu_utils.arguments import Parser
-from ipu_utils.console import run_script
+from ipu_utils.console import EXIT_USER_ERROR, drop_output, run_script
 from ipu_utils.errors import UserError
+from ipu_utils.json_files import plain
 from ipu_utils.settings import IPU_ONLY
 from ipu_utils.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
 
@@ -83,12 +85,12 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], paths: Sequ
         if isinstance(one, Mapping) and isinstance(two, Mapping):
             found += differences(first, second, [f"{path}.{key}" for key in sorted({*one, *two})])
         elif one != two:
-            found.append(f"{path}: {_short(one)} / {_short(two)}")
+            found.append(f"{plain(path)}: {_short(one)} / {_short(two)}")
     return found
 
 
 def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
+    text = "none" if value is None else plain(str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -193,10 +195,9 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
     """Both runs side by side, in ASCII."""
     lines = []
     for letter, name, record in zip("AB", names, (first, second)):
-        marks = "".join(f", UNSTABLE: {reason}" for reason in record["unstable"])
-        lines.append(
-            f"{letter}: {name}: {record['model']['name']}, {record['device']['name']}, {record['started']}{marks}"
-        )
+        marks = "".join(f", UNSTABLE: {plain(reason)}" for reason in record["unstable"])
+        model, device, started = map(plain, (record["model"]["name"], record["device"]["name"], record["started"]))
+        lines.append(f"{letter}: {plain(name)}: {model}, {device}, {started}{marks}")
     lines += [f"differs: {text}" for text in differences(first, second, TOLD)]
     lines.append(f"{'':16} {'A':>12} {'B':>12} {'B/A':>8}  95% interval of B/A")
     for found in compare(first, second):
@@ -242,18 +243,36 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             + "\n  ".join(found)
             + "\nCompare them all the same: --force."
         )
-    for text in found:
-        print(f"not the same work: {text}")
-    print(format_comparison(first, second, [str(options.first), str(options.second)]))
+    failed = [text for text in (condition.holds(first, second) for condition in conditions) if text is not None]
+    told = [f"not the same work: {text}" for text in found]
+    told.append(format_comparison(first, second, [str(options.first), str(options.second)]))
+    _say(told)
     if options.report is not None:
         from ipu_utils.page import write_page  # which needs this module
 
         write_page(options.report, [], (first, second))
-    failed = [text for text in (condition.holds(first, second) for condition in conditions) if text is not None]
-    for text in failed:
-        print(f"FAILED {text}")
+    _say([f"FAILED {text}" for text in failed])
     return EXIT_FAILED if failed else 0
 
 
+def _say(lines: Sequence[str]) -> None:
+    """Print; whoever stops reading (`| head`) still gets the right status."""
+    try:
+        for text in lines:
+            print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output()
+
+
+def run(argv: Optional[Sequence[str]] = None) -> int:
+    """Run `main` as a program: a defect ends it with its traceback too, but not with the status of a condition."""
+    try:
+        return run_script(lambda: main(argv))
+    except Exception:
+        traceback.print_exc()
+        return EXIT_USER_ERROR
+
+
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(run())

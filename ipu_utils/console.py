@@ -73,7 +73,7 @@ def _run(main: Callable[[], Optional[int]]) -> int:
         problem = str(error)
     except BrokenPipeError:
         # Whoever read our output has stopped (`| head`).
-        _drop_output()
+        drop_output()
         return 0
     except OSError as error:
         log.debug("unexpected", exc_info=True)
@@ -91,7 +91,7 @@ def _run(main: Callable[[], Optional[int]]) -> int:
     try:
         sys.stdout.flush()
     except OSError:
-        _drop_output()
+        drop_output()
     return EXIT_USER_ERROR
 
 
@@ -100,6 +100,6 @@ def _out_of_memory(error: Exception) -> str:
     return f"out of memory{detail}: take a smaller --micro-batch-size, --image-size or --model-name."
 
 
-def _drop_output() -> None:
+def drop_output() -> None:
     """Send what is left of the output nowhere: Python would complain once more when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,7 +7,8 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from ipu_utils import coco_eval
-from ipu_utils.coco import Annotations, CocoWriter, image_ids
+from ipu_utils.coco import Annotations, CocoWriter, compared, image_ids
+from ipu_utils.coco_classes import Classes, classes_of
 from ipu_utils.contact_sheet import ContactSheet
 from ipu_utils.image_sources import ImageSource
 from ipu_utils.predictions import open_writer
@@ -46,16 +47,31 @@ class Outputs:
         return "\n".join(text for text in (writer.report() for writer in self._writers) if text)
 
 
-def check(output: OutputConfig, source: ImageSource) -> None:
+def check(output: OutputConfig, source: ImageSource, hparams: Any = None) -> List[str]:
     """Find out before time is spent on compiling whether the outputs can be made; writes none.
 
+    Args:
+      output: what to write. source: the images.
+      hparams: num_classes and label_map of the model; None: they are not known yet.
+
+    Returns:
+      Lines for the report: what there is to say of the annotations.
+
     Raises:
-      UserError: they cannot: see `Annotations`, `image_ids` and `coco_eval.require`.
+      UserError: they cannot: see `Annotations`, `image_ids`, `compared` and `coco_eval.require`.
     """
     if output.contact_sheet is not None:
         ContactSheet(output.contact_sheet, source)
-    if output.coco_results is not None or output.coco_annotations is not None:
-        image_ids(source, _annotations(output))
+    annotations = _annotations(output)
+    if annotations is not None:
+        return compared(source, annotations, _classes(hparams))[-1]
+    if output.coco_results is not None:
+        image_ids(source, None)
+    return []
+
+
+def _classes(hparams: Any) -> Classes:
+    return Classes() if hparams is None else classes_of(hparams)
 
 
 def _annotations(output: OutputConfig) -> Optional[Annotations]:
@@ -79,7 +95,8 @@ def open_outputs(output: OutputConfig, model_name: str, hparams: Any, batches: A
     if predictions is not None:
         writers.append(predictions)
     if output.coco_results is not None or output.coco_annotations is not None:
-        writers.append(CocoWriter(batches.source, output.coco_results, _annotations(output)))
+        annotations, classes = _annotations(output), classes_of(hparams)
+        writers.append(CocoWriter(batches.source, output.coco_results, annotations, classes))
     if output.contact_sheet is not None:
         writers.append(ContactSheet(output.contact_sheet, batches.source, hparams.label_map))
     return Outputs(writers) if writers else None

@@ -9,13 +9,13 @@ import csv
 import datetime
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from ipu_utils import machine
+from ipu_utils import machine, record_rules
 from ipu_utils.config import RunConfig, options_dict
 from ipu_utils.errors import UserError
+from ipu_utils.json_files import plain, read_json, shown
 from ipu_utils.latency import RequestSamples
 from ipu_utils.outcome import Outcome
 from ipu_utils.results import PooledSamples, Samples
@@ -23,7 +23,7 @@ from ipu_utils.statistics import Statistics, describe
 
 SCHEMA = "efficientdet-benchmark-record"
 SCHEMA_VERSION = 1
-SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
+SCHEMA_FILE = record_rules.SCHEMA_FILE
 
 
 def make_record(config: RunConfig, outcome: Outcome) -> Dict[str, Any]:
@@ -100,32 +100,18 @@ def read_record(path: Path) -> Dict[str, Any]:
     Raises:
       UserError: it is not.
     """
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a JSON file ({error}): expected what --results-json wrote.") from error
+    record = read_json(path, plain(str(path)), "what --results-json wrote")
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise UserError(f"{path} is not a record of this benchmark: expected what --results-json wrote.")
-    if record.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"{plain(str(path))} is not a record of this benchmark: expected what --results-json wrote.")
+    called, version = plain(str(path)), record.get("schema_version")
+    if version != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {record.get('schema_version')}, this release reads version {SCHEMA_VERSION}: "
-            "measure again."
+            f"{called} has schema version {shown(version)}, this release reads version {SCHEMA_VERSION}: measure again."
         )
-    try:
-        latencies = latencies_ms(record)
-        usable = bool(latencies) and all(math.isfinite(value) and value > 0 for value in latencies)
-        usable = usable and record["statistics"]["images_per_second"]["mean"] > 0
-    except (KeyError, TypeError, IndexError, ZeroDivisionError):
-        usable = False
-    if not usable or not isinstance(record.get("configuration"), dict):
-        raise UserError(f"{path} is not whole: samples, statistics or configuration are missing. Measure again.")
+    problem = record_rules.first_problem(record)
+    if problem is not None:
+        raise UserError(f"{called} is not whole: {problem}. Measure again.")
     return record
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
 
 
 def latencies_ms(record: Mapping[str, Any]) -> List[float]:

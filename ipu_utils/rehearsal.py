@@ -5,9 +5,10 @@ from typing import Any, Dict, List
 
 import yaml
 
-from ipu_utils import publish
+from ipu_utils import outputs, publish
 from ipu_utils.arguments import sections_of
 from ipu_utils.config import RunConfig
+from ipu_utils.embedded.executable import read_executable
 from ipu_utils.embedded.fingerprint import checkpoint_files
 from ipu_utils.image_sources import open_source
 from ipu_utils.options import rules_of
@@ -69,6 +70,13 @@ def _has_executable(config: RunConfig) -> bool:
     return config.embedded is not None and config.embedded.exec_file is not None
 
 
+def _executable_header(config: RunConfig) -> Any:
+    """The header of a given executable, whose classes count; only read where annotations are compared with them."""
+    if not _has_executable(config) or config.output.coco_annotations is None:
+        return None
+    return read_executable(config.embedded.exec_file).header
+
+
 def check(config: RunConfig) -> List[str]:
     """Check what can be checked without building anything, and say what would run.
 
@@ -86,6 +94,7 @@ def check(config: RunConfig) -> List[str]:
         weights = str(path) if found else f"random, for there is no checkpoint in {path}"
         if not found and not _has_executable(config):
             check_wishes(config)
+    told = outputs.check(config.output, source, _executable_header(config) or hparams)
     images = f"{source.count} images of {config.data.image_path}"
     if config.data.dataset_type == "generated":
         images = "noise"
@@ -102,4 +111,5 @@ def check(config: RunConfig) -> List[str]:
         f"nms:       {config.nms.nms_mode.value}, {nms_settings(hparams)}",
         f"work:      {work}",
         *(f"note:      {note}" for note in config.notes),
+        *told,
     ]

@@ -149,10 +149,14 @@ def test_images_that_the_annotations_do_not_know_are_counted_in_the_report(coco,
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("[]", "expected a list `images`"),
+        ("[]", "expected an object with `images`.*got \\[\\]"),
         ("{", "cannot be read"),
-        ('{"images": [{"id": 1}]}', "an entry of `images` lacks file_name"),
-        ('{"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": "x"}]}', "lacks category_id"),
+        ('{"images": [{"id": 1}]}', r"images\[0\]\.file_name is missing"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1}], '
+            '"annotations": [{"id": 1, "image_id": 1, "caption": "x"}]}',
+            r"annotations\[0\]\.category_id is missing",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, content, message):

@@ -3,6 +3,10 @@
 
 import copy
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +42,7 @@ def run(capsys, *arguments):
     return status, captured.out, captured.err
 
 
+ROOT = Path(__file__).parent.parent
 BASE = [0.100, 0.102, 0.098, 0.101, 0.099]
 
 
@@ -145,3 +150,62 @@ def test_percentiles_are_those_of_the_report():
     record = make(BASE + [0.3, 0.11])
     for percent, value in record["statistics"]["latency_ms"]["percentiles"].items():
         assert compare.line(record, record, f"p{percent}").values == pytest.approx((value, value))
+
+
+NONSENSE = {
+    "empty": b"",
+    "nested": b"[" * 100000,
+    "a list": b"[]",
+    "not Unicode": b'{"schema": "\xff"}',
+    "digits": b'{"schema": ' + b"9" * 10000 + b"}",
+    "NaN": b'{"schema": NaN}',
+    "a key twice": b'{"schema": 1, "schema": 2}',
+}
+
+
+@pytest.mark.parametrize("name", sorted(NONSENSE))
+def test_a_file_that_is_no_record_has_status_2_whatever_the_condition(files, capsys, name):
+    first, second = files(make(BASE), make(BASE))
+    for place in (first, second):
+        files(make(BASE), make(BASE))
+        with open(place, "wb") as file:
+            file.write(NONSENSE[name])
+        status, out, err = run(capsys, first, second, "--fail-if", "p50>-50%", "--force")
+        assert (status, out) == (2, "") and err.startswith(f"error: {place} ") and err.count("\n") == 1
+
+
+def test_a_record_with_options_nested_deeply_is_refused(files, capsys):
+    deep = make(BASE)
+    for _ in range(200):
+        deep["configuration"] = {"inner": deep["configuration"]}
+    status, _, err = run(capsys, *files(deep, make(BASE)), "--force")
+    assert status == 2 and "nested too deeply" in err
+
+
+def test_what_a_terminal_obeys_is_not_printed(files, capsys):
+    bad = make(BASE)
+    bad["model"]["name"] = bad["device"]["name"] = bad["versions"]["numpy"] = "\x1b[31m\nthroughput: \ud800"
+    bad["configuration"]["a\nb"], bad["unstable"] = 1, ["\x07"]
+    status, out, _ = run(capsys, *files(bad, make(BASE)), "--force")
+    assert status == 0 and "\\u001b[31m\\nthroughput" in out
+    assert all(line.isprintable() for line in out.splitlines()) and "\nthroughput: " not in out
+
+
+@pytest.mark.parametrize("condition, expected", [("p50>+5%", 1), ("p50>+50%", 0)])
+def test_a_reader_that_stops_changes_no_status(files, condition, expected):
+    paths = files(make(BASE), make([1.1 * value for value in BASE]))
+    command = [sys.executable, "-m", "ipu_utils.compare", *paths, "--fail-if", condition]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, cwd=str(ROOT), stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (expected, b"")
+
+
+def test_a_defect_is_not_taken_for_a_condition(files, capsys, monkeypatch):
+    def broken(*arguments):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(compare, "work_differences", broken)
+    assert compare.run(files(make(BASE), make(BASE))) == 2
+    assert "Traceback" in capsys.readouterr().err

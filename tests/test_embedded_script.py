@@ -123,6 +123,23 @@ def test_coco_results_a_contact_sheet_and_skipped_files(run, kept, tmp_path):
     assert len(shown) >= 3
 
 
+def test_annotations_are_compared_with_the_classes_of_a_given_executable(run, kept, tmp_path):
+    pytest.importorskip("pycocotools")
+    coco = coco_set.make_set(tmp_path / "set", count=2)
+    known = read_executable(kept / NAME)
+    names = {2: "Person", 4: "car", 5: "cat", 6: "toothbrush"}
+    path = tmp_path / "named.effdet"
+    write_executable(path, dataclasses.replace(known.header, label_map=names), bytes(known.network()))
+    arguments = [
+        *FEW, "--exec-file", path, "--dataset-type", "image-directory", "--image-path", coco.images,
+        "--coco-annotations", coco.annotations,
+    ]  # fmt: skip
+    for more in ([], ["--dry-run"]):
+        status, out, _ = run(*arguments, *more)
+        assert status == 0
+        assert "matched by name, not by number: categories[0] (1, person) is class 2 of the model" in out
+
+
 def test_random_weights_are_named_first_and_last(run, kept):
     _, out, _ = run(*MODEL, *FEW, "--exec-output-dir", kept)
     lines = out.splitlines()

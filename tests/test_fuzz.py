@@ -12,7 +12,8 @@ from ipu_utils.errors import ConfigError
 from ipu_utils.run_hparams import hparams_of
 from ipu_utils.settings import ModelConfig, OutputConfig
 
-COUNTS = {"arguments": 250, "yaml": 400, "hparams": 400, "images": 400, "executables": 500}
+COUNTS = {"arguments": 250, "yaml": 400, "hparams": 400, "images": 400, "executables": 500,
+          "annotations": 150, "records": 120}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(SURFACES))

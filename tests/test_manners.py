@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """--help, --quiet, --print-config, --dry-run, completion and the doctor."""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import coco_set
 import pytest
 import yaml
 from test_record import outcome, run_config
@@ -117,6 +119,25 @@ def test_a_dry_run_finds_what_would_stop_the_run(tmp_path):
         check(config("--random-weights", "--results-json", str(tmp_path / "file" / "x.json")))
     with pytest.raises(UserError, match="iou_thresh"):
         check(config("--random-weights", "--hparams", "nms_configs.iou_thresh=7"))
+
+
+def test_a_dry_run_says_what_the_report_would_say_of_the_annotations(tmp_path):
+    pytest.importorskip("pycocotools")
+    coco = coco_set.make_set(tmp_path / "set", count=3)
+    (coco.images / "other.png").write_bytes((ROOT / "tests" / "data" / "images" / "chelsea.png").read_bytes())
+    coco.dataset["images"].append({"id": 1, "file_name": "elsewhere.jpg"})
+    coco.annotations.write_text(json.dumps(coco.dataset))
+    asked = ("--random-weights", "--dataset-type", "image-directory", "--image-path", str(coco.images))
+    said = check(config(*asked, "--coco-annotations", str(coco.annotations)))
+    assert said[-2:] == [
+        f"not used:  1 images that {coco.annotations} does not know",
+        f"not used:  1 images of {coco.annotations} that are not among those here",
+    ]
+    for category, name in zip(coco.dataset["categories"], ("car", "person", "lynx")):
+        category["name"] = name
+    coco.annotations.write_text(json.dumps(coco.dataset))
+    with pytest.raises(UserError, match=r"categories\[2\] \(17, lynx\) has objects, but no class of its name"):
+        check(config(*asked, "--coco-annotations", str(coco.annotations)))
 
 
 def complete(*words):

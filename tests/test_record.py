@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records: against their schema, and against what was measured."""
 
+import collections
 import contextlib
 import csv
 import io
 import json
 import multiprocessing
+import random
 import sys
 
 import numpy as np
@@ -258,3 +260,80 @@ def test_a_stage_that_fails_is_no_sample():
     with contextlib.suppress(KeyError), stages.span(POST_PROCESSING):
         raise KeyError
     assert stages.seconds() == {}
+
+
+def _bend(rng, record):
+    """Exchange a value, or take a key away."""
+    from fuzz.json_surfaces import ODD, places_of
+
+    container, key = rng.choice(places_of(record))
+    if isinstance(container, dict) and rng.random() < 0.3:
+        del container[key]
+    else:
+        container[key] = rng.choice([value for value in ODD if not isinstance(value, float) or np.isfinite(value)])
+    return record
+
+
+def test_records_are_refused_where_their_schema_refuses_them(tmp_path, validate):
+    rng, agreed = random.Random(0), collections.Counter()
+    whole = records.to_json(records.make_record(run_config(), outcome()))
+    path = tmp_path / "x.json"
+    for _ in range(250):
+        record = _bend(rng, json.loads(whole))
+        path.write_text(json.dumps(record))
+        try:
+            validate(record)
+            follows = True
+        except jsonschema.ValidationError:
+            follows = False
+        try:
+            assert records.read_record(path) == record
+            read = True
+        except UserError:
+            read = False
+        # Numbers are bounded here, which JSON Schema's are not.
+        assert read <= follows, record
+        agreed[read, follows] += 1
+    assert agreed[True, True] > 40 and agreed[False, False] > 90
+    assert agreed[False, True] < 20, agreed
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (
+            lambda record: record["samples"]["instances"][0]["seconds"].append("1"),
+            r"samples.instances\[0\].seconds\[3\]",
+        ),
+        (lambda record: record["samples"]["instances"][0]["seconds"].append(1e400), r"seconds\[3\] is Infinity"),
+        (lambda record: record["samples"]["instances"][0]["seconds"].append(1e-300), r"no time of a call"),
+        (lambda record: record["samples"].update(batches_per_call=10**400), "samples.batches_per_call"),
+        (lambda record: record["samples"].update(batches_per_call=0), "samples.batches_per_call is 0"),
+        (lambda record: record["samples"].update(instances=[]), "samples.instances has 0 values"),
+        (lambda record: record["statistics"]["images_per_second"].update(mean=5e-324), "which is no rate"),
+        (lambda record: record["statistics"]["latency_ms"]["percentiles"].update({"...": 1}), "no percentage"),
+        (lambda record: record["statistics"]["latency_ms"]["percentiles"].update({"500": 1}), "no percentage"),
+        (lambda record: record["statistics"]["latency_ms"]["percentiles"].update({"a": 1}), "does not belong there"),
+        (lambda record: record.update(unstable="x"), 'unstable is "x", expected array'),
+        (lambda record: record["model"].update(name=None), "model.name is null, expected string"),
+        (lambda record: record.update(configuration=[]), r"configuration is \[\], expected object"),
+        (lambda record: record["versions"].update(a={"b": 1}), "versions.a is an object"),
+    ],
+)
+def test_a_record_that_cannot_be_calculated_with_is_refused_with_the_place(tmp_path, spoil, words):
+    record = records.make_record(run_config(), outcome())
+    spoil(record)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(record).replace("Infinity", "1e400"))
+    with pytest.raises(UserError, match=words):
+        records.read_record(path)
+
+
+@pytest.mark.parametrize("change", [{"new": 1}, {"model": "new"}, {"device": "new"}])
+def test_keys_of_a_later_release_are_let_through(tmp_path, change):
+    record = records.make_record(run_config(), outcome())
+    for key, value in change.items():
+        (record if key == "new" else record[key])["new"] = value
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(record))
+    assert records.read_record(path) == json.loads(json.dumps(record))

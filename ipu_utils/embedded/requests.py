@@ -13,6 +13,7 @@ from ipu_utils.embedded.executable import Header
 from ipu_utils.image_sources import PADDING_ID, ImageSource, open_source
 from ipu_utils.latency import Client
 from ipu_utils.predictions import PredictionWriter
+from ipu_utils.run_hparams import hparams_of
 from ipu_utils.stages import DEVICE, INPUT, POST_PROCESSING, Stages
 
 POOL_BYTES = 64 << 20  # of fitted images kept ready: more than a CPU's caches hold, so that inputs come from memory
@@ -68,7 +69,10 @@ def check_ends(config: RunConfig) -> None:
     source = open_source(config.data, (1, 1), 1)
     if config.output.output_predictions:
         PredictionWriter(config.output.output_dir, config.model.model_name, 1, source, 1).prepare()
-    outputs.check(config.output, source)
+    hparams = None
+    if config.embedded.exec_file is None:  # else the file tells, which is opened before anything is measured
+        hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    outputs.check(config.output, source, hparams)
 
 
 class Span(NamedTuple):

@@ -11,6 +11,7 @@ TITLES = {
     "arguments": "Arguments",
     "options": "Every option (the message of the last value)",
     "images": "Images",
+    "annotations": "COCO annotations",
     "files": "Checkpoints and executables",
     "packages": "TensorFlow, Keras, OpenVINO and the NMS libraries",
     "disk": "Disks and folders",
