@@ -9,13 +9,17 @@ PYTEST_ARGS ?= -n 2
 FUZZ_COUNT ?= 100000
 PIP_ARGS ?= --quiet --disable-pip-version-check
 
-.PHONY: all nms setup benchmark weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint sanitize clean help
+.PHONY: all nms multinms setup benchmark weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint \
+  lint-codelets sanitize clean help
 .DEFAULT_GOAL := all
 
 all: nms  ## build the NMS libraries (default)
 
-nms:
+nms:  ## build the NMS libraries, for the host and, with the Poplar SDK enabled, for the IPU
 	@$(MAKE) --no-print-directory -C NMS PYTHON="$(BUILD_PYTHON)"
+
+# A name that the scripts of Graphcore's example call. One run builds every form of the operator.
+multinms: nms  ## the same as nms
 
 setup: $(VENV)/.installed  ## create .venv, install requirements, build the NMS libraries
 	@$(MAKE) --no-print-directory nms BUILD_PYTHON="$(abspath $(VENV)/bin/python)"
@@ -73,9 +77,22 @@ reliability: setup $(VENV)/.tested  ## play every case of tests/reliability, fuz
 	RELIABILITY_TABLE=docs/RELIABILITY.md $(VENV)/bin/python -m pytest tests/test_reliability.py tests/test_fuzz.py -n 0
 	PYTHONPATH=.:tests $(VENV)/bin/python -W ignore -m fuzz --count $(FUZZ_COUNT) --record docs/fuzz.json
 
-lint: $(VENV)/.tested  ## style
+lint: $(VENV)/.tested lint-codelets  ## style; codelets without a warning where a clang is found
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# popc is a clang, so another clang warns of what popc would. Debian's will do, or the wheel `ziglang` in the environment.
+CODELETS ?= NMS/codelet.cpp benchmarks/nms_poplar/former_codelet.cpp tests/poplar_cases/codelets.cpp
+CLANG ?= $(or $(firstword $(wildcard $(addsuffix /clang++*,$(subst :, ,$(PATH))))), \
+  $(shell $(VENV)/bin/python -c 'import ziglang' 2>/dev/null && echo $(VENV)/bin/python -m ziglang c++))
+CLANGFLAGS := -std=c++14 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -INMS -INMS/poplar_model/include
+
+lint-codelets:
+	@clang='$(strip $(CLANG))'; if [ -z "$$clang" ]; then \
+	  echo "codelets: not checked, no clang was found (apt-get install clang, or pip install ziglang)"; exit 0; fi; \
+	object=$$(mktemp) && trap 'rm -f "$$object"' EXIT; \
+	for codelet in $(CODELETS); do \
+	  echo "$$clang $(CLANGFLAGS) $$codelet"; $$clang $(CLANGFLAGS) -c $$codelet -o $$object || exit 1; done
 
 sanitize:  ## C++ tests of the NMS under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory -C NMS sanitize

@@ -15,6 +15,7 @@ import dataloader
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.keras2 import tf
 from ipu_utils.normalisation import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB, PerChannel, padding_colour
+from ipu_utils.predictions import size_label
 from tf2 import label_util, postprocess
 from tf2.nms_settings import nms_settings
 from utils import ImageSize, parse_image_size
@@ -167,7 +168,7 @@ def visualise_detections(
     """Write one annotated image for every image of a batch.
 
     Args:
-      args: has output_dir, model_name and micro_batch_size.
+      args: has output_dir, model_name, micro_batch_size and, where one was asked for, image_size.
       config: `Config`: image_size, label_map, nms_configs.
       imgs: all original images in order, uint8 [H, W, 3] each, of any sizes; batch b shows those from
         b * micro_batch_size on. The last batch may have fewer than micro_batch_size.
@@ -182,8 +183,8 @@ def visualise_detections(
     os.makedirs(args.output_dir, exist_ok=True)
     settings = nms_settings(config.nms_configs)
     boxes, scores, classes, valid_len = (np.asarray(output) for output in det_outputs)
-    height, width = parse_image_size(config.image_size)
-    size = str(width) if height == width else f"{width}x{height}"
+    asked = getattr(args, "image_size", None) is not None or isinstance(config.image_size, str)
+    size = size_label(config.image_size, asked)
     start = batch_num * args.micro_batch_size
     paths = []
     for i, img in enumerate(imgs[start : start + args.micro_batch_size]):

@@ -71,7 +71,8 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
         inputs = open_inputs(config, opened.header, benchmark.num_repeats)
         if inputs.left_out:
             results.note(f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats.")
-        writer = open_outputs(config.output, opened.header.model_name, opened.header, inputs)
+        size_asked = config.data.image_size is not None
+        writer = open_outputs(config.output, opened.header.model_name, opened.header, inputs, size_asked)
         clients = [span.client(worker, inputs) for worker in workers]
         for client in clients:  # each has memory of its own that is touched for the first time
             if benchmark.warmup:

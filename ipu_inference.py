@@ -38,7 +38,8 @@ def run(config: RunConfig, results: "Publisher") -> int:
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
     engine = open_engine(config, hparams)
     device, batches = engine.device, engine.batches
-    writer = open_outputs(config.output, config.model.model_name, hparams, batches)
+    size_asked = config.data.image_size is not None
+    writer = open_outputs(config.output, config.model.model_name, hparams, batches, size_asked)
     if config.ipu.profile_dir is not None:
         write_app_json(config, hparams.as_dict(), config.ipu.profile_dir)
 

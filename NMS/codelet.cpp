@@ -11,6 +11,9 @@
 // A "record" is a candidate on its way to becoming the winner: score, box as four floats, {index, class}. Records
 // travel in rising order of their index, so that taking the first of equal scores lets the lower index win. Index -1
 // says "none".
+//
+// Poplar fills in the fields; no code constructs a vertex. Those with const members declare a constructor all the same,
+// and define none: popc is a clang, which warns of const members that nothing could ever initialise.
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF // The host rounds products before adding; see nms_core.hpp.
 #endif
@@ -130,6 +133,8 @@ template <typename T, typename Score> struct Slice {
 // `working`, float where suppression changes scores (soft), T where it only removes them (hard).
 template <typename T, typename Score> class NmsSelect : public Vertex {
 public:
+  NmsSelect();
+
   Input<Vector<T>> scores;
   Input<Vector<T, ONE_PTR>> boxes;
   InOut<Vector<unsigned short, ONE_PTR>> alive; // InOut: only the first `count` elements are written
@@ -154,6 +159,8 @@ public:
 // The same where every anchor brings its class along.
 template <typename T, typename Score> class NmsSelectLabelled : public Vertex {
 public:
+  NmsSelectLabelled();
+
   Input<Vector<T>> scores;
   Input<Vector<T, ONE_PTR>> boxes;
   Input<Vector<int, ONE_PTR>> classes;
@@ -179,6 +186,8 @@ public:
 // left. Every worker finds the winner for itself: a superstep less than one vertex finding it for all.
 template <typename T, typename Score> class NmsSuppress : public Vertex {
 public:
+  NmsSuppress();
+
   Input<Vector<float>> finalistScores;
   Input<Vector<float, ONE_PTR>> finalistBoxes;
   Input<Vector<int, ONE_PTR>> finalistIds;
@@ -208,6 +217,8 @@ public:
 
 template <typename T, typename Score> class NmsSuppressLabelled : public Vertex {
 public:
+  NmsSuppressLabelled();
+
   Input<Vector<float>> finalistScores;
   Input<Vector<float, ONE_PTR>> finalistBoxes;
   Input<Vector<int, ONE_PTR>> finalistIds;

@@ -161,6 +161,7 @@ public:
     addWorkers(prog, sets, dc);
   }
 
+  // Rows, and two scalars. A scalar is a tensor without dimensions: Poplar takes no other for a vertex's scalar field.
   Tensor indices, scores, boxes, classes, length, active;
 
 private:
@@ -170,8 +171,8 @@ private:
     scores = variable(type_, {rows}, {dc, "scores"});
     boxes = variable(type_, {rows, 4}, {dc, "boxes"});
     classes = variable(poplar::INT, {rows}, {dc, "classes"});
-    length = variable(poplar::INT, {1}, {dc, "length"});
-    active = variable(poplar::BOOL, {1}, {dc, "active"});
+    length = variable(poplar::INT, {}, {dc, "length"});
+    active = variable(poplar::BOOL, {}, {dc, "active"});
     connectAnswer(addVertex(graph_, select, poputil::templateVertex("NmsReset", type_), plan_.answerTile, rows));
   }
 
@@ -338,15 +339,15 @@ Detections suppress(Graph &graph, Sequence &prog, const Candidates &in, const Op
   // NmsReset has set the flag of every image.
   Tensor predicate = active[0];
   if (batch > 1) {
-    predicate = graph.addVariable(poplar::BOOL, {1}, {debugContext, "anyActive"});
+    predicate = graph.addVariable(poplar::BOOL, {}, {debugContext, "anyActive"});
     graph.setTileMapping(predicate, plans[0].answerTile);
-    const Tensor yes = graph.addConstant(poplar::BOOL, {1}, true, {debugContext, "yes"});
+    const Tensor yes = graph.addConstant(poplar::BOOL, {}, true, {debugContext, "yes"});
     graph.setTileMapping(yes, plans[0].answerTile);
     prog.add(Copy(yes, predicate));
     // The flags are joined beside the next iteration's comparisons. So the loop runs once more than needed, which
     // changes nothing, and saves a superstep in every iteration.
     VertexRef any = addVertex(graph, sets.tile, "NmsAnyActive", plans[0].answerTile, batch);
-    graph.connect(any["active"], poplar::concat(active));
+    graph.connect(any["active"], stack(active));
     graph.connect(any["any"], predicate);
   }
   Sequence body;
@@ -354,9 +355,9 @@ Detections suppress(Graph &graph, Sequence &prog, const Candidates &in, const Op
   for (const ComputeSet group : sets.groups)
     body.add(Execute(group, {debugContext, "group"}));
   body.add(Execute(sets.suppress, {debugContext, "suppress"}));
-  prog.add(RepeatWhileTrue(Sequence(), predicate[0], body, {debugContext, "loop"}));
+  prog.add(RepeatWhileTrue(Sequence(), predicate, body, {debugContext, "loop"}));
 
-  return {stack(indices), stack(scores), stack(answerBoxes), stack(answerClasses), poplar::concat(lengths)};
+  return {stack(indices), stack(scores), stack(answerBoxes), stack(answerClasses), stack(lengths)};
 }
 
 } // namespace nms

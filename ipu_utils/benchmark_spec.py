@@ -28,6 +28,8 @@ OPERATORS = {
     ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
 LARGEST_POWER = 100
+NEEDS_NO_DATA_SET = {"generated": "gen", "synthetic": "synth"}  # key: what a name has in it instead
+DATA_SETS = "DATASETS_DIR"  # variable of the environment: the folder of data sets
 FUNCTIONS = {"min": min, "max": max, "abs": abs, "round": round, "sum": lambda *values: sum(values)}
 
 
@@ -46,6 +48,11 @@ class Benchmark:
     @property
     def env(self) -> Dict[str, str]:
         return {str(name): str(value) for name, value in (self.entry.get("env") or {}).items()}
+
+    @property
+    def needs_data_set(self) -> bool:
+        """Is this about real data, because neither its name nor a key says that there are none?"""
+        return not any(part in self.name or self.entry.get(key) for key, part in NEEDS_NO_DATA_SET.items())
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,9 @@ def _checked(where: str, entry: Any) -> Mapping[str, Any]:
     for name, metric in (entry.get("derived") or {}).items():
         if not isinstance(metric, dict) or not isinstance(metric.get("expr"), str):
             raise UserError(f"{where}, derived, {name}: must have an expr.")
+    for key in NEEDS_NO_DATA_SET:
+        if not isinstance(entry.get(key, False), bool):
+            raise UserError(f"{where}: {key} must be true or false, found {entry[key]!r}.")
     timeout = entry.get("timeout")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
         raise UserError(f"{where}: timeout must be seconds above 0, found {timeout!r}.")

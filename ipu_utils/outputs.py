@@ -81,17 +81,19 @@ def _annotations(output: OutputConfig) -> Optional[Annotations]:
     return Annotations(output.coco_annotations)
 
 
-def open_outputs(output: OutputConfig, model_name: str, hparams: Any, batches: Any) -> Optional[Outputs]:
+def open_outputs(
+    output: OutputConfig, model_name: str, hparams: Any, batches: Any, size_asked: bool = False
+) -> Optional[Outputs]:
     """Return the writers of all outputs that were asked for, ready to write; None when there are none.
 
     Args:
-      output: what to write. model_name, hparams, batches: see `open_writer`.
+      output: what to write. model_name, hparams, batches, size_asked: see `open_writer`.
 
     Raises:
       UserError: something cannot be written, or annotations cannot be used.
     """
     writers: List[Any] = []
-    predictions = open_writer(output, model_name, hparams, batches)
+    predictions = open_writer(output, model_name, hparams, batches, size_asked)
     if predictions is not None:
         writers.append(predictions)
     if output.coco_results is not None or output.coco_annotations is not None:

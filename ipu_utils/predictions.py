@@ -31,10 +31,15 @@ DETECTIONS_FILE = "detections.json"
 JPEG_QUALITY = {"quality": 95, "subsampling": 0}  # Coarser colour would blur thin coloured lines.
 
 
-def size_label(image_size: ImageSize) -> str:
-    """Spell an image size for file names: "512", or WIDTHxHEIGHT when it is not square."""
+def size_label(image_size: ImageSize, asked: bool = False) -> str:
+    """Spell an image size for file names as the original does: "512", or WIDTHxHEIGHT.
+
+    Args:
+      image_size: any notation of `utils.parse_image_size`.
+      asked: it is not the model's own size but --image-size, which gives both sides even of a square.
+    """
     height, width = parse_image_size(image_size)
-    return str(width) if height == width else f"{width}x{height}"
+    return str(width) if height == width and not asked else f"{width}x{height}"
 
 
 class PredictionWriter:
@@ -52,18 +57,19 @@ class PredictionWriter:
         source: ImageSource,
         batch_size: int,
         label_map: Any = None,
+        size_asked: bool = False,
     ):
         """Say where to write and what to call it.
 
         Args:
           output_dir: folder for pictures and detections.json; made when it does not exist.
-          model_name, image_size: for file names; any notation of `utils.parse_image_size`.
+          model_name, image_size, size_asked: for file names, see `size_label`.
           source: names and originals of the images, by the ids that `write` gets.
           batch_size: images per batch.
           label_map: names of classes as `label_util.get_label_map` takes them; None: COCO.
         """
         self._folder = Path(output_dir)
-        self._stem = f"{model_name}_{size_label(image_size)}_output"
+        self._stem = f"{model_name}_{size_label(image_size, size_asked)}_output"
         self._source, self._batch_size = source, batch_size
         self._labels = label_util.get_label_map("coco" if label_map is None else label_map)
         self._categories = {class_id: {"id": class_id, "name": name} for class_id, name in self._labels.items()}
@@ -247,7 +253,9 @@ def clip_to_photograph(boxes: np.ndarray, height: int, width: int) -> Tuple[np.n
     return boxes, finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
-def open_writer(output: OutputConfig, model_name: str, hparams: Any, batches: Any) -> Optional[PredictionWriter]:
+def open_writer(
+    output: OutputConfig, model_name: str, hparams: Any, batches: Any, size_asked: bool = False
+) -> Optional[PredictionWriter]:
     """Return a writer that is ready to write, or None without --output-predictions.
 
     Args:
@@ -255,6 +263,7 @@ def open_writer(output: OutputConfig, model_name: str, hparams: Any, batches: An
       model_name: for the names of the pictures.
       hparams: image_size and label_map of the model.
       batches: `ImageBatches`, or whatever else has `source` and `batch_size`.
+      size_asked: was --image-size given? The names of the pictures tell.
 
     Raises:
       UserError: the folder cannot be written to.
@@ -262,7 +271,13 @@ def open_writer(output: OutputConfig, model_name: str, hparams: Any, batches: An
     if not output.output_predictions:
         return None
     writer = PredictionWriter(
-        output.output_dir, model_name, hparams.image_size, batches.source, batches.batch_size, hparams.label_map
+        output.output_dir,
+        model_name,
+        hparams.image_size,
+        batches.source,
+        batches.batch_size,
+        hparams.label_map,
+        size_asked,
     )
     writer.prepare()
     return writer

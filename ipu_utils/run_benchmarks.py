@@ -119,7 +119,7 @@ def format_results(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def chosen(spec: Mapping[str, specs.Benchmark], names: Sequence[str]) -> List[specs.Benchmark]:
-    """The benchmarks that were asked for, in that order; all of them when none was.
+    """The benchmarks that were asked for, in that order; when none was, all but those of convergence (`_conv`).
 
     Raises:
       UserError: there is no such benchmark.
@@ -127,7 +127,22 @@ def chosen(spec: Mapping[str, specs.Benchmark], names: Sequence[str]) -> List[sp
     for name in names:
         if name not in spec:
             raise UserError(f"--benchmark {name}: there is no such benchmark.{did_you_mean(name, spec)} See --list.")
-    return [spec[name] for name in names or spec]
+    return [spec[name] for name in names or (name for name in spec if "_conv" not in name)]
+
+
+def check_data_sets(benchmarks: Sequence[specs.Benchmark], environ: Mapping[str, str]) -> None:
+    """Refuse, before anything runs, what Graphcore's reader refuses: real data without a folder to find them in.
+
+    Raises:
+      UserError: a benchmark needs a data set, and the environment names no folder.
+    """
+    wanting = [one.name for one in benchmarks if one.needs_data_set]
+    if wanting and specs.DATA_SETS not in environ:
+        raise UserError(
+            f"{', '.join(wanting)}: a data set is needed, and {specs.DATA_SETS} does not say where it is. Set it; or "
+            'write "generated: true" or "synthetic: true" into the entry, or "gen" or "synth" into its name, if it '
+            "needs none."
+        )
 
 
 def build_parser() -> Parser:
@@ -156,6 +171,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         for benchmark, variant in pairs:
             print(f"{variant.name}: {specs.command_of(benchmark, variant)}")
         return 0
+    check_data_sets(benchmarks, os.environ)
     results = []
     for benchmark, variant in pairs:
         print(f"{variant.name}: {specs.command_of(benchmark, variant)}", file=sys.stderr, flush=True)

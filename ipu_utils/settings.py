@@ -221,7 +221,7 @@ class IpuConfig(Checked):
     )  # fmt: skip
     opt_prefetch_data_streams: bool = option(False, boolean(), "let Poplar fetch input ahead of the program's need")
     opt_prefetch_depth: int = option(
-        128, whole_number(1, MAX_PREFETCH_DEPTH), "batches that the infeed buffers, 1 to 255"
+        128, whole_number(1, MAX_PREFETCH_DEPTH), "batches that the infeed buffers, 1 to 255; the presets take 3 or 4"
     )
     opt_conv_dithering: bool = option(False, boolean(), "spread convolutions more evenly over the tiles")
     opt_internal_exchange_target: Optional[str] = option(

@@ -40,6 +40,10 @@ def load_api():
 
 
 API = load_api()
+# Iterators hand keywords on to the infeed, which takes any and looks at no others than its own: a misspelt one is lost.
+_INFEED = API["tensorflow.python.ipu.ipu_infeed_queue"]
+LOSE_KEYWORDS = [entry for entry in _INFEED.values() if any(p["kind"] == "var_keyword" for p in entry["params"])]
+INFEED_KEYWORDS = {p["name"] for p in _INFEED["IPUInfeedQueue"]["params"] if p["kind"] != "var_keyword"}
 
 
 def signature_of(entry):
@@ -174,6 +178,10 @@ class _Checker(ast.NodeVisitor):
                 signature_of(called[1]).bind(*node.args, **keywords)
             except TypeError as error:
                 self.complain(node, f"{_dotted(node.func)}: {error}")
+            if any(called[1] is entry for entry in LOSE_KEYWORDS):
+                own = {p["name"] for p in called[1]["params"]}
+                for keyword in sorted(set(keywords) - own - INFEED_KEYWORDS):
+                    self.complain(node, f"{_dotted(node.func)}: {keyword} would be overlooked")
         self.generic_visit(node)
 
     def visit_Assign(self, node):

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from ipu_device_steps import images, state, step
 
 from ipu_utils.devices import ipu_options
+from ipu_utils.distributed import open_instances
 from ipu_utils.errors import CompiledOnly, ConfigError, UserError
 from ipu_utils.keras2 import tf
 from ipu_utils.settings import IpuConfig, ModelConfig, Precision
@@ -350,3 +352,10 @@ def test_the_table_of_defects_names_tests_that_exist():
     for place in DEFECTS.values():
         file, _, name = place.partition("::")
         assert f"def {name}" in (folder / file).read_text(encoding="utf-8")
+
+
+def test_without_poprun_the_instances_of_an_ipu_are_those_of_mpirun(sdk, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(UserError, match="2 instances were started"):
+        open_instances("ipu", {"OMPI_COMM_WORLD_SIZE": "2"})
+    assert open_instances("ipu", {}).count == 1

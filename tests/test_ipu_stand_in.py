@@ -85,6 +85,19 @@ def test_a_contradiction_is_refused_when_it_is_configured(ipu, attributes, error
         configure(ipu, **attributes)
 
 
+@pytest.mark.parametrize(
+    "count, index, fits", [(4, 3, True), (4, 4, False), (1, 5, False), (4, -1, False), (0, 1, True)]
+)
+def test_the_index_of_a_process_is_below_their_number(ipu, count, index, fits):
+    place = "experimental.multi_replica_distribution.process_"
+    attributes = {place + "count": count, place + "index": index}
+    if fits:
+        configure(ipu, **attributes)
+        return
+    with pytest.raises(ValueError, match="process_index must be in the range"):
+        configure(ipu, **attributes)
+
+
 @pytest.mark.parametrize("kind", ["NEVER", "PRE_COMPILE"])
 def test_compiling_without_a_device_needs_a_version(ipu, kind):
     with pytest.raises(ValueError, match="version"):
@@ -171,6 +184,19 @@ def test_prefetch_depth_has_a_range(ipu, depth):
         ipu.ipu_infeed_queue.IPUInfeedQueue(tf.data.Dataset.range(5), prefetch_depth=depth)
 
 
+def test_an_infeed_overlooks_keywords_that_it_does_not_know(ipu):
+    queue = ipu.ipu_infeed_queue.IPUInfeedQueue(tf.data.Dataset.range(5), prefetch=4)
+    assert queue.prefetch_depth == 3
+    feed = ipu.ipu_infeed_queue.IPUOwnedIterator(dataset=tf.data.Dataset.range(5), prefetch=4)
+    assert feed.infeed_spec.prefetch_depth == 3
+
+
+def test_an_iterator_gives_no_optional_element(ipu):
+    feed = ipu.ipu_infeed_queue.IPUOwnedIterator(dataset=tf.data.Dataset.range(5))
+    with pytest.raises(NotImplementedError, match="get_next_as_optional"):
+        feed.get_next_as_optional()
+
+
 def test_an_outfeed_is_enqueued_once_a_graph(ipu):
     strategy, outfeed = ipu.ipu_strategy.IPUStrategy(), ipu.ipu_outfeed_queue.IPUOutfeedQueue()
 
@@ -183,9 +209,11 @@ def test_an_outfeed_is_enqueued_once_a_graph(ipu):
         strategy.run(twice)
 
 
-def test_an_outfeed_that_nothing_writes_to_cannot_be_read(ipu):
+def test_an_outfeed_that_nothing_writes_to_cannot_be_iterated_and_gives_nothing(ipu):
     with pytest.raises(ValueError, match="nothing was enqueued"):
         list(ipu.ipu_outfeed_queue.IPUOutfeedQueue())
+    outfeed = ipu.ipu_outfeed_queue.IPUOutfeedQueue()
+    assert outfeed.dequeue() == outfeed.dequeue(wait_for_completion=True) == []
 
 
 def test_dequeue_stacks_what_came_since_the_last_time(ipu):
@@ -336,6 +364,11 @@ def test_calls_are_checked_against_the_executable(ipu, executable):
         call(ipu, context, [1.0])
     with pytest.raises(Exception, match="expects 1 inputs"):
         ipu.embedded_runtime.embedded_runtime_call([], context)
+
+
+def test_an_engine_cannot_be_stopped(ipu, executable):
+    with pytest.raises(NotImplementedError, match="stop"):
+        ipu.embedded_runtime.embedded_runtime_stop(start(ipu, executable(), "running"))
 
 
 def test_a_short_loop_makes_the_engine_start_again(ipu, executable):

@@ -94,6 +94,30 @@ def test_without_the_poplar_sdk_make_says_what_it_left_out():
 
 
 @needs_compiler
+def test_multinms_is_a_name_for_building_every_form(host_libraries):  # Graphcore's example has it
+    result = make("multinms", f"BUILD_PYTHON={sys.executable}", "POPC=popc-is-not-here", cwd=native.ROOT)
+    assert result.returncode == 0, result.stdout
+    assert "NMS/tf, NMS/tf_multi: skipped" in result.stdout
+
+
+def test_without_a_clang_lint_says_that_the_codelets_were_not_checked():
+    result = make("lint-codelets", "CLANG=", cwd=native.ROOT)
+    assert result.returncode == 0
+    assert "codelets: not checked, no clang was found (apt-get install clang" in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="needs a clang")
+def test_codelets_give_a_clang_nothing_to_warn_of(tmp_path):
+    result = make("lint-codelets", cwd=native.ROOT)
+    assert result.returncode == 0 and "NMS/codelet.cpp" in result.stdout, result.stdout
+    text = (NMS / "codelet.cpp").read_text().replace("  NmsSelect();\n", "")
+    (tmp_path / "codelet.cpp").write_text(text)
+    result = make("lint-codelets", f"CODELETS={tmp_path / 'codelet.cpp'}", cwd=native.ROOT)
+    assert result.returncode != 0
+    assert "does not declare any constructor to initialize its non-modifiable members" in result.stdout
+
+
+@needs_compiler
 def test_without_tensorflow_make_says_what_it_left_out(host_libraries):
     # -S leaves out site-packages.
     result = make("host", f"PYTHON={sys.executable} -S")

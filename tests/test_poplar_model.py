@@ -66,8 +66,13 @@ REFUSED = {
     "value_of_another_type": "type_error: Count.limit is int, the value is unsigned int",
     "tensor_for_a_value": "graph_connection_error: Count.limit holds a value",
     "value_for_a_tensor": "graph_connection_error: count of Count needs a tensor",
-    "several_elements_for_a_scalar": "graph_connection_error: Count.count needs a tensor of one element",
-    "two_dimensions_for_a_vector": "graph_connection_error: ToHalf.in needs a tensor of rank 1",
+    "several_elements_for_a_scalar": "graph_connection_error: Count.count needs a tensor of rank 0, got shape {2}",
+    "one_dimension_for_a_scalar_input": "graph_connection_error: Scalars.in needs a tensor of rank 0, got shape {1}",
+    "one_dimension_for_a_scalar_output": "graph_connection_error: Scalars.out needs a tensor of rank 0, got shape {1}",
+    "one_dimension_for_a_scalar_that_is_both": "graph_connection_error: Scalars.inOut needs a tensor of rank 0",
+    "two_dimensions_for_a_scalar": "graph_connection_error: Scalars.in needs a tensor of rank 0, got shape {1,1}",
+    "no_dimension_for_a_vector": "graph_connection_error: ToHalf.in needs a tensor of rank 1, got shape {}",
+    "two_dimensions_for_a_vector": "graph_connection_error: ToHalf.in needs a tensor of rank 1, got shape {3,4}",
     "two_vertices_write_one_element": "compute_set_conflict: two fields write one element",
     "one_vertex_reads_what_another_writes": "compute_set_conflict: one field writes and another one reads",
     "two_workers_write_one_word": "compute_set_conflict: two workers write one 32-bit word",
@@ -155,6 +160,8 @@ def test_missing_files_are_named(tmp_path, library):
         ("class A : public MultiVertex { public: bool compute(unsigned); };", "MultiVertex is not part of the model"),
         ("class A : public Vertex { public: Input<int> a; };", "vertex A has no compute"),
         ("class A : public Vertex { public: A(int x); bool compute() { return true; } };", "not a field"),
+        ("class A : public Vertex { public: B(); bool compute() { return true; } };", "not a field"),
+        ("class A : public Vertex { public: const int a; bool compute() { return true; } };", "without a constructor"),
         ("class A : public Vertex { public: bool compute() { return true; }", "not closed"),
         ("class A : public Vertex { public: Input<int> a; bool compute() { *a = 1; return true; } };", "read-only"),
         (
@@ -195,6 +202,24 @@ def test_views_show_the_elements_that_numpy_shows(library):
 
 def test_fields_may_be_connected_to_scattered_elements(library):
     np.testing.assert_array_equal(run(library, "gathered_fields", [INPUT], ("float32", INPUT.shape))[0], INPUT + 1)
+
+
+def test_a_scalar_field_takes_a_tensor_without_dimensions(library):
+    out, both = run(library, "scalars", [INPUT], ("int32", ()), ("int32", (1,)))
+    assert out == both == 8
+
+
+@pytest.mark.parametrize("constructor", ["A();", "A( ) ;", "A() = default;"])
+def test_popc_accepts_a_vertex_that_declares_a_constructor(constructor, tmp_path):
+    source = tmp_path / "codelet.cpp"
+    source.write_text(
+        "#include <poplar/Vertex.hpp>\nusing namespace poplar;\n"
+        f"class A : public Vertex {{ public: {constructor} Output<int> a; const int b;"
+        " bool compute() { *a = b; return true; } };\n"
+    )
+    poplar_model.build()
+    made = popc(source, tmp_path / "codelet.gp")
+    assert made.returncode == 0, made.stdout.decode()
 
 
 def test_loops_run_as_often_as_they_say_and_programs_are_copied_when_given(library):

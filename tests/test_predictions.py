@@ -192,6 +192,12 @@ def test_sizes_are_spelt_as_on_the_command_line(image_size, label):
     assert size_label(image_size) == label
 
 
+@pytest.mark.parametrize("image_size", [512, "512", "512x512", (512, 512)])
+def test_a_square_that_was_asked_for_is_spelt_with_both_sides_as_in_the_original(image_size):
+    assert size_label(image_size, asked=True) == "512x512"
+    assert size_label((384, 640), asked=True) == "640x384"
+
+
 def test_detections_replace_those_of_an_earlier_run_and_leave_nothing_unfinished(writer, tmp_path):
     (tmp_path / "out" / "detections.json").write_text("old")
     with writer:

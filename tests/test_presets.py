@@ -39,6 +39,7 @@ def test_the_low_latency_preset_on_an_ipu_cannot_stall(model, memory):
     config = load("--config", "efficientdet-low-latency", "--model-name", f"efficientdet-{model}", script="embedded")
     assert config.data.micro_batch_size == 1 and config.ipu.opt_use_io_tiles is False
     assert config.ipu.available_memory_proportion == memory
+    assert config.ipu.opt_prefetch_depth == 3  # the SDK's own
     assert config.benchmark.benchmark_repeats >= config.benchmark.num_repeats + config.benchmark.warmup > 100
 
 
@@ -49,6 +50,8 @@ def test_every_preset_works_for_every_model_everywhere(config_name, model, scrip
     for device in ("ipu", "cpu", "gpu"):
         config = load("--config", config_name, "--model-name", model, device=device, script=script)
         assert config.model.model_name == model
+        # What the infeed buffers is host memory: at the option's default of 128, 403 MB of D4's images.
+        assert config.ipu.opt_prefetch_depth <= 4
         if config_name == "efficientdet-low-latency":
             assert config.data.micro_batch_size == 1
 

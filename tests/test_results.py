@@ -74,9 +74,19 @@ def test_report_has_the_lines_of_the_original_application():
         "\tStats captured over 2 runs.",
         "\tthroughput: 13.33 samples/sec, min = 10.00, max = 20.00",
         "\tPer-batch latency avg: 150.00 ms, min = 100.00 ms, max = 200.00 ms",
-        "\tAll-batch latency avg: 750.00 ms, min = 500.00 ms, max = 1000.00 ms",
+        "\tAll-batch latency avg: 750.00 ms, min = 500.00ms, max = 1000.00ms",
     ]
     assert text.isascii()
+
+
+def test_a_single_run_is_not_counted_in_the_report():
+    assert format_report(Samples((0.5,), batches_per_call=5, batch_size=2)).splitlines() == [
+        "Benchmark complete.",
+        "Statistics:",
+        "\tthroughput: 20.00 samples/sec, min = 20.00, max = 20.00",
+        "\tPer-batch latency avg: 100.00 ms, min = 100.00 ms, max = 100.00 ms",
+        "\tAll-batch latency avg: 500.00 ms, min = 500.00ms, max = 500.00ms",
+    ]
 
 
 def test_report_is_read_by_the_expressions_of_benchmarks_yml():

@@ -169,6 +169,7 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path, text, message):
 
 SPEC = r"""
 common_options: &common
+  generated: true
   data:
     throughput: {regexp: 'throughput: *(.*?) samples\/sec,'}
     latency: {regexp: 'latency avg: *(.*?) ms,'}
@@ -188,6 +189,7 @@ broken:
 slow:
   cmd: python -c "import time; time.sleep(60)"
   timeout: 0.5
+  generated: true
 """
 
 

@@ -206,6 +206,16 @@ def test_every_batch_writes_its_own_images_and_the_last_may_be_partial(tmp_path,
         assert np.abs(pixels[20:40, 20:40] - GREY).max() > 80
 
 
+@pytest.mark.parametrize("asked, in_configuration", [("512x512", 512), (None, "512x512"), ((512, 512), (512, 512))])
+def test_a_size_that_was_asked_for_is_spelt_with_both_sides(tmp_path, asked, in_configuration):
+    config = get_efficientdet_config("efficientdet-d0")
+    config.image_size = in_configuration
+    args = make_args(tmp_path)
+    args.image_size = asked
+    (path,) = visualise_detections(args, config, [grey(50, 60)], None, detections([[2, 2, 4, 4]], [1], False))
+    assert path.endswith("/efficientdet-d0_512x512_output_b0_img0.jpg")
+
+
 def test_inputs_are_written_beside_and_sizes_are_width_by_height(tmp_path):
     config = get_efficientdet_config("efficientdet-d0")
     config.image_size = (64, 96)

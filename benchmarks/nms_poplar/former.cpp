@@ -87,7 +87,7 @@ void addArgMax(Graph &graph, const std::vector<ComputeSet> &sets, const Tensor &
     const std::size_t n = values.numElements(), groups = (n + argMaxFactor - 1) / argMaxFactor;
     const bool last = step + 1 == sets.size();
     const Tensor toValues = last ? best.expand({0}) : graph.addVariable(FLOAT, {groups}, "partials"),
-                 toIndices = last ? index : graph.addVariable(UNSIGNED_INT, {groups}, "partials");
+                 toIndices = last ? index.expand({0}) : graph.addVariable(UNSIGNED_INT, {groups}, "partials");
     for (std::size_t i = 0; i < groups; ++i) {
       const std::size_t begin = i * argMaxFactor, end = std::min(n, begin + argMaxFactor);
       const unsigned tile = last ? home : (step == 0 ? next + static_cast<unsigned>(i) / workers : next++) % tiles;
@@ -140,7 +140,7 @@ nms::Detections formerSuppress(Graph &graph, Sequence &prog, const nms::Candidat
   fill(graph, prog, topScores, 0.0f);
   fill(graph, prog, topBoxes, 0.0f);
   fill(graph, prog, topClasses, std::numeric_limits<int>::max());
-  const Tensor iteration = onTile(graph, UNSIGNED_INT, {1}, 1), goOn = onTile(graph, BOOL, {1}, 1),
+  const Tensor iteration = onTile(graph, UNSIGNED_INT, {}, 1), goOn = onTile(graph, BOOL, {}, 1),
                bests = onTile(graph, FLOAT, {batch}, 1);
   fill(graph, prog, iteration, 0u);
   fill(graph, prog, bests, 0.0f);
@@ -166,7 +166,7 @@ nms::Detections formerSuppress(Graph &graph, Sequence &prog, const nms::Candidat
       pieceTiles.push_back(piece.tile);
 
     const unsigned home = static_cast<unsigned>(1 + image) % tiles;
-    const Tensor index = onTile(graph, UNSIGNED_INT, {1}, home);
+    const Tensor index = onTile(graph, UNSIGNED_INT, {}, home);
     addArgMax(graph, sets.argMax, scores, bests[image], index, home);
 
     // The winner's box and class.
@@ -200,7 +200,7 @@ nms::Detections formerSuppress(Graph &graph, Sequence &prog, const nms::Candidat
       graph.setTileMapping(groupLabel[i], pieceTiles[begin]);
       sum(sets.sumGroups, pieceBox, pieceLabel, begin, end, groupBox[i], groupLabel[i], pieceTiles[begin]);
     });
-    const Tensor box = onTile(graph, FLOAT, {4}, home), label = onTile(graph, INT, {1}, home);
+    const Tensor box = onTile(graph, FLOAT, {4}, home), label = onTile(graph, INT, {}, home);
     sum(sets.sum, groupBox, groupLabel, 0, pieceGroups, box, label, home);
 
     // Clear the winner, write the answer, suppress.
@@ -222,10 +222,10 @@ nms::Detections formerSuppress(Graph &graph, Sequence &prog, const nms::Candidat
       graph.connect(answer["index"], index);
       graph.connect(answer["box"], box);
       graph.connect(answer["label"], label);
-      graph.connect(answer["topIndex"], topIndices[image][row]);
-      graph.connect(answer["topScore"], topScores[image][row].slice(0, 1));
+      graph.connect(answer["topIndex"], topIndices[image][row][0]);
+      graph.connect(answer["topScore"], topScores[image][row][0]);
       graph.connect(answer["topBox"], topBox);
-      graph.connect(answer["topClass"], topClasses[image][row]);
+      graph.connect(answer["topClass"], topClasses[image][row][0]);
       graph.setInitialValue(answer["row"], static_cast<unsigned>(row));
       graph.setInitialValue(answer["scoreThreshold"], options.scoreThreshold);
     }
@@ -254,6 +254,6 @@ nms::Detections formerSuppress(Graph &graph, Sequence &prog, const nms::Candidat
     body.add(Execute(set));
   for (const ComputeSet set : {sets.gather, sets.sumGroups, sets.sum, sets.update, sets.suppress})
     body.add(Execute(set));
-  prog.add(RepeatWhileTrue(Execute(sets.condition), goOn[0], body));
+  prog.add(RepeatWhileTrue(Execute(sets.condition), goOn, body));
   return {topIndices.squeeze({2}), topScores.slice(0, 1, 2).squeeze({2}), topBoxes, topClasses.squeeze({2}), Tensor()};
 }

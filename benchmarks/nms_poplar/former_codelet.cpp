@@ -12,6 +12,8 @@ static constexpr auto ONE_PTR = poplar::VectorLayout::ONE_PTR;
 
 template <typename T> class FormerArgMax : public Vertex {
 public:
+  FormerArgMax();
+
   Input<Vector<T>> scores;
   Output<float> best;
   Output<unsigned> index;
@@ -51,6 +53,8 @@ public:
 // Every tile contributes to the winner's box and class: zeros unless the winner is its own.
 template <typename T> class FormerGather : public Vertex {
 public:
+  FormerGather();
+
   Input<unsigned> index;
   Input<Vector<int>> classes;
   Input<Vector<T, ONE_PTR>> boxes;
@@ -92,6 +96,8 @@ public:
 
 template <typename T> class FormerClear : public Vertex {
 public:
+  FormerClear();
+
   Input<unsigned> index;
   InOut<Vector<T>> scores;
   const unsigned offset;
@@ -106,6 +112,8 @@ public:
 
 template <typename T> class FormerAnswer : public Vertex {
 public:
+  FormerAnswer();
+
   Input<unsigned> iteration;
   Input<float> best;
   Input<unsigned> index;
@@ -132,6 +140,8 @@ public:
 
 template <typename T> class FormerSuppress : public Vertex {
 public:
+  FormerSuppress();
+
   Input<Vector<float, ONE_PTR>> box;
   Input<int> label;
   InOut<Vector<T>> scores;
@@ -163,6 +173,8 @@ public:
 
 class FormerCondition : public Vertex {
 public:
+  FormerCondition();
+
   Input<unsigned> iteration;
   Input<Vector<float>> bests;
   Output<bool> goOn;

@@ -8,6 +8,8 @@ using namespace poplar;
 
 template <typename T> class Increment : public Vertex {
 public:
+  Increment();
+
   Input<Vector<T>> in;
   Output<Vector<T>> out;
   const T by;
@@ -68,6 +70,8 @@ public:
 // count += 1; below = count < limit
 class Count : public Vertex {
 public:
+  Count();
+
   InOut<int> count;
   Output<bool> below;
   const int limit;
@@ -75,6 +79,20 @@ public:
   void compute() {
     *count = *count + 1;
     *below = *count < limit;
+  }
+};
+
+// A scalar field of each direction.
+class Scalars : public Vertex {
+public:
+  Input<int> in;
+  Output<int> out;
+  InOut<int> inOut;
+
+  bool compute() {
+    *out = *in + *inOut;
+    *inOut = *out;
+    return true;
   }
 };
 

@@ -120,6 +120,21 @@ CASE(forgetful) {
   return Sequence({Copy(five, out), Execute(set)});
 }
 
+// Scalar fields take a tensor without dimensions, whichever way it came about: 5 and 3 give 8.
+CASE(scalars) {
+  UNUSED;
+  const Tensor numbers = variable(graph, INT, {2}), out = variable(graph, INT, {}), inOut = variable(graph, INT, {1});
+  const Tensor three = graph.addConstant(INT, {}, 3), five = graph.addConstant(INT, {}, 5);
+  graph.setTileMapping(three, 0);
+  graph.setTileMapping(five, 0);
+  const ComputeSet set = graph.addComputeSet("set");
+  VertexRef vertex = graph.addVertex(
+      set, "Scalars", {{"in", numbers[1]}, {"out", out}, {"inOut", inOut.reshape(std::vector<std::size_t>())}});
+  graph.setTileMapping(vertex, 0);
+  outputs = {out, inOut};
+  return Sequence({Copy(five, numbers[1]), Copy(three.expand({0}), inOut), Execute(set)});
+}
+
 CASE(unchanged) {
   UNUSED;
   outputs = {inputs[0]};

@@ -108,6 +108,42 @@ CASE(several_elements_for_a_scalar) {
   return Sequence();
 }
 
+// The other scalar fields are connected as they should be, so that nothing else is there to refuse.
+static Program scalars(Graph &graph, const std::string &field, const std::vector<std::size_t> &shape) {
+  VertexRef vertex = graph.addVertex(graph.addComputeSet("set"), "Scalars");
+  graph.setTileMapping(vertex, 0);
+  for (const std::string &name : {std::string("in"), std::string("out"), std::string("inOut")})
+    graph.connect(vertex[name], variable(graph, INT, name == field ? shape : std::vector<std::size_t>()));
+  return Sequence();
+}
+
+CASE(one_dimension_for_a_scalar_input) {
+  UNUSED;
+  return scalars(graph, "in", {1});
+}
+
+CASE(one_dimension_for_a_scalar_output) {
+  UNUSED;
+  return scalars(graph, "out", {1});
+}
+
+CASE(one_dimension_for_a_scalar_that_is_both) {
+  UNUSED;
+  return scalars(graph, "inOut", {1});
+}
+
+CASE(two_dimensions_for_a_scalar) {
+  UNUSED;
+  return scalars(graph, "in", {1, 1});
+}
+
+CASE(no_dimension_for_a_vector) {
+  UNUSED;
+  VertexRef vertex = graph.addVertex(graph.addComputeSet("set"), "ToHalf");
+  graph.connect(vertex["in"], variable(graph, FLOAT, {}));
+  return Sequence();
+}
+
 CASE(two_dimensions_for_a_vector) {
   UNUSED;
   VertexRef vertex = graph.addVertex(graph.addComputeSet("set"), "ToHalf");

@@ -210,9 +210,9 @@ void Graph::connect(FieldRef field, const Tensor &tensor) {
     throw graph_connection_error(name + " holds a value, not a tensor: use setInitialValue");
   if (tensor.elementType() != type.type)
     throw type_error(name + " is " + type.type.toString() + ", the tensor is " + tensor.elementType().toString());
-  if (type.vector ? tensor.rank() != 1 : tensor.numElements() != 1)
-    throw graph_connection_error(name + (type.vector ? " needs a tensor of rank 1" : " needs a tensor of one element") +
-                                 ", got shape " + tensor.shapeToString());
+  if (tensor.rank() != (type.vector ? 1u : 0u)) // PopLibs reshapes even tensors of one element for a scalar field
+    throw graph_connection_error(name + " needs a tensor of rank " + (type.vector ? "1" : "0") + ", got shape " +
+                                 tensor.shapeToString());
   if (tensor.numElements() == 0)
     throw graph_connection_error(name + " is connected to a tensor without elements");
   if (type.direction != poplar_model::Direction::input && !tensor.isParallelWriteable())

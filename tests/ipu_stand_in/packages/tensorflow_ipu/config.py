@@ -140,13 +140,18 @@ def _validate(config):
                     raise TypeError(f"{name}: keys and values must be str, got {key!r}: {item!r}")
     if values["auto_select_ipus"] and values["select_ipus"]:
         raise Exception("auto_select_ipus and select_ipus cannot both be set")
+    count, index = (values[f"experimental.multi_replica_distribution.process_{what}"] for what in ("count", "index"))
     if running_on_ipu_model():
         if values["select_ipus"]:
             raise Exception("select_ipus cannot be used with the IPU model")
         if not values["ipu_model.version"]:
             raise ValueError("ipu_model.version must be set")
-        if values["experimental.multi_replica_distribution.process_count"] > 0:
+        if count > 0:
             raise Exception("the IPU model cannot be distributed over processes")
+    if count > 0 and not 0 <= index < count:
+        raise ValueError(
+            f"experimental.multi_replica_distribution.process_index must be in the range [0, {count}), got {index}"
+        )
     if values["io_tiles.place_ops_on_io_tiles"] and values["io_tiles.num_io_tiles"] == 0:
         raise ValueError("place_ops_on_io_tiles needs num_io_tiles above 0")
     kind = values["device_connection.type"]

@@ -68,9 +68,9 @@ class IPUOutfeedQueue:
         return 0
 
     def dequeue(self, wait_for_completion=False):
-        """Every element since the last call, stacked; or the last one."""
+        """Every element since the last call, stacked; or the last one. An empty list before any program wrote one."""
         if not self.enqueued:
-            raise ValueError("nothing was enqueued yet")
+            return []
         _state.current.synchronise()  # as in eager mode, on the thread that enqueued
         with self._receive_lock:
             elements, self._elements = list(self._elements), collections.deque()

@@ -112,7 +112,7 @@ def embedded_runtime_call(inputs, context):
 
 def embedded_runtime_stop(context):
     """The release cannot stop an engine."""
-    raise RuntimeError("Embedded runtime doesn't support stopping an engine.")
+    raise NotImplementedError("the embedded runtime cannot stop an engine")
 
 
 def embedded_runtime_start_and_call(executable_file, startup_inputs, call_inputs, name):
