@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network against the variables and the outputs of the published implementation."""
+"""The network against the variables of the published implementation; against its outputs: test_golden.py."""
 
 import functools
 import json
@@ -104,21 +104,6 @@ def test_object_paths_are_those_of_the_published_checkpoint(name, tmp_path):
     assert sorted(key for key in keys if key.endswith("VARIABLE_VALUE") and "save_counter" not in key) == sorted(
         expected
     )
-
-
-@pytest.mark.parametrize("name", ["efficientdet-d0", "efficientdet-lite0"])
-def test_outputs_are_those_of_the_published_implementation(name):
-    golden = np.load(DATA / "golden" / f"network-{name}.npz")
-    model = shared_net(name)
-    images = reference_formulas.network_input(*golden["height_width"])
-    set_to_formulas(model)
-    outputs = [output.numpy() for output in flat(model(images, training=False))]
-    assert len(outputs) == 10
-    for i, output in enumerate(outputs):
-        assert list(output.shape) == golden[f"shape_{i}"].tolist()
-        drift = np.abs(output.ravel()[golden[f"index_{i}"]] - golden[f"value_{i}"]).max()
-        assert drift < 1e-3 * golden[f"std_{i}"], f"output {i}"
-        assert abs(output.mean() - golden[f"mean_{i}"]) < 1e-3 * golden[f"std_{i}"]
 
 
 @pytest.mark.parametrize("size", [(96, 160), (128, 128), (57, 33), (17, 300), (1, 1)])

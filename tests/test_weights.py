@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import checkpoints
+import golden_network
 import numpy as np
 import pytest
-import reference_formulas
 
 import hparams_config
 from ipu_utils import weights
@@ -17,7 +17,7 @@ from ipu_utils.keras2 import tf
 from tf2.efficientdet_keras import EfficientDetNet
 
 DATA = Path(__file__).parent / "data"
-GOLDEN = np.load(DATA / "golden" / "network-efficientdet-lite0.npz")
+GOLDEN = golden_network.live("efficientdet-lite0")
 
 
 def new_model(hparams="", name="efficientdet-lite0"):
@@ -43,7 +43,7 @@ def blank(model):
 
 @pytest.fixture(scope="module")
 def values(model):
-    return checkpoints.weights_of(model)
+    return GOLDEN.weights()
 
 
 def is_untouched(model):
@@ -51,10 +51,8 @@ def is_untouched(model):
 
 
 def assert_golden(model):
-    class_outputs, box_outputs = model(reference_formulas.network_input(*GOLDEN["height_width"]), training=False)
-    for i, output in enumerate([*class_outputs, *box_outputs]):
-        drift = np.abs(output.numpy().ravel()[GOLDEN[f"index_{i}"]] - GOLDEN[f"value_{i}"]).max()
-        assert drift < 1e-3 * GOLDEN[f"std_{i}"]
+    class_outputs, box_outputs = model(GOLDEN.input(), training=False)
+    GOLDEN.assert_equal([*class_outputs, *box_outputs])
 
 
 def test_a_published_checkpoint_gives_its_averaged_copies(blank, values, tmp_path):

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a photograph's file to the outputs that AutoML's own preprocessing and network give, on a host's engines."""
+
+import dataclasses
+import importlib.util
+
+import checkpoints
+import golden_network
+import numpy as np
+import pytest
+from golden_network import Golden
+
+from ipu_automl_io import preprocess_normalize_image
+from ipu_utils.config import NmsConfig, load_config
+from ipu_utils.devices import get_device, native
+from ipu_utils.engines import open_engine
+from ipu_utils.images import read_image
+from ipu_utils.keras2 import tf
+from ipu_utils.model import build_network
+from ipu_utils.normalisation import normalisation_of, padding_colour
+from ipu_utils.openvino_pipeline import OpenVinoPipeline
+from ipu_utils.run_hparams import hparams_of
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+
+INPUT_ERROR = 0.03  # of the normalised input: half a grey level, and half of one more where it is padding
+OUTPUT_ERROR = (
+    0.06  # in standard deviations, in the mean: what pixels as whole numbers cost; black padding costs 0.07 up
+)
+
+with_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None or not native.libdetect_path().is_file(),
+    reason="OpenVINO is not installed (there is none for Python 3.8), or NMS/host/build/libdetect.so is not built",
+)
+ENGINES = ["tensorflow", pytest.param("openvino", marks=with_openvino)]
+
+
+class Run:
+    """What the throughput script makes of its options for the photograph of a golden file."""
+
+    def __init__(self, path, script="throughput", *options):
+        self.golden = Golden(path)
+        height, width = self.golden.size
+        arguments = ["--device", "cpu", "--model-name", self.golden.model, "--image-size", f"{width}x{height}",
+                     "--model-precision", "float", "--onchip-nms", "false", "--benchmark-repeats", "1",
+                     "--dataset-type", "single-image", "--image-path", str(self.golden.image), *options]  # fmt: skip
+        self.config = load_config([*arguments], script, choose_device=lambda requested: requested)
+        self.hparams = hparams_of(self.config.model, self.config.data.image_size, self.config.nms.preset)
+
+    def engine(self, name):
+        """Data and device of --engine NAME."""
+        device = dataclasses.replace(self.config.device, engine=name)
+        return open_engine(dataclasses.replace(self.config, device=device), self.hparams)
+
+    def assert_golden(self, outputs):
+        """Fail where what one batch gave, (ids, scales, heads...), is not the photograph's."""
+        ids, scales, *heads = outputs
+        assert ids.tolist() == [0] and scales.tolist() == [self.golden.values["scale"]]
+        assert all(errors.mean() < OUTPUT_ERROR for errors in self.golden.errors(heads))
+
+
+class Network(Run):
+    """The same with the golden file's network, shared by all engines."""
+
+    def __init__(self, path):
+        super().__init__(path, "throughput", "--random-weights")
+        self.device = get_device("cpu")
+        network = build_network(self.hparams, activation=self.device.swish)
+        self.golden.set_weights(network)
+        nms = NmsConfig(onchip_nms=False)
+        self.pipeline = TensorFlowPipeline(network, self.hparams, nms, "float32", self.device)
+
+    def executable(self, folder):
+        """The network as an executable: (path, header)."""
+        from ipu_utils.embedded.build import compile_network
+        from ipu_utils.embedded.executable import write_executable
+        from ipu_utils.embedded.host import wanted
+
+        header = wanted(self.config)
+        path = folder / f"{self.golden.model}.effdet"
+        write_executable(path, header, compile_network(self.pipeline.heads, header))
+        return path, header
+
+
+each_file = pytest.mark.parametrize("path", golden_network.files("photograph"), ids=lambda path: path.stem)
+
+
+@pytest.fixture(scope="module", params=golden_network.files("photograph"), ids=lambda path: path.stem)
+def network(request):
+    return Network(request.param)
+
+
+@pytest.fixture(scope="module")
+def executable(network, tmp_path_factory):
+    return network.executable(tmp_path_factory.mktemp("executable"))
+
+
+def test_there_is_a_file_with_and_one_without_squeeze_and_excitation():
+    assert {Golden(path).model for path in golden_network.files("photograph")} == {
+        "efficientdet-d0",
+        "efficientdet-lite0",
+    }
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@each_file
+def test_the_network_gets_what_automls_preprocessing_makes_of_the_file(path, engine):
+    run = Run(path, "throughput", "--random-weights")
+    images, scales, _ = next(iter(run.engine(engine).dataset))
+    assert np.asarray(scales).tolist() == [run.golden.values["scale"]]
+    made = preprocess_normalize_image(images, tf.float32, *normalisation_of(run.hparams)).numpy()[0, ::7, ::7]
+    assert made.shape == run.golden.values["input"].shape
+    assert np.abs(made - run.golden.values["input"]).max() < INPUT_ERROR
+    padding = (np.asarray(images)[0] == padding_colour(run.hparams.mean_rgb)).all(-1)
+    assert 0.2 < padding.mean() < 0.8  # these photographs have other shapes than the input
+
+
+def test_tensorflow_computes_the_reference_outputs(network):
+    call = network.device.compile(network.pipeline.step, network.engine("tensorflow").dataset, 1)
+    network.assert_golden(call()[0])
+
+
+@with_openvino
+def test_openvino_computes_the_reference_outputs(network, executable):
+    engine = network.engine("openvino")
+    call = engine.device.compile(OpenVinoPipeline(*executable, onchip_nms=False).step, engine.dataset, 1)
+    network.assert_golden(call()[0])
+
+
+@with_openvino
+def test_detect_computes_the_reference_outputs_with_the_mean_from_the_file(network, executable, monkeypatch):
+    from ipu_utils.embedded import runtime
+
+    seen = []
+
+    def detections(worker):
+        seen.extend(output.copy() for output in worker.class_outputs + worker.box_outputs)
+        return original(worker)
+
+    original = runtime.Worker.detections
+    monkeypatch.setattr(runtime.Worker, "detections", detections)
+    path, header = executable
+    assert header.mean_rgb == normalisation_of(network.hparams).mean
+    assert len(runtime.EmbeddedModel.load(path).detect(read_image(network.golden.image)).scores)
+    network.assert_golden([np.array([0]), network.golden.values["scale"][None], *seen])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+@each_file
+def test_a_checkpoint_and_a_file_give_the_reference_outputs(path, engine, tmp_path):
+    weights = Golden(path).weights()
+    checkpoints.write_tf1_checkpoint(tmp_path, {name: value + 1 for name, value in weights.items()}, averages=weights)
+    run = Run(path, "throughput", "--model-dir", str(tmp_path))
+    opened = run.engine(engine)
+    model, pipeline = opened.prepare()
+    assert f"{len(weights)} of {len(weights)} variables" in model.weights
+    run.assert_golden(opened.device.compile(pipeline.step, opened.dataset, 1)()[0])
