@@ -9,7 +9,7 @@ PYTEST_ARGS ?= -n 2
 FUZZ_COUNT ?= 100000
 PIP_ARGS ?= --quiet --disable-pip-version-check
 
-.PHONY: all nms multinms setup benchmark weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint \
+.PHONY: all nms multinms setup benchmark demo weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint \
   lint-codelets sanitize clean help
 .DEFAULT_GOAL := all
 
@@ -41,6 +41,15 @@ $(VENV)/.tested: tests/requirements.txt $(VENV)/.installed
 
 benchmark: setup  ## set up, then run EfficientDet-D0 with default options
 	$(VENV)/bin/python ipu_inference.py --model-name efficientdet-d0
+
+# A small detector that lies here with its images: real detections without any download.
+DEMO_DIR ?= outputs/demo
+TRAINED := tests/data/trained
+
+demo: setup  ## find shapes in the images of a trained detector that comes along; annotated copies, a contact sheet
+	$(VENV)/bin/python ipu_inference.py --model-name efficientdet-lite0 --model-dir $(TRAINED) \
+	  --hparams $(TRAINED)/config.yaml --dataset-type image-directory --image-path $(TRAINED)/images \
+	  --output-predictions --output-dir $(DEMO_DIR) --contact-sheet $(DEMO_DIR)/contact-sheet.jpg
 
 MODEL ?= efficientdet-d0
 FETCH_ARGS ?=

@@ -1,49 +1,47 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Draw the README's picture of annotated photographs: the project's own drawing, boxes and scores placed by hand.
+"""Make the README's picture of detections: images of tests/data/trained as ipu_inference.py annotates them.
 
 Run it from the project's root: python docs/pictures/make_pictures.py
 """
 
+import json
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tf2 import label_util  # noqa: E402
-from visualize import vis_utils  # noqa: E402
-
-HEIGHT = 300  # of each photograph in the picture, pixels
-# File -> (class id, score, [ymin, xmin, ymax, xmax] in pixels of the photograph).
-BOXES = {
-    "astronaut.png": [(1, 0.97, [12, 20, 510, 362])],
-    "chelsea.png": [(17, 0.93, [0, 2, 299, 400])],
-    "coffee.png": [(47, 0.91, [17, 172, 311, 408]), (50, 0.72, [66, 325, 327, 424]), (67, 0.55, [2, 2, 398, 598])],
-}
+TRAINED = ROOT / "tests" / "data" / "trained"
+HEIGHT = 300  # of each image in the picture, pixels
+NUMBERS = (103, 38, 110, 117)  # of the images that are shown: photographs and drawn backgrounds
 
 
-def annotated(name: str) -> Image.Image:
-    image = np.array(Image.open(ROOT / "tests" / "data" / "images" / name).convert("RGB"))
-    classes, scores, boxes = (np.array(column) for column in zip(*BOXES[name]))
-    names = label_util.get_label_map("coco")
-    vis_utils.visualize_boxes_and_labels_on_image_array(
-        image,
-        boxes.astype(float),
-        classes,
-        scores,
-        {k: {"id": k, "name": v} for k, v in names.items()},
-        line_thickness=2,
-    )
-    picture = Image.fromarray(image)
-    return picture.resize((picture.width * HEIGHT // picture.height, HEIGHT), Image.LANCZOS)
+def annotate(folder: Path, outputs: Path) -> None:
+    """Run the throughput script over a folder, with the trained detector."""
+    command = [
+        sys.executable, str(ROOT / "ipu_inference.py"), "--device", "cpu", "--model-precision", "float",
+        "--model-name", "efficientdet-lite0", "--model-dir", str(TRAINED), "--hparams", str(TRAINED / "config.yaml"),
+        "--dataset-type", "image-directory", "--image-path", str(folder), "--num-repeats", "2",
+        "--benchmark-repeats", "1", "--output-predictions", "--output-dir", str(outputs),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
-    pictures = [annotated(name) for name in BOXES]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, outputs = Path(temporary, "images"), Path(temporary, "outputs")
+        folder.mkdir()
+        names = [f"{number:012d}.jpg" for number in NUMBERS]
+        for name in names:
+            shutil.copy(TRAINED / "images" / name, folder)
+        annotate(folder, outputs)
+        entries = {entry["file"]: entry for entry in json.loads((outputs / "detections.json").read_text())}
+        pictures = [Image.open(outputs / entries[name]["annotated"]) for name in names]
+        pictures = [one.resize((one.width * HEIGHT // one.height, HEIGHT), Image.LANCZOS) for one in pictures]
     strip = Image.new("RGB", (sum(picture.width for picture in pictures), HEIGHT))
     left = 0
     for picture in pictures:
