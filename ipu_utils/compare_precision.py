@@ -158,6 +158,12 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
     return parser.parse_known_args(argv)
 
 
+def open_images(path: Path, most: int, hparams: Any) -> ImageFiles:
+    """The first images of a folder, or the image of a file, for the model's input."""
+    paths, root = (list_images(path), path) if path.is_dir() else ([path], path.parent)
+    return ImageFiles(paths[: max(1, most)], root, hparams.image_size, skip_bad=True, mean_rgb=hparams.mean_rgb)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     options, rest = parse(argv)
     source_options = ["--dataset-type", "image-directory" if options.image_path.is_dir() else "single-image",
@@ -166,11 +172,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     followed = follow_hparams(config)
     show_notes(followed.notes[len(config.notes) :])
     config = followed
-    paths = list_images(options.image_path) if options.image_path.is_dir() else [options.image_path]
-    root = options.image_path if options.image_path.is_dir() else options.image_path.parent
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
-    chosen = paths[: max(1, options.max_images)]
-    source = ImageFiles(chosen, root, hparams.image_size, skip_bad=True, mean_rgb=hparams.mean_rgb)
+    source = open_images(options.image_path, options.max_images, hparams)
     model = build(config)
     others: Dict[str, Heads] = {}
     for engine in options.engines:

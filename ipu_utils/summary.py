@@ -3,8 +3,11 @@
 
 from typing import TYPE_CHECKING, Mapping, Tuple
 
+import numpy as np
+
 from hparams_config import Config
 from ipu_utils.config import Precision, RunConfig
+from ipu_utils.normalisation import normalisation_of
 from ipu_utils.outcome import Outcome, nms_facts, weights_facts
 from ipu_utils.results import Samples
 from utils import parse_image_size
@@ -35,6 +38,14 @@ def nms_settings(hparams: Config) -> str:
     return f"{rule}, score > {lowest}, at most {nms.max_output_size} an image"
 
 
+def _input_range(hparams: Config) -> str:
+    """What --hparams scale_range makes of pixels: -1 to 1, or, without AdvProp's mean and deviation, anything."""
+    if not hparams.scale_range:
+        return ""
+    mean, stddev = np.array(normalisation_of(hparams))
+    return f", the network's inputs are {(-mean / stddev).min():.3g} to {((255 - mean) / stddev).max():.3g}"
+
+
 def measured_span(config: RunConfig) -> str:
     """Say where the timed span of the throughput script begins and ends."""
     end = "the network's outputs in host memory, before post-processing"
@@ -53,7 +64,7 @@ def describe_run(config: RunConfig, hparams: Config, device: "Device", model: "P
         ("weights", model.weights),
         ("model", f"{config.model.model_name}, {width}x{height} pixels, {hparams.num_classes} classes"),
         ("device", f"{device.name}, {device.engine}"),
-        ("precision", f"{precision}, images travel as {wire}"),
+        ("precision", f"{precision}, images travel as {wire}{_input_range(hparams)}"),
         ("data", f"{data.dataset_type} ({source})"),
         ("batch", f"{data.micro_batch_size} images, {benchmark.benchmark_repeats} batches a call"),
         ("nms", f"{config.nms.nms_mode.value}, {nms_settings(hparams)}; {pipeline.nms_implementation}"),

@@ -97,6 +97,18 @@ def test_other_precisions_stay_finite_and_close_to_float(calibrated, hparams, no
         assert np.abs(output.numpy() - reference.numpy()).mean() < (0.05 if precision == "float16" else 0.4) * spread
 
 
+@pytest.mark.slow
+def test_weights_are_calibrated_for_the_inputs_that_the_configuration_asks_for(noise):
+    advprop = hparams_config.get_inference_config(
+        "efficientdet-d0", f"{CUT},mean_rgb=0.0,stddev_rgb=1.0,scale_range=true", SIZE
+    )
+    network = build_network(advprop)
+    calibration.randomise(network, advprop, SIZE, seed=3, candidates=WANTED)
+    counts = candidates(heads(network, advprop, noise)[0])
+    assert WANTED / 1.5 <= counts.mean() <= WANTED * 1.5
+    assert len(set(counts)) > 1  # Calibrated on inputs of another size, it sees the same in all of them.
+
+
 def test_no_candidates_can_be_asked_for(hparams, noise):
     network = build_network(hparams)
     calibration.randomise(network, hparams, SIZE, seed=1, candidates=0)

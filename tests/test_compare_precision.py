@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hparams_config import get_inference_config
 from ipu_utils import compare_precision
 from ipu_utils.agreement import Agreement, Found, pairs
 from ipu_utils.console import run_script
 from ipu_utils.errors import UserError
+from ipu_utils.images import read_image
+from ipu_utils.resize import fit_image
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "images"
 SMALL = ["--model-name", "efficientdet-lite0", "--image-size", "128", "--random-weights",
@@ -70,6 +73,14 @@ def test_agreement_adds_up_over_images():
 def test_options_of_the_model_are_left_to_the_throughput_scripts_parser():
     options, rest = compare_precision.parse([*SMALL, "--image-path", str(PHOTOGRAPHS)])
     assert options.precisions == ["half", "bfloat16"] and rest == SMALL
+
+
+@pytest.mark.parametrize("path", [PHOTOGRAPHS, PHOTOGRAPHS / "astronaut.png"])
+def test_images_are_fitted_as_for_a_run(path):
+    source = compare_precision.open_images(path, 3, get_inference_config("efficientdet-lite0", "", (32, 64)))
+    assert source.count == (3 if path.is_dir() else 1) and source.name(0) == "astronaut.png"
+    expected = fit_image(read_image(PHOTOGRAPHS / "astronaut.png"), (32, 64), 127.0)
+    np.testing.assert_array_equal(source.fitted(0).image, expected.image)
 
 
 @pytest.mark.slow

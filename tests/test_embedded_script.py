@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -225,6 +226,18 @@ def test_a_damaged_given_file_is_refused(run, kept):
     assert (status, out) == (2, "") and err.startswith(f"error: {path} has ")
 
 
+def of_format_1(path, found):
+    """Before the header said what surrounds an image."""
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + struct.pack("<I", 1) + content[12:])
+
+
+def test_a_given_file_of_the_former_format_is_refused(run, kept):
+    of_format_1(kept / NAME, None)
+    status, out, err = run(*FEW, "--exec-file", kept / NAME)
+    assert (status, out) == (2, "") and "format version 1" in err and "compile it again, with --exec-output-dir" in err
+
+
 def test_a_given_file_for_another_machine_is_refused(run, kept):
     found = read_executable(kept / NAME)
     other = dataclasses.replace(found.header, engine="OpenVINO 2019.1")
@@ -237,6 +250,7 @@ def test_a_given_file_for_another_machine_is_refused(run, kept):
     "break_it, text",
     [
         (lambda path, found: path.write_bytes(b"EFFDET\r\n"), "is cut off after 8 bytes"),
+        (of_format_1, "has format version 1, this release reads version 2"),
         (
             lambda path, found: write_executable(
                 path, dataclasses.replace(found.header, engine="OpenVINO 2019.1"), bytes(found.network())
@@ -252,7 +266,7 @@ def test_a_given_file_for_another_machine_is_refused(run, kept):
             "it was made from other weights",
         ),
     ],
-    ids=["damaged", "other OpenVINO", "other weights"],
+    ids=["damaged", "former format", "other OpenVINO", "other weights"],
 )
 def test_a_kept_file_that_does_not_fit_is_compiled_again_with_a_note(run, kept, monkeypatch, caplog, break_it, text):
     path = kept / NAME

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from golden_network import Golden
 
+from hparams_config import get_inference_config
 from ipu_automl_io import preprocess_normalize_image
 from ipu_utils.config import NmsConfig, load_config
 from ipu_utils.devices import get_device, native
+from ipu_utils.embedded import plan
+from ipu_utils.embedded.requests import open_inputs
 from ipu_utils.engines import open_engine
 from ipu_utils.images import read_image
 from ipu_utils.keras2 import tf
@@ -112,6 +115,28 @@ def test_the_network_gets_what_automls_preprocessing_makes_of_the_file(path, eng
     assert np.abs(made - run.golden.values["input"]).max() < INPUT_ERROR
     padding = (np.asarray(images)[0] == padding_colour(run.hparams.mean_rgb)).all(-1)
     assert 0.2 < padding.mean() < 0.8  # these photographs have other shapes than the input
+
+
+@each_file
+def test_requests_carry_the_same_pixels(path):
+    run = Run(path, "embedded", "--random-weights")
+    header = plan.plan(run.config, "float32", "float32", "some engine", ("some processor",))
+    inputs = open_inputs(run.config, header, 3)
+    (image,), (scale,), _ = next(iter(run.engine("tensorflow").dataset))
+    for images, scales in ((inputs.images[0], inputs.scales[0]), inputs.decode(0)):
+        np.testing.assert_array_equal(images[0], image)
+        assert scales.tolist() == [scale]
+
+
+@pytest.mark.parametrize("hparams", ["", "mean_rgb=0.0,stddev_rgb=1.0,scale_range=true"])
+def test_the_step_of_every_engine_normalises_by_the_whole_configuration(hparams):
+    config = get_inference_config("efficientdet-lite0", hparams)
+    step = TensorFlowPipeline(lambda images, training: ([images], [images]), config, NmsConfig(onchip_nms=False),
+                              "float32", get_device("cpu"))  # fmt: skip
+    pixels = np.arange(256, dtype=np.uint8)[None, :, None, None].repeat(3, 3)
+    (seen,), _ = step.heads(tf.constant(pixels))
+    expected = (pixels.astype(np.float64) - 127) / 128 if not hparams else pixels / 127.5 - 1
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
 def test_tensorflow_computes_the_reference_outputs(network):

@@ -2,15 +2,18 @@
 """What a run's options make of the published model configuration."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ipu_automl_io import preprocess_normalize_image
+from ipu_utils.config import load_config
 from ipu_utils.keras2 import tf
 from ipu_utils.normalisation import normalisation_of
 from ipu_utils.run_hparams import hparams_of, is_advprop, path_remark
 from ipu_utils.settings import ModelConfig
+from ipu_utils.summary import describe_run
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,20 @@ def test_other_weights_keep_the_published_inputs_and_say_nothing():
 def test_a_path_that_names_another_model_is_remarked(name, path, remark):
     model = ModelConfig(model_name=name, model_dir=Path(path))
     assert path_remark(model, hparams_of(model)) == remark
+
+
+@pytest.mark.parametrize(
+    "hparams, told",
+    [
+        ("", "float, images travel as uint8"),
+        ("mean_rgb=0.0,stddev_rgb=1.0,scale_range=true", "as uint8, the network's inputs are -1 to 1"),
+        ("scale_range=true", "as uint8, the network's inputs are -1.02 to -0.979"),  # AutoML scales what is normalised
+    ],
+)
+def test_the_report_tells_what_scale_range_makes_of_the_inputs(hparams, told):
+    config = load_config(["--random-weights", "--hparams", hparams], choose_device=lambda requested: "cpu")
+    device, pipeline = SimpleNamespace(name="cpu", engine="some"), SimpleNamespace(nms_implementation="some")
+    model = SimpleNamespace(weights="random", precision="float32")
+    lines = describe_run(config, hparams_of(config.model), device, model, pipeline).splitlines()
+    (precision,) = (line for line in lines if line.startswith("precision:"))
+    assert precision.endswith(told)

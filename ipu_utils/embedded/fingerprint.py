@@ -25,6 +25,8 @@ SOURCES = (
     "ipu_utils/embedded/convert.py",
     "ipu_utils/graph/*.py",
     "ipu_utils/model.py",
+    "ipu_utils/normalisation.py",
+    "ipu_utils/tensorflow_pipeline.py",
     "ipu_utils/weights*.py",
     "tf2/*.py",
     "utils.py",

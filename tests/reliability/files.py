@@ -126,6 +126,12 @@ CASES = [
     _executable("an executable with one bit changed", lambda content: content[:-9] + b"\x55" + content[-8:], "damaged"),
     _executable("an executable copied as text", lambda content: content.replace(b"\r\n", b"\n"), "not an executable"),
     _executable(
+        "an executable of the former format",
+        lambda content: content[:8] + struct.pack("<I", 1) + content[12:],
+        "format version 1, this release reads version",
+        "--exec-output-dir",
+    ),
+    _executable(
         "an executable of a later format",
         lambda content: content[:8] + struct.pack("<I", 99) + content[12:],
         "format version 99, this release reads version",
