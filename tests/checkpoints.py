@@ -69,12 +69,12 @@ def write_saved_model(folder, variables, *, trainable=(), head=(), whole=False) 
     Args:
       folder: is made.
       variables: (name or None, value) in the order of the model's weights: `model/variables/<number>`.
-      trainable: the names that are listed a second time as trainable, and then are kept there, as Keras 2.6 does it.
+      trainable: the places of those that are listed a second time as trainable, and are kept there, as by Keras 2.6.
       head: (name, value) of the backbone's classifier, which has no place in the list.
       whole: export by `tf.saved_model.save`, which is slow, instead of writing the variables alone.
     """
     made = [tf.Variable(value, name=name) for name, value in variables]
-    first = [variable for variable, (name, _) in zip(made, variables) if name in trainable]
+    first = [made[place] for place in trainable]
     model = tf.train.Checkpoint()
     if first:
         model.trainable_variables = first

@@ -26,9 +26,10 @@ CLASS_BIAS = "class_net/class-predict/bias"
 
 
 def variables_of(name):
-    """(name, shape) of the reference's variables, in the order of its weights, and the names of the trainable ones."""
+    """(name, shape) of the reference's variables, in the order of its weights, and the places of the trainable ones."""
     listed = json.loads((DATA / "variables" / f"{name}.json").read_text())["variables"]
-    return [(variable, shape) for variable, shape, _ in listed], [variable for variable, _, train in listed if train]
+    places = [place for place, (_, _, trainable) in enumerate(listed) if trainable]
+    return [(variable, shape) for variable, shape, _ in listed], places
 
 
 def new_model(name="efficientdet-d0", hparams=""):
@@ -88,9 +89,10 @@ def save(values, folder, form):
         return checkpoints.write_saved_model(folder / "exported", unnamed, head=HEAD)
     if form == "SavedModel by TensorFlow":
         return checkpoints.write_saved_model(folder / "exported", unnamed, head=HEAD, whole=True)
-    if form == "SavedModel, trainable variables apart":
+    if form in ("SavedModel, trainable variables apart", "SavedModel, trainable variables apart, with names"):
+        given = list(values.items()) if "names" in form else unnamed
         trainable = variables_of("efficientdet-d0")[1]
-        return checkpoints.write_saved_model(folder / "exported", list(values.items()), trainable=trainable)
+        return checkpoints.write_saved_model(folder / "exported", given, trainable=trainable)
     if form == "SavedModel in another order":
         return checkpoints.write_saved_model(folder / "exported", list(counted(values).items())[::-1], head=HEAD)
     if form == "hub":
@@ -105,7 +107,8 @@ def save(values, folder, form):
     "form, told",
     [
         ("SavedModel by TensorFlow", "(SavedModel, as saved; matched by order, as all shapes agree)"),
-        ("SavedModel, trainable variables apart", "(SavedModel, as saved; matched by name)"),
+        ("SavedModel, trainable variables apart", "(SavedModel, as saved; matched by order, as all shapes agree)"),
+        ("SavedModel, trainable variables apart, with names", "(SavedModel, as saved; matched by name)"),
         ("SavedModel in another order", "(SavedModel, as saved; matched by name, 5 of them without Keras' counters)"),
         ("hub", "(checkpoint trained from a hub module, as saved; matched by name)"),
         ("hub with counters", "matched by name, 5 of them without Keras' counters)"),
