@@ -278,17 +278,32 @@ def test_half_arithmetic_rounds_every_result_to_half(library, seed):
     np.testing.assert_array_equal(found, wanted)
 
 
+def count_cycles(library, workers=1, readers=1):
+    counts = (ctypes.c_double * 7)()
+    ctypes.CDLL(str(library)).count_cycles(
+        str(library.parent / "codelet.gp").encode(),
+        ctypes.c_int64(workers),
+        ctypes.c_int64(readers),
+        ctypes.byref(counts),
+    )
+    return list(counts)
+
+
 @pytest.mark.parametrize(("workers", "rounds"), [(1, 1), (6, 1), (7, 2), (13, 3)])
 def test_a_superstep_costs_its_slowest_worker_and_its_fullest_exchange(workers, rounds, library):
-    counts = (ctypes.c_double * 4)()
-    ctypes.CDLL(str(library)).count_cycles(
-        str(library.parent / "codelet.gp").encode(), ctypes.c_int64(workers), ctypes.byref(counts)
-    )
-    compute, exchange, sync, received = counts
+    compute, exchange, sync, received, *_ = count_cycles(library, workers)
     assert compute == 3 * rounds * 10 * 6  # six workers take turns, so each issues every sixth cycle
     assert exchange == 3 * 400 / 4  # sent once, though two tiles receive it
     assert sync == 3 * 150
     assert received == 2 * 400
+
+
+@pytest.mark.parametrize("readers", [1, 2, 6])
+def test_what_vertices_of_a_tile_share_is_counted_once_and_once_for_each(readers, library):
+    _, together, _, received, apart, bytes_together, bytes_apart = count_cycles(library, readers=readers)
+    assert together == 3 * 400 / 4 and received == 2 * 400
+    assert apart == readers * together
+    assert bytes_apart - bytes_together == (readers - 1) * 400
 
 
 @settings(max_examples=200, deadline=None)

@@ -130,14 +130,15 @@ std::string estimate(const EstimateSettings &s, const char *codelets, const void
   poplar_model::readElements(out.indices, indices);
 
   std::string json = "{\"tile_bytes\": " + std::to_string(executable.maxTileBytes()) +
+                     ", \"tile_bytes_apart\": " + std::to_string(executable.maxTileBytesApart()) +
                      ", \"input_bytes\": " + std::to_string(inputBytes) + ", \"stages\": [";
   for (const poplar_model::Cost &cost : executable.costs()) {
     char line[400];
     std::snprintf(line, sizeof line,
-                  "%s{\"name\": \"%s\", \"executions\": %zu, \"compute\": %.1f, \"exchange\": %.1f, \"sync\": %.1f, "
-                  "\"bytes\": %.0f}",
+                  "%s{\"name\": \"%s\", \"executions\": %zu, \"compute\": %.1f, \"exchange\": %.1f, \"apart\": %.1f, "
+                  "\"sync\": %.1f, \"bytes\": %.0f}",
                   &cost == &executable.costs().front() ? "" : ", ", cost.name.c_str(), cost.executions,
-                  cost.computeCycles, cost.exchangeCycles, cost.syncCycles, cost.bytesExchanged);
+                  cost.computeCycles, cost.exchangeCycles, cost.apartCycles, cost.syncCycles, cost.bytesExchanged);
     json += line;
   }
   return json + "]}";

@@ -143,16 +143,17 @@ CASE(unchanged) {
 
 // ---- counting ------------------------------------------------------------------------------------------------------
 
-// 100 floats on tile 0 are read by vertices on tiles 1 and 2, of 5 instructions each; tile 3 has `workers` vertices of
-// 10 instructions on data of its own. All of it three times. Returns the sums: compute, exchange, sync, bytes of one
-// time.
-extern "C" void count_cycles(const char *codelets, std::int64_t workers, double *counts) {
+// 100 floats on tile 0 are read by `readers` vertices on tile 1 and one on tile 2, of 5 instructions each; tile 3 has
+// `workers` vertices of 10 instructions on data of its own. All of it three times. Returns the sums: compute, exchange,
+// sync, bytes of one time, exchange if every reader received for itself; and bytes on the fullest tile in both cases.
+extern "C" void count_cycles(const char *codelets, std::int64_t workers, std::int64_t readers, double *counts) {
   Graph graph(Target::createIPUTarget(1, 4, "ipu2"));
   graph.addCodelets(codelets);
   const ComputeSet set = graph.addComputeSet("set");
   const Tensor far = variable(graph, FLOAT, {100});
-  for (unsigned tile : {1u, 2u})
-    increment(graph, set, far, variable(graph, FLOAT, {100}, tile), tile);
+  increment(graph, set, far, variable(graph, FLOAT, {100}, 2), 2);
+  for (std::int64_t i = 0; i < readers; ++i)
+    increment(graph, set, far, variable(graph, FLOAT, {100}, 1), 1);
   for (std::int64_t i = 0; i < workers; ++i)
     increment(graph, set, variable(graph, INT, {1}, 3), variable(graph, INT, {1}, 3), 3);
   const Program program = Repeat(3, Execute(set));
@@ -166,6 +167,9 @@ extern "C" void count_cycles(const char *codelets, std::int64_t workers, double 
   counts[1] = cost.exchangeCycles;
   counts[2] = cost.syncCycles;
   counts[3] = cost.bytesExchanged;
+  counts[4] = cost.apartCycles;
+  counts[5] = static_cast<double>(executable.maxTileBytes());
+  counts[6] = static_cast<double>(executable.maxTileBytesApart());
 }
 
 // ---- the plan of the NMS operator ----------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ Executable::Executable(GraphData &graph, const poplar::program::Program &program
     checkConflicts(i);
   checkProgram(*program_);
   edgeBytes_.assign(graph_.target.getNumTiles(), 0);
+  edgeBytesApart_ = edgeBytes_;
   sets_.resize(graph_.computeSets.size());
   for (unsigned i = 0; i < graph_.computeSets.size(); ++i) {
     planExchange(i);
@@ -155,47 +156,78 @@ void Executable::checkProgram(const Step &step) const {
     checkProgram(*child);
 }
 
-// Which bytes travel before a compute set, and what they take: a tile receives and sends 4 bytes a cycle, an element
-// that several tiles want is sent once.
-void Executable::planExchange(unsigned computeSet) {
-  std::set<std::tuple<unsigned, unsigned, std::size_t, std::size_t>> wanted; // (tile, variable, begin, end)
-  for (const unsigned id : graph_.computeSets[computeSet].vertices) {
-    const VertexInstance &vertex = graph_.vertices[id];
-    for (const Edge &edge : vertex.edges) {
-      if (edge.value.empty()) {
-        for (const Run &run : Access::runs(edge.tensor))
-          wanted.insert(std::make_tuple(vertex.tile, run.variable, run.begin, run.end()));
+// What vertices read from other tiles, those of a tile together: adds the bytes that each tile receives and returns the
+// most cycles that a tile needs to receive or to send. It does 4 bytes a cycle; an element that several tiles want is
+// sent once.
+double Executable::planReads(const std::vector<std::vector<unsigned>> &byTile, std::vector<double> &received) const {
+  const unsigned tiles = graph_.target.getNumTiles();
+  std::vector<std::vector<Touch>> bySender(tiles);
+  const auto bytesOf = [this](const std::vector<Touch> &touches) {
+    double bytes = 0;
+    for (const Touch &touch : merge(touches))
+      bytes += static_cast<double>((touch.end - touch.begin) * typeSize(graph_.variables[touch.variable]->type));
+    return bytes;
+  };
+  double most = 0;
+  for (unsigned tile = 0; tile < tiles; ++tile) {
+    std::set<std::tuple<unsigned, std::size_t, std::size_t>> wanted; // (variable, begin, end)
+    for (const unsigned id : byTile[tile]) {
+      for (const Edge &edge : graph_.vertices[id].edges) {
+        if (edge.value.empty()) {
+          for (const Run &run : Access::runs(edge.tensor))
+            wanted.insert(std::make_tuple(run.variable, run.begin, run.end()));
+        }
       }
     }
+    std::vector<Touch> reads;
+    for (const auto &want : wanted) {
+      forEachRegion(regions_[std::get<0>(want)], std::get<1>(want), std::get<2>(want),
+                    [&](std::size_t begin, std::size_t end, const TileRegion &region) {
+                      if (region.tile == tile)
+                        return;
+                      reads.push_back({std::get<0>(want), begin, end, 0});
+                      bySender[region.tile].push_back(reads.back());
+                    });
+    }
+    const double bytes = bytesOf(reads);
+    received[tile] += bytes;
+    most = std::max(most, bytes);
   }
+  for (const std::vector<Touch> &sent : bySender)
+    most = std::max(most, bytesOf(sent));
+  return most / graph_.target.getExchangeBytesPerCycle();
+}
+
+// What the exchange before a compute set takes, in two ways, as nobody outside Poplar knows which one is true: a tile
+// receives what several of its vertices read once; or once for each, one vertex of every tile after the other.
+void Executable::planExchange(unsigned computeSet) {
   const unsigned tiles = graph_.target.getNumTiles();
-  std::vector<std::vector<Touch>> byReceiver(tiles), bySender(tiles);
-  for (const auto &want : wanted) {
-    const unsigned tile = std::get<0>(want), variable = std::get<1>(want);
-    forEachRegion(regions_[variable], std::get<2>(want), std::get<3>(want),
-                  [&](std::size_t begin, std::size_t end, const TileRegion &region) {
-                    if (region.tile == tile)
-                      return;
-                    byReceiver[tile].push_back({variable, begin, end, 0});
-                    bySender[region.tile].push_back({variable, begin, end, 0});
-                  });
+  std::vector<std::vector<unsigned>> byTile(tiles);
+  std::size_t turns = 0;
+  for (const unsigned id : graph_.computeSets[computeSet].vertices) {
+    byTile[graph_.vertices[id].tile].push_back(id);
+    turns = std::max(turns, byTile[graph_.vertices[id].tile].size());
   }
   Superstep &set = sets_[computeSet];
+  std::vector<double> together(tiles, 0.0), apart(tiles, 0.0);
+  set.exchangeCycles = planReads(byTile, together);
+  for (std::size_t turn = 0; turn < turns; ++turn) {
+    std::vector<std::vector<unsigned>> one(tiles);
+    for (unsigned tile = 0; tile < tiles; ++tile) {
+      if (turn < byTile[tile].size())
+        one[tile].push_back(byTile[tile][turn]);
+    }
+    set.apartCycles += planReads(one, apart);
+  }
   for (unsigned tile = 0; tile < tiles; ++tile) {
-    double received = 0, sentBytes = 0;
-    for (const Touch &touch : merge(byReceiver[tile]))
-      received += static_cast<double>((touch.end - touch.begin) * typeSize(graph_.variables[touch.variable]->type));
-    for (const Touch &touch : merge(bySender[tile]))
-      sentBytes += static_cast<double>((touch.end - touch.begin) * typeSize(graph_.variables[touch.variable]->type));
-    set.bytesReceived += received;
-    set.exchangeCycles =
-        std::max(set.exchangeCycles, std::max(received, sentBytes) / graph_.target.getExchangeBytesPerCycle());
-    edgeBytes_[tile] = std::max(edgeBytes_[tile], static_cast<std::size_t>(received));
+    set.bytesReceived += together[tile];
+    edgeBytes_[tile] = std::max(edgeBytes_[tile], static_cast<std::size_t>(together[tile]));
+    edgeBytesApart_[tile] = std::max(edgeBytesApart_[tile], static_cast<std::size_t>(apart[tile]));
   }
 }
 
 void Executable::checkMemory() {
-  std::vector<std::size_t> bytes = edgeBytes_;
+  std::vector<std::size_t> bytes(graph_.target.getNumTiles(), 0);
   for (std::size_t i = 0; i < regions_.size(); ++i) {
     for (const TileRegion &region : regions_[i])
       bytes[region.tile] += (region.end - region.begin) * typeSize(graph_.variables[i]->type);
@@ -205,10 +237,15 @@ void Executable::checkMemory() {
     for (const FieldType &field : vertex.type->fields)
       bytes[vertex.tile] += field.stateBytes;
   }
-  const auto fullest = std::max_element(bytes.begin(), bytes.end());
-  maxTileBytes_ = *fullest;
+  std::size_t fullest = 0;
+  for (std::size_t tile = 0; tile < bytes.size(); ++tile) {
+    maxTileBytesApart_ = std::max(maxTileBytesApart_, bytes[tile] + edgeBytesApart_[tile]);
+    bytes[tile] += edgeBytes_[tile];
+    fullest = bytes[tile] > bytes[fullest] ? tile : fullest;
+  }
+  maxTileBytes_ = bytes[fullest];
   if (maxTileBytes_ > graph_.target.getBytesPerTile())
-    throw poplar::graph_memory_allocation_error("tile " + std::to_string(fullest - bytes.begin()) + " needs " +
+    throw poplar::graph_memory_allocation_error("tile " + std::to_string(fullest) + " needs " +
                                                 std::to_string(maxTileBytes_) + " bytes, it has " +
                                                 std::to_string(graph_.target.getBytesPerTile()));
 }

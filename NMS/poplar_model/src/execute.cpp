@@ -104,6 +104,7 @@ void Executable::execute(unsigned computeSet, const CostModel *costs) {
   ++total.executions;
   total.computeCycles += slowest;
   total.exchangeCycles += set.exchangeCycles;
+  total.apartCycles += set.apartCycles;
   total.syncCycles += costs->syncCycles;
   total.bytesExchanged = set.bytesReceived;
 }
@@ -131,6 +132,7 @@ void Executable::copy(const Step &step, const CostModel *costs) {
   Cost &total = cost("copy");
   ++total.executions;
   total.exchangeCycles += most / graph_.target.getExchangeBytesPerCycle();
+  total.apartCycles = total.exchangeCycles; // a copy has no vertices
   total.syncCycles += costs->syncCycles;
   total.bytesExchanged += static_cast<double>(size);
 }

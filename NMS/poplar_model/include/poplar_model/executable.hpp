@@ -42,6 +42,7 @@ struct Cost {
   std::size_t executions = 0;
   double computeCycles = 0;  // of the slowest tile, summed over executions
   double exchangeCycles = 0; // likewise
+  double apartCycles = 0;    // the exchange again, if each vertex received for itself what its tile received already
   double syncCycles = 0;     // summed over executions
   double bytesExchanged = 0; // received by all tiles in one execution; all copies together count as one
 };
@@ -62,6 +63,7 @@ public:
   const std::vector<Cost> &costs() const { return costs_; }
   std::size_t supersteps() const { return supersteps_; } // compute sets executed by the last run
   std::size_t maxTileBytes() const { return maxTileBytes_; }
+  std::size_t maxTileBytesApart() const { return maxTileBytesApart_; } // see Cost::apartCycles
 
 private:
   struct Field {
@@ -78,7 +80,7 @@ private:
   };
   struct Superstep {
     std::vector<Vertex> vertices;
-    double bytesReceived = 0, exchangeCycles = 0;
+    double bytesReceived = 0, exchangeCycles = 0, apartCycles = 0;
   };
 
   void checkMapping() const;
@@ -87,6 +89,7 @@ private:
   void checkProgram(const Step &step) const;
   void checkMemory();
   void planExchange(unsigned computeSet);
+  double planReads(const std::vector<std::vector<unsigned>> &byTile, std::vector<double> &received) const;
   void prepare(unsigned computeSet);
   void step(const Step &step, const CostModel *costs);
   void execute(unsigned computeSet, const CostModel *costs);
@@ -99,9 +102,9 @@ private:
   std::vector<std::vector<TileRegion>> regions_; // by variable
   std::vector<Superstep> sets_;
   std::vector<std::unique_ptr<unsigned char[]>> buffers_;
-  std::vector<std::size_t> edgeBytes_; // by tile: the greatest need of a compute set for remote data
+  std::vector<std::size_t> edgeBytes_, edgeBytesApart_; // by tile: the greatest need of a compute set for remote data
   std::vector<Cost> costs_;
-  std::size_t supersteps_ = 0, maxTileBytes_ = 0;
+  std::size_t supersteps_ = 0, maxTileBytes_ = 0, maxTileBytesApart_ = 0;
 };
 
 } // namespace poplar_model
