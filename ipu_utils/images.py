@@ -117,14 +117,13 @@ def check_image(path: PathLike) -> None:
 def upright_size(path: PathLike) -> Tuple[int, int]:
     """(height, width) of what `read_image` returns, from the header where that can tell.
 
-    A PNG may say how it lies behind its pixels, and a TIFF turns while it loads, so these are decoded; where that
-    fails, the header has to do.
+    A PNG may say how it lies behind its pixels, so it is decoded; where that fails, the header has to do.
 
     Raises:
       UserError: the file is no image, or too large to decode.
     """
     with _open(path) as image:
-        if image.format in ("PNG", "TIFF"):
+        if image.format == "PNG":
             with contextlib.suppress(UserError):
                 return read_image(path).shape[:2]
         width, height, orientation = *image.size, _orientation(image)

@@ -38,7 +38,7 @@ class LeftOut:
 
     def kinds(self) -> str:
         """Such as "12 .heic, 1 .txt", the most frequent first."""
-        return ", ".join(f"{self.counts[kind]} {kind}" for kind in self._ordered())
+        return ", ".join(f"{self.counts[kind]} {_shown(kind)}" for kind in self._ordered())
 
     def describe(self) -> str:
         """Lines for the report: how many, of which kinds, and the first names of each; nothing when there are none."""
@@ -46,10 +46,15 @@ class LeftOut:
             return ""
         lines = [f"left out:  {self.count} files or folders that are not read as images"]
         for kind in self._ordered():
-            names = ", ".join(self.names[kind])
+            names = ", ".join(map(_shown, self.names[kind]))
             more = self.counts[kind] - len(self.names[kind])
-            lines.append(f"\t{self.counts[kind]} {kind}: {names}{f' and {more} more' if more else ''}")
+            lines.append(f"\t{self.counts[kind]} {_shown(kind)}: {names}{f' and {more} more' if more else ''}")
         return "\n".join(lines) + "\n"
 
     def _ordered(self) -> List[str]:
         return sorted(self.counts, key=lambda kind: (kind == OTHER, -self.counts[kind], kind))
+
+
+def _shown(name: str) -> str:
+    """A name on one line, whatever is in it."""
+    return name if name.isprintable() else repr(name)

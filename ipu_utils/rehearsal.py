@@ -101,5 +101,5 @@ def check(config: RunConfig) -> List[str]:
         f"data:      {images}, batches of {config.data.micro_batch_size}",
         f"nms:       {config.nms.nms_mode.value}, {nms_settings(hparams)}",
         f"work:      {work}",
-        *source.left_out.describe().splitlines(),
+        *source.left_out.describe().expandtabs(4).splitlines(),
     ]

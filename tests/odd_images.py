@@ -31,11 +31,13 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content) & 0xFFFFFFFF)
 
 
-def png(values: np.ndarray, bits: int, transparent: Optional[Sequence[int]] = None, behind: bytes = b"") -> bytes:
+def png(
+    values: np.ndarray, bits: int, transparent: Optional[Sequence[int]] = None, before: bytes = b"", behind: bytes = b""
+) -> bytes:
     """A PNG of grey [H, W] or RGB [H, W, 3] samples below 2**bits.
 
     Args:
-      transparent: samples of the transparent colour. behind: chunks that follow the pixels.
+      transparent: samples of the transparent colour. before, behind: chunks around the pixels.
     """
     height, width = values.shape[:2]
     if bits == 16:
@@ -45,12 +47,17 @@ def png(values: np.ndarray, bits: int, transparent: Optional[Sequence[int]] = No
     header = struct.pack(">IIBBBBB", width, height, bits, 0 if values.ndim == 2 else 2, 0, 0, 0)
     key = b"" if transparent is None else _chunk(b"tRNS", np.array(transparent, ">u2").tobytes())
     pixels = _chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + key + pixels + behind + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + key + before + pixels + behind + _chunk(b"IEND", b"")
 
 
-def exif_chunk(orientation: int) -> bytes:
-    """A PNG's chunk with an EXIF orientation."""
-    return _chunk(b"eXIf", struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 274, 3, 1, orientation, 0, 0))
+def exif_chunk(value: int, tag: int = 274) -> bytes:
+    """A PNG's chunk with an EXIF tag, by default the orientation."""
+    return _chunk(b"eXIf", struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, tag, 3, 1, value, 0, 0))
+
+
+def xmp_chunk(orientation: int) -> bytes:
+    """A PNG's chunk with an orientation in XMP."""
+    return _chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="%d"/>' % orientation)
 
 
 def _packed(samples: np.ndarray, bits: int) -> bytes:

@@ -133,6 +133,16 @@ def test_a_transparent_grey_lies_on_white_in_every_depth(tmp_path, bits):
         np.testing.assert_array_equal(read_image(path), expected)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_bits_of_a_transparent_grey_that_a_sample_does_not_have_do_not_count(tmp_path, bits):
+    values = np.arange(240).reshape(12, 20) % (1 << bits)
+    path = tmp_path / "a.png"
+    path.write_bytes(png(values, bits, [1]))
+    expected = read_image(path)
+    path.write_bytes(png(values, bits, [0x1200 + (1 << bits) * 5 + 1]))
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_transparent_colour_lies_on_white_in_every_depth(tmp_path, bits):
     values = np.random.RandomState(1).randint(0, 1 << bits, (12, 20, 3))

@@ -9,10 +9,11 @@ import struct
 import numpy as np
 import PIL
 import pytest
-from odd_images import AVIF, AVIF_ON_ITS_SIDE, EPS, HEIC, exif_chunk, png, tiff
+from odd_images import AVIF, AVIF_ON_ITS_SIDE, EPS, HEIC, exif_chunk, png, tiff, xmp_chunk
 from PIL import Image, features
 from reference_formulas import photo
 
+from ipu_utils.coco import coco_entries
 from ipu_utils.errors import UserError
 from ipu_utils.image_sources import ImageFiles, open_source
 from ipu_utils.images import EXTENSIONS, check_image, formats, list_folder, list_images, read_image, upright_size
@@ -118,9 +119,12 @@ def test_an_intact_tiff_is_read_whatever_its_other_tags_are_worth(tmp_path, more
     assert upright_size(path) == (40, 24)
 
 
-def test_a_png_may_say_how_it_lies_behind_its_pixels(tmp_path):
+@pytest.mark.parametrize("before, behind", [
+    (b"", exif_chunk(6)), (b"", xmp_chunk(6)), (exif_chunk(6), b""), (exif_chunk(72, tag=282), xmp_chunk(6)),
+], ids=["EXIF behind", "XMP behind", "EXIF before", "other EXIF before and XMP behind"])  # fmt: skip
+def test_a_png_may_say_how_it_lies_behind_its_pixels(tmp_path, before, behind):
     path = tmp_path / "a.png"
-    path.write_bytes(png(STORED, 8, behind=exif_chunk(6)))
+    path.write_bytes(png(STORED, 8, before=before, behind=behind))
     np.testing.assert_array_equal(read_image(path), VIEWED[6])
     assert upright_size(path) == (40, 24)
 
@@ -160,8 +164,10 @@ def test_without_avif_the_reason_is_told(tmp_path):
 
 def test_damaged_avif_is_an_error_that_names_the_file(tmp_path):
     path = tmp_path / "a.avif"
-    for length in (12, 20, 100, 250, 300, len(AVIF) - 5):
-        path.write_bytes(AVIF[:length])
+    cut = [AVIF[:length] for length in (12, 20, 100, 250, 300, len(AVIF) - 5)]
+    spoilt = AVIF[:-84] + b"\xff" * 16 + AVIF[-68:]  # the first bytes of the pixels
+    for content in [*cut, spoilt]:
+        path.write_bytes(content)
         with pytest.raises(UserError, match=r"a\.avif"):
             read_image(path)
 
@@ -265,6 +271,12 @@ def test_nothing_is_said_of_a_folder_of_images(tmp_path):
     assert list_folder(tmp_path).left_out.describe() == ""
 
 
+def test_names_that_are_left_out_stay_on_their_line(tmp_path):
+    fill(tmp_path, "a.jpg", "b\nthroughput: 9.\x1b[31m\n")
+    described = list_folder(tmp_path).left_out.describe()
+    assert described.count("\n") == 2 and described.replace("\n", "").replace("\t", "").isprintable()
+
+
 def test_what_is_said_does_not_grow_with_the_folder(tmp_path):
     fill(tmp_path, "a.jpg", *(f"{number}.json" for number in range(300)), *(f"x.{number}" for number in range(200)))
     left_out = list_folder(tmp_path).left_out
@@ -300,3 +312,15 @@ def test_sizes_of_files_that_were_not_read_yet_come_from_the_files(tmp_path):
     ]
     source = ImageFiles(paths, tmp_path, (32, 32))
     assert [source.size(number) for number in range(3)] == [(40, 24), (24, 40), (40, 24)]
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_boxes_of_results_are_cut_to_the_upright_picture(tmp_path, read_before):
+    """COCO's [x, y, width, height] of a box over everything, in a TIFF that Pillow turns while it loads."""
+    save(tmp_path / "im_1.tif", "a.tif", 6)
+    source = ImageFiles([tmp_path / "im_1.tif"], tmp_path, (32, 32))
+    if read_before:
+        source.fitted(0)
+    boxes = np.array([[-5, -5, 100, 100]], np.float32)
+    (entry,) = coco_entries(1, boxes, np.array([0.5]), np.array([1]), source.size(0))
+    assert entry["bbox"] == [0, 0, 24, 40]
