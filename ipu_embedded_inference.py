@@ -103,7 +103,7 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
         print(last)
     if writer is not None:
         print(writer.report())
-    print(describe_skipped(inputs.source.skipped), end="")
+    print(describe_skipped(inputs.source.skipped) + inputs.source.left_out.describe(), end="")
     return status_of(inputs.source.skipped, config.data.skip_bad_images)
 
 

@@ -88,7 +88,7 @@ def run(config: RunConfig, results: "Publisher") -> int:
         print(f"weights:   {model.weights}: the speed is real, the detections mean nothing")
     if writer is not None:
         print(writer.report())
-    print(summary.describe_skipped(batches.source.skipped), end="")
+    print(summary.describe_skipped(batches.source.skipped) + batches.source.left_out.describe(), end="")
     return status_of(batches.source.skipped, config.data.skip_bad_images)
 
 

@@ -11,7 +11,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ipu_utils.errors import UserError
-from ipu_utils.images import check_image, list_images, read_image, upright_size
+from ipu_utils.images import check_image, list_folder, read_image, upright_size
+from ipu_utils.left_out import LeftOut
 from ipu_utils.normalisation import IMAGENET_MEAN_RGB, PerChannel, padding_colour
 from ipu_utils.resize import FittedImage, fit_image
 from ipu_utils.settings import DataConfig
@@ -25,12 +26,14 @@ class ImageSource:
     Attributes:
       count: number of ids. image_size: (height, width) of the network's input. mean_rgb: the model's mean colour.
       skipped: why files are left out, by name; grows while a run comes across damaged ones.
+      left_out: what of a folder does not look like an image.
     """
 
     def __init__(self, count: int, image_size: Tuple[int, int], mean_rgb: PerChannel = IMAGENET_MEAN_RGB):
         """Take the number of images, the size, (height, width), of the network's input, and what surrounds images."""
         self.count, self.image_size, self.mean_rgb = count, tuple(image_size), mean_rgb
         self.skipped: Dict[str, str] = {}
+        self.left_out = LeftOut()
         self._damaged: Dict[int, str] = {}
 
     @property
@@ -136,16 +139,20 @@ class ImageFiles(ImageSource):
         self.paths: List[Path] = [path for path in paths if path not in problems]
         self.root = root
         super().__init__(len(self.paths), image_size, mean_rgb)
+        self._sizes = np.zeros((self.count, 2), np.int32)  # of what was read; else decoding again might have to tell
         self.skipped.update((path.relative_to(root).as_posix(), problem) for path, problem in problems.items())
 
     def _name(self, image_id: int) -> str:
         return self.paths[image_id].relative_to(self.root).as_posix()
 
     def _original(self, image_id: int) -> np.ndarray:
-        return read_image(self.paths[image_id])
+        image = read_image(self.paths[image_id])
+        self._sizes[image_id] = image.shape[:2]
+        return image
 
     def _size(self, image_id: int) -> Tuple[int, int]:
-        return upright_size(self.paths[image_id])
+        height, width = self._sizes[image_id].tolist()
+        return (height, width) if height else upright_size(self.paths[image_id])
 
 
 def open_source(
@@ -167,8 +174,10 @@ def open_source(
         return NoiseImages(noise_count, image_size, data.seed, index, count)
     path = Path(data.image_path)
     if data.dataset_type == "image-directory":
-        paths = list_images(path)
+        paths, left_out = list_folder(path)
         # With fewer images than instances some share one.
         share = paths[index::count] or [paths[index % len(paths)]]
-        return ImageFiles(share, path, image_size, skip_bad=True, mean_rgb=mean_rgb)
+        source = ImageFiles(share, path, image_size, skip_bad=True, mean_rgb=mean_rgb)
+        source.left_out = left_out
+        return source
     return ImageFiles([path], path.parent, image_size, mean_rgb=mean_rgb)

@@ -112,4 +112,5 @@ def check(config: RunConfig) -> List[str]:
         f"work:      {work}",
         *(f"note:      {note}" for note in config.notes),
         *told,
+        *source.left_out.describe().expandtabs(4).splitlines(),
     ]

@@ -93,11 +93,13 @@ def test_unreadable_images_are_skipped_named_and_make_the_status_3_unless_accept
     shutil.copytree(str(PHOTOGRAPHS), str(folder))
     (folder / "broken.jpg").write_bytes((folder / "rocket.jpg").read_bytes()[:5000])
     (folder / "empty.png").write_bytes(b"")
+    (folder / "phone.HEIC").write_bytes(b"")
     arguments = [*SMALL, "--random-weights", "--dataset-type", "image-directory", "--image-path", folder]
     status, output, _ = script(*arguments, "--output-predictions")
     assert status == 3
     assert field(output, "skipped") == "2 files that could not be read"
     assert "\tbroken.jpg: " in output and "\tempty.png: " in output
+    assert "left out:  " in output and "\t1 .heic: phone.HEIC\n" in output
     assert set(detections("outputs")) == {"astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"}
     assert script(*arguments, "--skip-bad-images")[0] == 0
 

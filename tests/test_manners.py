@@ -110,6 +110,7 @@ def test_a_dry_run_finds_what_would_stop_the_run(tmp_path):
     pictures = str(ROOT / "tests" / "data" / "images")
     ready = check(config("--random-weights", *images, pictures))
     assert f"data:      4 images of {pictures}, batches of 1" in ready
+    assert ready[-2:] == ["left out:  1 files or folders that are not read as images", "    1 .md: README.md"]
     with pytest.raises(UserError, match="no checkpoint"):
         check(config(*images, pictures, "--model-dir", str(tmp_path)))
     with pytest.raises(UserError, match="no image"):

@@ -13,13 +13,14 @@ from typing import Any, List, Tuple
 
 import hparams_config
 from fuzz.driver import mutated
+from fuzz.image_files import Images
 from fuzz.in_folder import InFolder
 from fuzz.json_surfaces import CocoAnnotations, Records
 from fuzz.texts import WORDS, bent, word
 from ipu_utils.arguments import all_rules, build_parser
 from ipu_utils.config import load_config, options_dict
 from ipu_utils.embedded import executable
-from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.errors import ConfigError
 from ipu_utils.presets import CONFIG_DIR, read_preset
 from ipu_utils.run_hparams import hparams_of
 from ipu_utils.settings import ModelConfig
@@ -239,76 +240,6 @@ class Executables(InFolder):
         nms_settings(header.nms_configs)
         assert len(Anchors(**header.anchors, image_size=header.image_size).boxes)
         return "accepted"
-
-
-class Images(InFolder):
-    """`read_image` and `fit_image` on damaged files of every format, and on noise behind every format's first bytes."""
-
-    name = "images"
-    MOST_PIXELS = 1 << 20  # Pillow's limit against decompression bombs, set low: the limit is part of the path.
-
-    def __init__(self) -> None:
-        super().__init__()
-        import numpy as np
-        from PIL import Image
-
-        self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, self.MOST_PIXELS
-        ramp = np.arange(24 * 20 * 3, dtype=np.uint8).reshape(24, 20, 3)
-        rgb = Image.fromarray(ramp)
-        frames = [rgb.convert("P"), rgb.rotate(90).convert("P").resize(rgb.size)]
-        grey16 = Image.fromarray(np.arange(480, dtype=np.uint16).reshape(24, 20) * 136)
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        kinds = [
-            (rgb, "JPEG", {"exif": exif.tobytes()}), (rgb, "JPEG", {"progressive": True}),
-            (rgb.convert("CMYK"), "JPEG", {}), (rgb, "PNG", {}), (rgb.convert("RGBA"), "PNG", {}), (grey16, "PNG", {}),
-            (rgb.convert("P"), "PNG", {"transparency": 0}), (rgb, "BMP", {}), (rgb, "WEBP", {}),
-            (frames[0], "GIF", {"save_all": True, "append_images": frames[1:]}), (rgb, "WEBP", {"lossless": True}),
-            (rgb, "TIFF", {}), (rgb, "TIFF", {"compression": "tiff_lzw"}), (grey16, "TIFF", {}),
-            (Image.fromarray(ramp[..., 0].astype(np.float32)), "TIFF", {}),
-        ]  # fmt: skip
-        self._whole = []
-        for image, kind, options in kinds:
-            file = io.BytesIO()
-            image.save(file, kind, **options)
-            self._whole.append(file.getvalue())
-
-    def make(self, rng: random.Random) -> bytes:
-        """The bytes of a file."""
-        whole = rng.choice(self._whole)
-        if rng.random() < 0.1:
-            return whole[: rng.randrange(1, 40)] + bytes(rng.randrange(256) for _ in range(rng.randrange(400)))
-        return mutated(rng, whole)
-
-    def try_out(self, given: bytes) -> str:
-        """Accepted is an image of the network's size, refused a UserError."""
-        import warnings
-
-        import numpy as np
-
-        from ipu_utils.images import check_image, read_image
-        from ipu_utils.resize import fit_image
-
-        path = self.folder / "image.jpg"
-        path.write_bytes(given)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                check_image(path)
-                image = read_image(path)
-                fitted = fit_image(image, (16, 16))
-        except UserError:
-            return "refused"
-        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, (image.dtype, image.shape)
-        assert fitted.image.shape == (16, 16, 3) and np.isfinite(fitted.scale_to_original)
-        return "accepted"
-
-    def close(self) -> None:
-        """Give Pillow its limit back."""
-        from PIL import Image
-
-        Image.MAX_IMAGE_PIXELS = self._limit
-        super().close()
 
 
 KINDS = (CommandLines, Presets, Hparams, Images, Executables, CocoAnnotations, Records)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
+from odd_images import AVIF, EPS, HEIC, png, tiff
 from PIL import Image
 
+from ipu_utils.images import formats
 from reliability.case import TINY, Case, Outcome, Stage
 from reliability.during import act_during
 from reliability.privileges import give_up_root_powers
@@ -89,6 +91,39 @@ def _grey16() -> bytes:
     return file.getvalue()
 
 
+def _deep(largest: float, dtype: str) -> bytes:
+    return tiff(np.linspace(0, largest, 48 * 32).reshape(32, 48).astype(dtype))
+
+
+def _grey16_with_a_hole() -> bytes:
+    return png(np.arange(48 * 32, dtype=np.uint16).reshape(32, 48) * 42, 16, [42 * 100])
+
+
+def _broken(kind: str, mode: str = "RGBA") -> Callable[[], bytes]:
+    """A file that Pillow writes, with its second half spoilt."""
+
+    def content() -> bytes:
+        file = io.BytesIO()
+        Image.new(mode, (48, 32)).save(file, kind)
+        whole = file.getvalue()
+        return whole[: len(whole) // 2] + b"\xff" * (len(whole) // 4)
+
+    return content
+
+
+def _postscript_with_ghostscript(folder: Path) -> None:
+    """A PostScript file named .jpg, and a Ghostscript that leaves a mark when it is started."""
+    _files(a__jpg=EPS, b__jpg=_jpeg())(folder)
+    program = folder / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {folder}/started\n")
+    program.chmod(0o755)
+
+
+def _no_mark(stage: Stage) -> None:
+    assert not (stage.folder / "started").exists(), "a program was started"
+
+
 def _gif() -> bytes:
     frames = [Image.new("P", (40, 30), colour) for colour in (1, 2, 3)]
     file = io.BytesIO()
@@ -167,6 +202,44 @@ CASES = [
     _fine("a 16-bit PNG", _files(a__png=_grey16)),
     _fine("an animated GIF", _files(a__gif=_gif)),
     _fine("a PNG named .jpg", _files(a__jpg=_jpeg(kind="PNG"))),
+    _fine("a 32-bit TIFF of small values", _files(a__tif=lambda: _deep(255, "int32"))),
+    _fine("a floating point TIFF of large values", _files(a__tif=lambda: _deep(65535, "float32"))),
+    _fine("a 16-bit PNG with a transparent colour", _files(a__png=_grey16_with_a_hole)),
+    _fine("a name that ends in .jfif", _files(a__jfif=_jpeg())),
+    (_fine if "AVIF" in formats() else _skipped)("an AVIF file", _files(a__avif=AVIF, b__jpg=_jpeg())),
+    Case(
+        "HEIC files, notes and a hidden file among images",
+        PICTURES,
+        0,
+        ["left out:  4 files", "2 .heic: IMG_1.HEIC, IMG_2.heic", "1 .json: notes.json", "1 hidden: .DS_Store"],
+        "embedded",
+        _files(a__jpg=_jpeg(), IMG_1__HEIC=HEIC, IMG_2__heic=HEIC, notes__json=b"{}", __DS_Store=b"x"),
+        needs=["executable"],
+        check=_all_written,
+    ),
+    _bad("a folder of HEIC files only", _files(a__heic=HEIC, b__heic=HEIC), "holds no image", "2 .heic"),
+    _skipped("an HEIC file named .jpg", _files(a__jpg=HEIC, b__jpg=_jpeg()), "a.jpg is not an image", "it is HEIC"),
+    Case(
+        "a PostScript file named .jpg",
+        PICTURES,
+        3,
+        ["skipped:   1 files", "a.jpg is not an image"],
+        "embedded",
+        _postscript_with_ghostscript,
+        environ={"PATH": "{folder}/bin" + os.pathsep + os.environ.get("PATH", os.defpath)},
+        own_process=True,
+        needs=["executable", "linux"],
+        check=_no_mark,
+    ),
+    *(
+        _skipped(f"a damaged {kind} file named .png", _files(a__png=content, b__jpg=_jpeg()), "a.png")
+        for kind, content in {
+            "DDS": _broken("DDS"),
+            "BLP": _broken("BLP", "P"),
+            "SPIDER": _broken("SPIDER", "F"),
+            "AVIF": AVIF[:300],
+        }.items()
+    ),
     _fine("a name with spaces and brackets", _named("a b (1) [2] {folder}.jpg", _jpeg())),
     _fine("a name with a new line", _named("a\nb.jpg", _jpeg()), needs=["linux"]),
     _fine("a name that is not UTF-8", _named(b"caf\xe9.jpg", _jpeg()), needs=["linux"]),
