@@ -8,6 +8,8 @@ import html
 import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
+from ipu_utils.names import shown
+
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 18, 40  # room around the plot for labels
 MOST_BINS = 40
@@ -56,7 +58,7 @@ def logarithmic_ticks(low: float, high: float) -> List[float]:
 
 def escape(text: object) -> str:
     """Text for HTML and for attributes."""
-    return html.escape(str(text), quote=True)
+    return html.escape(shown(text), quote=True)
 
 
 def number(value: float) -> str:

@@ -16,8 +16,11 @@ import numpy as np
 
 from ipu_utils import record as records
 from ipu_utils.arguments import Parser
+from ipu_utils.claims import Claim, check_apart
 from ipu_utils.console import run_script
 from ipu_utils.errors import UserError
+from ipu_utils.files import check_writable
+from ipu_utils.names import shown
 from ipu_utils.settings import IPU_ONLY
 from ipu_utils.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
 
@@ -209,7 +212,7 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
     lines.append(
         "throughput in samples/sec, latencies in ms; the intervals answer for these samples, not for another day"
     )
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))  # a record is somebody else's file
 
 
 def build_parser() -> Parser:
@@ -235,15 +238,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options = build_parser().parse_args(argv)
     conditions = parse_conditions(options.fail_if) if options.fail_if else []
     first, second = records.read_record(options.first), records.read_record(options.second)
+    if options.report is not None:
+        check_apart(
+            [Claim(options.report, "--report")], [Claim(path, "the record") for path in (options.first, options.second)]
+        )
+        check_writable(options.report, "--report")
     found = work_differences(first, second)
     if found and not options.force:
         raise UserError(
-            "the runs did not do the same work (A / B):\n  "
-            + "\n  ".join(found)
-            + "\nCompare them all the same: --force."
+            "the runs did not do the same work (A / B):",
+            *(f"  {text}" for text in found),
+            "Compare them all the same: --force.",
         )
     for text in found:
-        print(f"not the same work: {text}")
+        print(f"not the same work: {shown(text)}")
     print(format_comparison(first, second, [str(options.first), str(options.second)]))
     if options.report is not None:
         from ipu_utils.page import write_page  # which needs this module

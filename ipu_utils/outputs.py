@@ -7,10 +7,11 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from ipu_utils import coco_eval
+from ipu_utils.claims import check_images
 from ipu_utils.coco import Annotations, CocoWriter, image_ids
 from ipu_utils.contact_sheet import ContactSheet
 from ipu_utils.image_sources import ImageSource
-from ipu_utils.predictions import open_writer
+from ipu_utils.predictions import open_writer, picture_names
 from ipu_utils.settings import OutputConfig
 
 
@@ -50,8 +51,9 @@ def check(output: OutputConfig, source: ImageSource) -> None:
     """Find out before time is spent on compiling whether the outputs can be made; writes none.
 
     Raises:
-      UserError: they cannot: see `Annotations`, `image_ids` and `coco_eval.require`.
+      UserError: they cannot: see `check_images`, `Annotations`, `image_ids` and `coco_eval.require`.
     """
+    check_images(output, source)
     if output.contact_sheet is not None:
         ContactSheet(output.contact_sheet, source)
     if output.coco_results is not None or output.coco_annotations is not None:
@@ -72,8 +74,12 @@ def open_outputs(output: OutputConfig, model_name: str, hparams: Any, batches: A
       output: what to write. model_name, hparams, batches: see `open_writer`.
 
     Raises:
-      UserError: something cannot be written, or annotations cannot be used.
+      UserError: something cannot be written or is an image, or annotations cannot be used.
     """
+    source, pictures = batches.source, []
+    if output.output_predictions:
+        pictures = picture_names(model_name, hparams.image_size, source.count, batches.batch_size)
+    check_images(output, source, pictures)
     writers: List[Any] = []
     predictions = open_writer(output, model_name, hparams, batches)
     if predictions is not None:

@@ -17,6 +17,7 @@ from ipu_utils import machine
 from ipu_utils.config import RunConfig, options_dict
 from ipu_utils.errors import UserError
 from ipu_utils.latency import RequestSamples
+from ipu_utils.names import shown
 from ipu_utils.outcome import Outcome
 from ipu_utils.results import PooledSamples, Samples
 from ipu_utils.statistics import Statistics, describe
@@ -204,5 +205,6 @@ def csv_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]], with_head
     writer = csv.DictWriter(text, names, lineterminator="\n")
     if with_header:
         writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: shown(value) if isinstance(value, str) else value for name, value in row.items()}
+                     for row in rows)  # fmt: skip
     return text.getvalue()

@@ -7,10 +7,14 @@ import yaml
 
 from ipu_utils import publish
 from ipu_utils.arguments import sections_of
+from ipu_utils.claims import check_images, check_run
 from ipu_utils.config import RunConfig
+from ipu_utils.contact_sheet import ContactSheet
 from ipu_utils.embedded.fingerprint import checkpoint_files
-from ipu_utils.image_sources import open_source
+from ipu_utils.image_sources import describe_left_out, open_source
+from ipu_utils.names import shown, shown_lines
 from ipu_utils.options import rules_of
+from ipu_utils.predictions import picture_names
 from ipu_utils.presets import NOT_IN_PRESETS
 from ipu_utils.run_hparams import check_wishes, hparams_of
 from ipu_utils.summary import nms_settings
@@ -28,7 +32,7 @@ def rehearse(config: RunConfig) -> bool:
     if config.output.print_config:
         print(describe_config(config), end="")
     elif config.output.dry_run:
-        print("\n".join(check(config)))
+        print("\n".join(map(shown, check(config))))
     return config.output.print_config or config.output.dry_run
 
 
@@ -42,8 +46,11 @@ def describe_config(config: RunConfig) -> str:
         f"# nms: {config.nms.nms_mode.value}, {nms_settings(hparams)}",
         *(f"# note: {note}" for note in config.notes),
     ]
-    preset = yaml.safe_dump({config.model.model_name: options(config)}, sort_keys=False, allow_unicode=True)
-    return "\n".join(remarks) + "\n" + preset
+    content = {config.model.model_name: options(config)}
+    preset = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    if shown_lines(preset) != preset:  # YAML's own escapes, which its readers undo
+        preset = yaml.safe_dump(content, sort_keys=False, allow_unicode=False)
+    return "\n".join(map(shown, remarks)) + "\n" + preset
 
 
 def options(config: RunConfig) -> Dict[str, Any]:
@@ -75,10 +82,15 @@ def check(config: RunConfig) -> List[str]:
     Raises:
       UserError: something would have stopped the run.
     """
+    check_run(config)
     publish.check_outputs(config.output, config.benchmark.percentiles)
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     height, width = parse_image_size(hparams.image_size)
     source = open_source(config.data, (height, width), config.data.micro_batch_size)
+    names = (config.model.model_name, (height, width), source.count, config.data.micro_batch_size)
+    check_images(config.output, source, picture_names(*names) if config.output.output_predictions else ())
+    if config.output.contact_sheet is not None:
+        ContactSheet(config.output.contact_sheet, source)
     path, benchmark = config.model.weights_path, config.benchmark
     weights = "random"
     if not config.model.random_weights:
@@ -86,7 +98,7 @@ def check(config: RunConfig) -> List[str]:
         weights = str(path) if found else f"random, for there is no checkpoint in {path}"
         if not found and not _has_executable(config):
             check_wishes(config)
-    images = f"{source.count} images of {config.data.image_path}"
+    images = ", ".join([f"{source.count} images of {config.data.image_path}", *describe_left_out(source)])
     if config.data.dataset_type == "generated":
         images = "noise"
     work = f"{benchmark.num_repeats} calls of {benchmark.benchmark_repeats} batches, {benchmark.warmup} not counted"

@@ -19,6 +19,7 @@ from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import fetch_command
 from ipu_utils.interruption import temporary_folder
 from ipu_utils.keras2 import tf
+from ipu_utils.names import one_line
 from ipu_utils.weights_guess import AVERAGE, VALUE, Misfit, guess
 
 # Ends of the names that belong to a network; anything else in a checkpoint is an optimiser's or a counter.
@@ -118,7 +119,7 @@ def _opened(path: Path) -> Iterator[_Store]:
             reader = tf.train.load_checkpoint(str(path))
             shapes = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()}
         except _UNREADABLE as error:
-            raise UserError(f"checkpoint {path} cannot be read: {error}") from error
+            raise UserError(f"checkpoint {path} cannot be read: {one_line(error)}") from error
         form = "object-based checkpoint" if "_CHECKPOINTABLE_OBJECT_GRAPH" in shapes else "TensorFlow 1 checkpoint"
         yield _Store(str(path), form, shapes, reader.get_tensor)
 
@@ -133,7 +134,7 @@ def _opened_h5(path: Path) -> Iterator[_Store]:
         try:
             file = stack.enter_context(h5py.File(str(path), "r"))
         except OSError as error:
-            raise UserError(f"checkpoint {path} is damaged: {error}") from error
+            raise UserError(f"checkpoint {path} is damaged: {one_line(error)}") from error
         datasets = {}
 
         def collect(name, item):
@@ -215,8 +216,9 @@ def load_weights(model: tf.keras.Model, path: Union[str, Path], *, use_ema: bool
     found = find_checkpoint(path)
     if found is None:
         raise UserError(
-            f"there is no checkpoint at {path}. To fetch the published one of {model.config.name}:\n"
-            f"  {fetch_command(model.config.name)}\nor run with --random-weights."
+            f"there is no checkpoint at {path}. To fetch the published one of {model.config.name}:",
+            f"  {fetch_command(model.config.name)}",
+            "or run with --random-weights.",
         )
     with _opened(found) as store:
         keys, variable_set = _plan(model, store, use_ema)
@@ -224,7 +226,7 @@ def load_weights(model: tf.keras.Model, path: Union[str, Path], *, use_ema: bool
         try:
             values = [np.asarray(store.read(key)) for key in keys]
         except _UNREADABLE as error:
-            raise UserError(f"checkpoint {store.path} is damaged: {error}") from error
+            raise UserError(f"checkpoint {store.path} is damaged: {one_line(error)}") from error
     for key, value in zip(keys, values):
         if not np.isfinite(value).all():
             raise UserError(f"checkpoint {store.path}: {key} holds values that are not finite; its training diverged.")

@@ -95,7 +95,8 @@ def write_executable(path: PathLike, header: Header, network: bytes) -> None:
       UserError: it cannot be written there.
     """
     text = describe(header, len(network), hashlib.sha256(network).hexdigest())
-    write_atomically(path, (seal(text), network), "--exec-output-dir or --executable-cache-dir")
+    # Its owner is who compiled it, whoever had the file before: see `_check_owner`.
+    write_atomically(path, (seal(text), network), "--exec-output-dir or --executable-cache-dir", owner=False)
 
 
 def seal(text: bytes) -> bytes:
