@@ -66,6 +66,12 @@ def check_apart(outputs: Iterable[Claim], inputs: Iterable[Claim] = ()) -> None:
             raise ConfigError(
                 f"{_named(other)} and {_named(output)} are one file, and each would overwrite the other: name two."
             )
+    for output in taken.values():
+        target = target_of(output.path)
+        for folder in target.parents if isinstance(target, Path) else ():
+            other = taken.get(("path", str(folder)))
+            if other is not None:
+                raise ConfigError(f"{_named(other)} would be the folder of {_named(output)}, and a file: name another.")
     for number, name in STREAMS:
         output = taken.get(_file_of_stream(number))
         if output is not None and not isinstance(target_of(output.path), int):

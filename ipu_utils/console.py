@@ -12,7 +12,7 @@ import sys
 from typing import IO, Any, Callable, Collection, Iterable, Iterator, Optional
 
 from ipu_utils.errors import CompiledOnly, UserError
-from ipu_utils.interruption import interruptible
+from ipu_utils.interruption import interruptible, remove_temporary
 from ipu_utils.names import shown, shown_lines
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ def run_script(main: Callable[[], Optional[int]]) -> int:
         with interruptible():
             return _run(main)
     except KeyboardInterrupt as error:
+        remove_temporary()  # what a signal between two instructions has left
         print(f"interrupted by {getattr(error, 'name', 'SIGINT')}", file=sys.stderr)
         return getattr(error, "status", EXIT_INTERRUPTED)
 

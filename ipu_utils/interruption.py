@@ -75,10 +75,7 @@ def _watch(reader: int) -> None:
     printer = threading.Thread(target=_tell_all, daemon=True)
     printer.start()
     printer.join(0.3)
-    for path in list(_temporary):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        shutil.rmtree(path, ignore_errors=True)
+    remove_temporary()
     os._exit(128 + number[0])
 
 
@@ -116,6 +113,14 @@ def telling(partial: Callable[[], Optional[str]]) -> Iterator[None]:
 def remove_at_the_end(path: str) -> None:
     """Remove a file or folder when a signal ends the process before `is_removed` is called."""
     _temporary.append(path)
+
+
+def remove_temporary() -> None:
+    """Remove what is left of them, because the process ends."""
+    for path in list(_temporary):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def is_removed(path: str) -> None:

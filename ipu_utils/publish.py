@@ -14,7 +14,7 @@ from ipu_utils.config import OutputConfig, RunConfig
 from ipu_utils.console import show_notes
 from ipu_utils.distributed import Instances, combine
 from ipu_utils.errors import ConfigError, UserError
-from ipu_utils.files import cannot_write, check_writable, leads_to_stream, lock, write_atomically
+from ipu_utils.files import cannot_write, check_writable, leads_to_stream, lock, target_of, write_atomically
 from ipu_utils.interruption import telling
 from ipu_utils.options import flag_of
 from ipu_utils.outcome import Outcome, describe_instances, describe_stages
@@ -170,7 +170,7 @@ def append_rows(path: Path, percentiles: Sequence[float], rows: List[Mapping[str
         write_atomically(path, (records.csv_lines(names, rows, with_header=True).encode(),), "--results-csv")
         return
     try:
-        with open(path, "a+b") as file:
+        with open(_table_at(path), "a+b") as file:
             lock(file.fileno())
             is_new = not check_table(path, percentiles)
             lines, end = records.csv_lines(names, rows, is_new).encode(), file.seek(0, os.SEEK_END)
@@ -188,6 +188,12 @@ def _byte_before(file: IO[bytes], end: int) -> bytes:
     return file.read(1)
 
 
+def _table_at(path: Path) -> Path:
+    """Where a path leads, as for every other file; what the shell opened keeps its name, by which it can be read."""
+    target = target_of(path)
+    return target if isinstance(target, Path) else path
+
+
 def _is_not_a_file(path: Path) -> bool:
     """Is it a device or a pipe, of which nothing can be read first? A file that the shell opened is a file."""
     return leads_to_stream(path) and not path.is_file()
@@ -200,7 +206,7 @@ def check_table(path: Path, percentiles: Sequence[float]) -> bool:
       UserError: the file holds something else, or cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open(_table_at(path), "rb") as file:
             found = file.readline(1 << 16).decode("utf-8", "replace").rstrip("\r\n")
     except FileNotFoundError:
         return False

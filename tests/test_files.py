@@ -81,7 +81,7 @@ def test_a_link_stays_and_its_target_is_written(tmp_path, there):
 
 def test_a_link_to_itself_is_an_error(tmp_path):
     (tmp_path / "link").symlink_to("link")
-    with pytest.raises(UserError, match="--out .*link cannot be written"):
+    with pytest.raises(UserError, match=r"--out .*link cannot be written"):
         write(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
 
@@ -249,7 +249,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(UserError, match="--out .*a cannot be written"):
+        with pytest.raises(UserError, match=r"--out .*a cannot be written"):
             write(tmp_path / "a", b"x" * 5000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -278,7 +278,7 @@ def test_a_signal_that_a_library_swallows_leaves_nothing_beside_the_file(tmp_pat
 def test_a_folder_and_a_place_below_a_file_are_errors(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path, tmp_path / "file" / "a"):
-        with pytest.raises(UserError, match="is a folder|cannot be written"):
+        with pytest.raises(UserError, match=r"is a folder|cannot be written"):
             check_writable(path, "--out")
 
 
