@@ -8,14 +8,26 @@ import os
 from pathlib import Path
 
 import pytest
-from reliability import arguments, disk, environment, faults, files, images, options, packages, processes, table
+from reliability import (
+    arguments,
+    disk,
+    environment,
+    faults,
+    files,
+    images,
+    options,
+    outputs,
+    packages,
+    processes,
+    table,
+)
 from reliability.case import Outcome, Stage
 from reliability.runner import play
 from reliability.stage import executable_folder, missing, values_of
 
 SUBJECTS = {
     module.__name__.rpartition(".")[2]: module.CASES
-    for module in (arguments, options, images, files, packages, disk, environment, faults, processes)
+    for module in (arguments, options, images, files, packages, disk, outputs, environment, faults, processes)
 }
 CASES = [(subject, case) for subject, cases in SUBJECTS.items() for case in cases]
 
