@@ -82,7 +82,8 @@ def _find_below(folder: Path) -> Optional[Path]:
 def _find_in_folder(folder: Path) -> Optional[Path]:
     # The file `checkpoint` holds a full path when TensorFlow wrote it, which in a moved or copied folder leads to
     # nothing or to other weights: the newest one's name is what counts.
-    state = tf.train.get_checkpoint_state(str(folder))
+    with _named_plainly(folder) as plain:
+        state = tf.train.get_checkpoint_state(str(plain))
     if state is not None:
         newest = folder / Path(state.model_checkpoint_path).name
         if newest.with_name(newest.name + ".index").is_file():
@@ -115,13 +116,32 @@ def _opened(path: Path) -> Iterator[_Store]:
         with _opened_h5(path) as store:
             yield store
     else:
-        try:
-            reader = tf.train.load_checkpoint(str(path))
-            shapes = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()}
-        except _UNREADABLE as error:
-            raise UserError(f"checkpoint {path} cannot be read: {one_line(error)}") from error
-        form = "object-based checkpoint" if "_CHECKPOINTABLE_OBJECT_GRAPH" in shapes else "TensorFlow 1 checkpoint"
-        yield _Store(str(path), form, shapes, reader.get_tensor)
+        with _named_plainly(path) as plain:
+            try:
+                reader = tf.train.load_checkpoint(str(plain))
+                shapes = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()}
+            except _UNREADABLE as error:
+                raise UserError(f"checkpoint {path} cannot be read: {one_line(error)}") from error
+            form = "object-based checkpoint" if "_CHECKPOINTABLE_OBJECT_GRAPH" in shapes else "TensorFlow 1 checkpoint"
+            yield _Store(str(path), form, shapes, reader.get_tensor)
+
+
+@contextlib.contextmanager
+def _named_plainly(path: Path) -> Iterator[Path]:
+    """A checkpoint's folder or prefix by a path that TensorFlow takes: it wants UTF-8, and logs names as they are."""
+    if str(path.absolute()).isprintable():
+        yield path
+        return
+    with temporary_folder("efficientdet-weights-") as folder:
+        plain = Path(folder, "model")
+        if path.is_dir():
+            plain.symlink_to(path.absolute(), target_is_directory=True)
+        else:
+            for file in path.parent.iterdir():
+                rest = file.name[len(path.name) :]
+                if file.name.startswith(f"{path.name}.") and rest.isprintable():
+                    plain.with_name(plain.name + rest).symlink_to(file.absolute())
+        yield plain
 
 
 @contextlib.contextmanager
