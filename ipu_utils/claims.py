@@ -16,9 +16,9 @@ from hparams_config import overrides_file
 from ipu_utils.config import OutputConfig, RunConfig, app_json_path
 from ipu_utils.embedded.fingerprint import checkpoint_files
 from ipu_utils.errors import ConfigError
-from ipu_utils.files import status_of, target_of
 from ipu_utils.image_sources import ImageSource
 from ipu_utils.options import flag_of
+from ipu_utils.places import status_of, target_of
 from ipu_utils.predictions import DETECTIONS_FILE
 from ipu_utils.presets import preset_path
 from ipu_utils.run_hparams import hparams_of
@@ -48,6 +48,15 @@ def identity(path: Path) -> Optional[Identity]:
         return "path", str(target)
     shared = stat.S_ISCHR(status.st_mode) or stat.S_ISDIR(status.st_mode)
     return None if shared else (status.st_dev, status.st_ino)
+
+
+def _identity_of_input(path: Path) -> Optional[Identity]:
+    """As `identity`, and quick for a file that is there: a folder may hold a hundred thousand images."""
+    try:
+        status = os.stat(str(path))
+    except OSError:
+        return identity(path)
+    return status.st_dev, status.st_ino
 
 
 def check_apart(outputs: Iterable[Claim], inputs: Iterable[Claim] = ()) -> None:
@@ -80,7 +89,7 @@ def check_apart(outputs: Iterable[Claim], inputs: Iterable[Claim] = ()) -> None:
             )
     if taken:
         for claim in inputs:
-            output = taken.get(identity(claim.path))
+            output = taken.get(_identity_of_input(claim.path))
             if output is not None:
                 raise ConfigError(
                     f"{_named(output)} would overwrite {_named(claim)}, which the run reads: choose another place for "
@@ -134,6 +143,8 @@ def read_by(config: RunConfig) -> List[Claim]:
     ]
     if config.data.dataset_type != "generated":
         named.append((config.data.image_path, "--image-path"))
+    if config.device.device == "ipu" and config.embedded is not None and config.embedded.exec_file is not None:
+        named.append((f"{config.embedded.exec_file}.json", "--exec-file"))  # Poplar's file is described beside it
     found = [Claim(Path(path).expanduser(), role) for path, role in named if path is not None]
     if not config.model.random_weights:
         with contextlib.suppress(OSError):  # whoever loads them says so

@@ -12,74 +12,20 @@ import errno
 import io
 import logging
 import os
-import re
 import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, Optional, Union
+from typing import BinaryIO, Iterable, Iterator, Optional
 
 from ipu_utils import interruption
 from ipu_utils.errors import ConfigError
+from ipu_utils.places import PathLike, Target, is_file, status_of, target_of
 
 log = logging.getLogger(__name__)
 
-PathLike = Union[str, Path]
-Target = Union[int, Path]  # a descriptor of this process, or a path without links
-
-_MOST_LINKS = 40  # as the kernel follows
 _NOT_MOVED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)  # why a place cannot be taken by another file
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-
-
-def target_of(path: PathLike) -> Target:
-    """Where a path leads: all links followed, and of /dev/fd/3, /dev/stdout and the like the descriptor's number."""
-    number = _own_descriptor(str(path))
-    return Path(os.path.realpath(str(path))) if number is None else number
-
-
-def _own_descriptor(path: str) -> Optional[int]:
-    tables = {"/dev/fd", f"/proc/{os.getpid()}/fd"}
-    for _ in range(_MOST_LINKS):
-        folder, name = os.path.split(os.path.abspath(path))
-        folder = os.path.realpath(folder)
-        if re.sub("/task/[0-9]+", "", folder) in tables and re.fullmatch("[0-9]{1,9}", name):
-            return int(name)
-        full = os.path.join(folder, name)
-        if not os.path.islink(full):
-            return None
-        path = os.path.join(folder, os.readlink(full))
-    return None
-
-
-def status_of(target: Target) -> Optional[os.stat_result]:
-    """What is at a target; None when nothing is.
-
-    Raises:
-      OSError: it cannot be looked at, or the descriptor is not one that this process was started with.
-    """
-    if isinstance(target, int):
-        if not os.get_inheritable(target):  # Opened since, by Python itself.
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return os.fstat(target)
-    try:
-        return os.stat(str(target))
-    except FileNotFoundError:
-        return None
-
-
-def leads_to_stream(path: PathLike) -> bool:
-    """Is it a device, a pipe or a descriptor that the shell opened: something that has no file name to be numbered?"""
-    try:
-        target = target_of(path)
-        status = status_of(target)
-    except OSError:
-        return False
-    return isinstance(target, int) or (status is not None and not _is_file(status) and not stat.S_ISDIR(status.st_mode))
-
-
-def _is_file(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode)
 
 
 class NewFile:
@@ -87,7 +33,7 @@ class NewFile:
 
     file: BinaryIO  # can be read and positioned too
 
-    def __init__(self, path: PathLike, option: str, folders: bool = True, sync: bool = True, owner: bool = True):
+    def __init__(self, path: PathLike, option: str, *, folders: bool = True, sync: bool = True, owner: bool = True):
         """Begin, without a change to what is there.
 
         Args:
@@ -117,7 +63,7 @@ class NewFile:
                 raise ConfigError(f"{self.path} is a folder: {self._option} names a file.")
             _check_access(self._target, status)
         self.file = io.BytesIO()
-        if status is None or (_is_file(status) and isinstance(self._target, Path)):
+        if status is None or (is_file(status) and isinstance(self._target, Path)):
             try:
                 self._open_beside()
             except OSError as error:
@@ -285,14 +231,14 @@ def _write_all(descriptor: int, piece: bytes) -> None:
 
 
 def write_atomically(
-    path: PathLike, pieces: Iterable[bytes], option: str, folders: bool = True, sync: bool = True, owner: bool = True
+    path: PathLike, pieces: Iterable[bytes], option: str, *, folders: bool = True, sync: bool = True, owner: bool = True
 ) -> None:
     """Write pieces one after the other, as `NewFile` does; for the arguments see there.
 
     Raises:
       ConfigError: it cannot be written there; names the option that chooses the place.
     """
-    new = NewFile(path, option, folders, sync, owner)
+    new = NewFile(path, option, folders=folders, sync=sync, owner=owner)
     try:
         for piece in pieces:
             new.write(piece)

@@ -14,11 +14,12 @@ from ipu_utils.config import OutputConfig, RunConfig
 from ipu_utils.console import show_notes
 from ipu_utils.distributed import Instances, combine
 from ipu_utils.errors import ConfigError, UserError
-from ipu_utils.files import cannot_write, check_writable, leads_to_stream, lock, target_of, write_atomically
+from ipu_utils.files import cannot_write, check_writable, lock, write_atomically
 from ipu_utils.interruption import telling
 from ipu_utils.options import flag_of
 from ipu_utils.outcome import Outcome, describe_instances, describe_stages
 from ipu_utils.page import write_page
+from ipu_utils.places import leads_to_stream, target_of
 from ipu_utils.results import Samples, format_distribution, format_report
 
 

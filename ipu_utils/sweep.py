@@ -184,8 +184,9 @@ class Sweep:
           UserError: see `ipu_utils.claims.check_apart`.
         """
         from ipu_utils.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
-        from ipu_utils.files import check_writable, leads_to_stream
+        from ipu_utils.files import check_writable
         from ipu_utils.images import list_images
+        from ipu_utils.places import leads_to_stream
 
         written, records = written_files(output), output.results_json
         if records not in (None, STANDARD_OUTPUT) and not leads_to_stream(records):

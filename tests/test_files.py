@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from ipu_utils.errors import UserError
-from ipu_utils.files import NewFile, check_writable, leads_to_stream, target_of, write_atomically
+from ipu_utils.files import NewFile, check_writable, write_atomically
+from ipu_utils.places import leads_to_stream, target_of
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="devices, pipes and descriptors as Linux has them")

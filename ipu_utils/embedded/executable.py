@@ -28,7 +28,8 @@ import numpy as np
 
 from ipu_utils.embedded.header_rules import check_header
 from ipu_utils.errors import UserError
-from ipu_utils.files import PathLike, write_atomically
+from ipu_utils.files import write_atomically
+from ipu_utils.places import PathLike
 
 MAGIC = b"EFFDET\r\n"
 FORMAT_VERSION = 1
