@@ -187,7 +187,7 @@ def _continue(source: Source, partial: Path, before: int, progress: Progress) ->
 
 def _range_of(answer) -> Tuple[int, Optional[int]]:
     """(first byte that an answer holds, size of the whole file or None)."""
-    if answer.status == 206:
+    if getattr(answer, "status", None) == 206:  # a file:// address has none before Python 3.9
         match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
         if match is None:
             raise ValueError("the server sent a part and does not say which")
