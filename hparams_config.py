@@ -18,14 +18,12 @@ import yaml
 
 from ipu_utils.bounded_yaml import check_plain, load_yaml
 from ipu_utils.errors import ConfigError
+from ipu_utils.files import write_atomically
 from utils import ImageSize, parse_image_size
 
 
 class UnknownKeyError(ConfigError, KeyError):
     """A key that no configuration has. Also a KeyError, which is what automl raises here."""
-
-    def __str__(self):
-        return ValueError.__str__(self) if not self.args else str(self.args[0])  # KeyError would print the repr.
 
 
 # Groups whose keys the user invents: class numbers, block descriptions, optimisation names.
@@ -88,8 +86,8 @@ class Config:
 
     def save_to_yaml(self, yaml_file_path: str):
         """Write a file that `override` reads back."""
-        with open(yaml_file_path, "w", encoding="utf-8") as file:
-            yaml.safe_dump(_plain(self.as_dict()), file, default_flow_style=False, sort_keys=False)
+        text = yaml.safe_dump(_plain(self.as_dict()), default_flow_style=False, sort_keys=False)
+        write_atomically(yaml_file_path, (text.encode(),), "file")
 
     def update(self, config_dict: Optional[Union[Dict[str, Any], "Config"]]):
         """Set values, taking new keys as they come."""
@@ -169,13 +167,18 @@ def _read_overrides(source: Union[str, Dict[str, Any], Config]) -> Union[Dict[st
         return source
     if not isinstance(source, str):
         raise ConfigError(f"hparams must be a text, a file or a dictionary, got {source!r}.")
-    if os.path.splitext(source)[1] in (".yaml", ".yml") and "=" not in source:
+    if overrides_file(source) is not None:
         return read_yaml(source)
     if source.strip() and "=" not in source:
         raise ConfigError(
             f"hparams {_short(source)}: expected pairs such as num_classes=20, or the name of a .yaml file."
         )
     return parse_from_str(source)
+
+
+def overrides_file(source: str) -> Optional[str]:
+    """The file that a text of overrides names; None when it holds them itself."""
+    return source if os.path.splitext(source)[1] in (".yaml", ".yml") and "=" not in source else None
 
 
 def read_yaml(path: str) -> Dict[str, Any]:

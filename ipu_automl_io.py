@@ -4,6 +4,7 @@
 Resizing happens on the host and normalising on the device, so that uint8 travels between them: a quarter of float32.
 """
 
+import io
 import logging
 import os
 from typing import Any, List, Optional, Sequence
@@ -13,7 +14,9 @@ from PIL import Image
 
 import dataloader
 from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.files import write_atomically
 from ipu_utils.keras2 import tf
+from ipu_utils.names import file_stem
 from ipu_utils.normalisation import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB, PerChannel, padding_colour
 from ipu_utils.predictions import size_label
 from tf2 import label_util, postprocess
@@ -178,9 +181,12 @@ def visualise_detections(
       batch_num: number of the batch, from 0 on.
 
     Returns:
-      Paths of the annotated files, `<model>_<size>_output_b<batch>_img<i>.jpg` in args.output_dir.
+      Paths of the annotated files, `<model>_<size>_output_b<batch>_img<i>.jpg` in args.output_dir, which is made when
+      there are images to write.
+
+    Raises:
+      ConfigError: a file cannot be written.
     """
-    os.makedirs(args.output_dir, exist_ok=True)
     settings = nms_settings(config.nms_configs)
     boxes, scores, classes, valid_len = (np.asarray(output) for output in det_outputs)
     asked = getattr(args, "image_size", None) is not None or isinstance(config.image_size, str)
@@ -198,10 +204,16 @@ def visualise_detections(
             min_score_thresh=settings.score_thresh,
             max_boxes_to_draw=settings.max_output_size,
         )
-        stem = os.path.join(args.output_dir, f"{args.model_name}_{size}_{{}}_b{batch_num}_img{i}.jpg")
-        paths.append(stem.format("output"))
-        Image.fromarray(annotated).save(paths[-1])
+        stem, end = f"{file_stem(args.model_name)}_{size}", f"b{batch_num}_img{i}.jpg"
+        paths.append(os.path.join(args.output_dir, f"{stem}_output_{end}"))
+        _save(annotated, paths[-1])
         if inputs is not None:
-            Image.fromarray(np.asarray(inputs[i]).astype(np.uint8)).save(stem.format("input"))
+            _save(np.asarray(inputs[i]).astype(np.uint8), os.path.join(args.output_dir, f"{stem}_input_{end}"))
         logging.getLogger(__name__).info("Writing annotated image to %s", paths[-1])
     return paths
+
+
+def _save(image: np.ndarray, path: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format="JPEG")
+    write_atomically(path, (file.getvalue(),), "output_dir", sync=False)

@@ -16,6 +16,7 @@ from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
 from ipu_utils.devices import detect
 from ipu_utils.errors import UserError
 from ipu_utils.interruption import temporary_folder
+from ipu_utils.names import report_line
 from ipu_utils.stages import Stages
 from ipu_utils.sweep import run_if_asked
 
@@ -43,6 +44,7 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
     from ipu_utils.embedded import plan, report
     from ipu_utils.embedded.contract import open_world
     from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
+    from ipu_utils.image_sources import describe_left_out
     from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
     from ipu_utils.memory import check_memory
     from ipu_utils.outputs import open_outputs
@@ -58,7 +60,7 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
     opened = world.executable(folder)
     print(report.describe_weights(opened.header), flush=True)
     if embedded.compile_only:
-        print(f"executable: {opened.path} ({opened.origin})")
+        print(report_line("executable", f"{opened.path} ({opened.origin})"))
         return 0
     span, first = span_of(config, stages), open_inputs(config, opened.header, requests=1)
     with contextlib.closing(world.start(opened)) as program:
@@ -71,6 +73,7 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
         inputs = open_inputs(config, opened.header, benchmark.num_repeats)
         if inputs.left_out:
             results.note(f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats.")
+        results.note(*describe_left_out(inputs.source))
         size_asked = config.data.image_size is not None
         writer = open_outputs(config.output, opened.header.model_name, opened.header, inputs, size_asked)
         clients = [span.client(worker, inputs) for worker in workers]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
+from ipu_utils.names import report_line
 from ipu_utils.sweep import run_if_asked
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def run(config: RunConfig, results: "Publisher") -> int:
     # What follows takes longer to import than a mistyped option to be told.
     from ipu_utils import summary
     from ipu_utils.engines import open_engine
+    from ipu_utils.image_sources import describe_left_out
     from ipu_utils.memory import check_memory
     from ipu_utils.outputs import open_outputs
     from ipu_utils.pipeline import count_objects, timed_call, write_predictions
@@ -40,6 +42,7 @@ def run(config: RunConfig, results: "Publisher") -> int:
     device, batches = engine.device, engine.batches
     size_asked = config.data.image_size is not None
     writer = open_outputs(config.output, config.model.model_name, hparams, batches, size_asked)
+    results.note(*describe_left_out(batches.source))
     if config.ipu.profile_dir is not None:
         write_app_json(config, hparams.as_dict(), config.ipu.profile_dir)
 
@@ -85,7 +88,7 @@ def run(config: RunConfig, results: "Publisher") -> int:
     print(summary.describe_objects(objects))
     print(summary.describe_start(*start_up.values(), timing.warmup_seconds))
     if model.random:
-        print(f"weights:   {model.weights}: the speed is real, the detections mean nothing")
+        print(report_line("weights", f"{model.weights}: the speed is real, the detections mean nothing"))
     if writer is not None:
         print(writer.report())
     print(summary.describe_skipped(batches.source.skipped) + batches.source.left_out.describe(), end="")

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from ipu_utils import settings
 from ipu_utils.errors import ConfigError
+from ipu_utils.names import shown
 from ipu_utils.options import Rule, boolean, did_you_mean, flag_of, rules_of
 
 SCRIPTS = {"throughput": "ipu_inference.py", "embedded": "ipu_embedded_inference.py"}
@@ -127,9 +128,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.notes: List[str] = []  # remarks on what was typed
 
-    def error(self, message: str) -> NoReturn:
-        """Print `error: <message>` on standard error and exit with status 2."""
-        self.exit(2, f"error: {message}\nFor the options: python {self.prog} --help\n")
+    def error(self, message: str, *more: str) -> NoReturn:
+        """Print `error: <message>`, and more lines of it, on standard error and exit with status 2."""
+        lines = "\n".join(shown(line) for line in (message, *more))
+        self.exit(2, f"error: {lines}\nFor the options: python {self.prog} --help\n")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         """Parse, and end in `error` where something is left over."""

@@ -8,6 +8,8 @@ import html
 import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
+from ipu_utils.names import shown
+
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 18, 40  # room around the plot for labels
 MOST_BINS = 40
@@ -55,8 +57,8 @@ def logarithmic_ticks(low: float, high: float) -> List[float]:
 
 
 def escape(text: object) -> str:
-    """Text for HTML and for attributes; what UTF-8 has no bytes for is spelt out."""
-    return html.escape(str(text).encode("utf-8", "backslashreplace").decode("utf-8"), quote=True)
+    """Text for HTML and for attributes."""
+    return html.escape(shown(text), quote=True)
 
 
 def number(value: float) -> str:

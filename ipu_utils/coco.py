@@ -2,7 +2,8 @@
 """COCO results: ids of images, the file as other programs read it, and comparing it with annotations. No TensorFlow.
 
 Results are a JSON array of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}, in pixels of the
-original image. The file is a complete array after every batch, so a run that is stopped leaves one to read.
+original image. The file takes its place when all are written. A run that is stopped before leaves the file that was
+there; where there was none, a complete array of the images that it came to.
 """
 
 import contextlib
@@ -20,12 +21,14 @@ from ipu_utils import coco_classes, coco_eval, coco_names
 from ipu_utils.coco_annotations import Annotations, Id, key_of
 from ipu_utils.coco_classes import Categories, Classes
 from ipu_utils.errors import UserError
+from ipu_utils.files import NewFile, cannot_write, check_writable
 from ipu_utils.image_sources import ImageSource
-from ipu_utils.json_files import plain
+from ipu_utils.names import report_line, shown
 from ipu_utils.predictions import clip_to_photograph, new_images
 
 UNKNOWN = Classes()
 _END = b"\n]\n"
+_OPTION = "--coco-results"
 
 
 def image_ids(source: ImageSource, annotations: Optional[Annotations]) -> Dict[int, Id]:
@@ -67,10 +70,10 @@ def _number_in(name: str) -> int:
 
 
 class ResultsFile:
-    """A JSON array on disk that is complete after every `append`."""
+    """A JSON array in the making, beside its place, which is complete after every `append`."""
 
     def __init__(self, path: Optional[Path]):
-        """Start an empty array in place of what is there.
+        """Find out whether it can be written; what is there stays until `commit`.
 
         Args:
           path: of the file; None for one without a name, which nothing has to remove.
@@ -79,17 +82,27 @@ class ResultsFile:
           UserError: the file cannot be written.
         """
         self.path, self.count = path, 0
-        try:
+        self._new: Optional[NewFile] = None
+        self._file: Optional[IO[bytes]] = None
+        self._end = 0
+        if path is not None:
+            check_writable(path, _OPTION)
+
+    def _opened(self) -> IO[bytes]:
+        """The file: an empty array when it is asked for the first time."""
+        if self._file is None:
             # Unbuffered: one `write` is one system call, which a signal does not split.
-            if path is None:
-                self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `close`
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(str(path), "w+b", buffering=0)  # noqa: SIM115 - closed by `close`
-            self._end = self._file.write(b"[") or 0
-            self._file.write(_END)
-        except OSError as error:
-            raise self._trouble(error) from error
+            try:
+                if self.path is None:
+                    self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `close`
+                else:
+                    self._new = NewFile(self.path, _OPTION)
+                    self._file = self._new.file
+                self._end = self._file.write(b"[")
+                self._file.write(_END)
+            except OSError as error:
+                raise cannot_write(str(self.path), error, _OPTION) from error
+        return self._file
 
     def append(self, entries: Sequence[Dict[str, Any]]) -> None:
         """Write entries over the end of the array, and a new end behind them."""
@@ -97,32 +110,42 @@ class ResultsFile:
             return
         lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
         text = ((",\n" if self.count else "\n") + lines).encode()
+        file = self._opened()
         try:
-            self._file.seek(self._end)
-            if self._file.write(text + _END) != len(text) + len(_END):
+            file.seek(self._end)
+            if file.write(text + _END) != len(text) + len(_END):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             with contextlib.suppress(OSError):  # A part of it may be there, over the old end, for which there was room.
-                self._file.seek(self._end)
-                self._file.truncate()
-                self._file.write(_END)
-            raise self._trouble(error) from error
+                file.seek(self._end)
+                file.truncate()
+                file.write(_END)
+            raise cannot_write(str(self.path), error, _OPTION) from error
         self._end += len(text)
         self.count += len(entries)
 
     def read(self) -> List[Dict[str, Any]]:
         """All entries so far."""
-        self._file.seek(0)
-        return json.loads(self._file.read())
+        file = self._opened()
+        file.seek(0)
+        return json.loads(file.read())
+
+    def commit(self, complete: bool = True) -> None:
+        """Put the array in its place; one that is not complete only where there is no other. It can still be read.
+
+        Raises:
+          UserError: that is not possible.
+        """
+        self._opened()
+        if self._new is not None and (complete or not self._new.existed):
+            self._new.commit()
 
     def close(self) -> None:
-        self._file.close()
-
-    def _trouble(self, error: OSError) -> UserError:
-        return UserError(
-            f"--coco-results {self.path} cannot be written ({error.strerror or error}): "
-            "free space, or name another file."
-        )
+        """Close the file; one that was not put in its place is gone."""
+        if self._new is not None:
+            self._new.discard()
+        if self._file is not None:
+            self._file.close()
 
 
 def compared(
@@ -141,7 +164,7 @@ def compared(
     keys = {key_of(entry.id) for entry in images.entries.values()}
     if not any(one["image_id"] in keys for one in annotations.dataset["annotations"]):
         lines.append("note:      none of the images has an annotated object: there is nothing to find")
-    path = plain(str(annotations.path))
+    path = shown(str(annotations.path))
     foreign, without = source.count - len(images.entries), len(annotations.images) - len(images.entries)
     if foreign:
         lines.append(f"not used:  {foreign} images that {path} does not know")
@@ -198,8 +221,13 @@ class CocoWriter:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        if kind is not None:
-            self._file.close()
+        if kind is None:
+            self._file.commit()
+            return
+        with contextlib.suppress(UserError):  # The error that ended the run is the one to tell.
+            if self._seen:
+                self._file.commit(complete=False)
+        self._file.close()
 
     def report(self) -> str:
         """Lines for the report: what was written, and how good it is where there are annotations. Once, at the end.
@@ -210,7 +238,8 @@ class CocoWriter:
         ran = sum(number in self._ids for number in self._seen)
         lines = []
         if self._kept:
-            lines.append(f"results:   {self._file.count} detections of {ran} images in {self._file.path}")
+            what = f"{self._file.count} detections of {ran} images in {self._file.path}"
+            lines.append(report_line("results", what))
         if self._annotations is not None:
             lines += self._lines
             lines.append(str(self.accuracy()))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Counter, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple, Union
 
 from ipu_utils.errors import UserError
-from ipu_utils.json_files import TwiceNamed, finite, plain, read_json, shown
+from ipu_utils.json_files import TwiceNamed, finite, quoted, read_json
+from ipu_utils.names import shown
 
 Id = Union[int, str]
 WHOLE = re.compile(r"-?[0-9]{1,18}")
@@ -57,13 +58,13 @@ class Annotations:
           UserError: it cannot be read, or something in it has no meaning; the message tells the place.
         """
         self.path, self.notes = Path(path), []
-        self._called = f"--coco-annotations {plain(str(path))}"
+        self._called = f"--coco-annotations {shown(str(path))}"
         _check_kind(self.path, self._called)
         parsed = read_json(self.path, self._called, f"annotations {LIKE}", constants=True)
         if not isinstance(parsed, dict):
             raise UserError(
                 f"{self._called}: expected an object with `images`, `annotations` and `categories`, {LIKE}; "
-                f"got {shown(parsed)}."
+                f"got {quoted(parsed)}."
             )
         self._check_twice("the file", parsed)
         self.images: List[ImageEntry] = []
@@ -88,31 +89,31 @@ class Annotations:
     def category(self, number: int) -> str:
         """A category for messages: its place in the file, id and name."""
         name = self.names[number]
-        return f"{self._places[number]} ({shown(number)}, {'without a name' if name is None else plain(name)})"
+        return f"{self._places[number]} ({quoted(number)}, {'without a name' if name is None else shown(name)})"
 
     def _entries(self, parsed: Dict[str, Any], part: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
         """Yield the entries of a list and their places."""
         found = parsed.get(part)
         if not isinstance(found, list):
-            got = "it is missing" if part not in parsed else f"got {shown(found)}"
+            got = "it is missing" if part not in parsed else f"got {quoted(found)}"
             self.refuse(part, f"is wrong: expected a list `{part}`, {LIKE}; {got}")
         if not found:
             self.refuse(part, "is an empty list: there is nothing to compare with")
         for number, entry in enumerate(found):
             place = f"{part}[{number}]"
             if not isinstance(entry, dict):
-                self.refuse(place, f"is {shown(entry)}: expected an object, {LIKE}")
+                self.refuse(place, f"is {quoted(entry)}: expected an object, {LIKE}")
             self._check_twice(place, entry)
             yield place, entry
 
     def _check_twice(self, place: str, entry: Dict[str, Any]) -> None:
         if isinstance(entry, TwiceNamed):
-            self.refuse(place, f"has {shown(entry.twice)} twice: one of the values is wrong")
+            self.refuse(place, f"has {quoted(entry.twice)} twice: one of the values is wrong")
 
     def _key(self, place: str, entry: Dict[str, Any], name: str) -> Id:
         key = key_of(self._value(place, entry, name))
         if key is None:
-            self.refuse(f"{place}.{name}", f"is {shown(entry[name])}: expected a whole number or a text")
+            self.refuse(f"{place}.{name}", f"is {quoted(entry[name])}: expected a whole number or a text")
         return key
 
     def _value(self, place: str, entry: Dict[str, Any], name: str) -> Any:
@@ -131,10 +132,10 @@ class Annotations:
             name = self._value(place, entry, "file_name")
             parts = parts_of(name) if isinstance(name, str) else ()
             if not parts:
-                self.refuse(f"{place}.file_name", f"is {shown(name)}: expected the name of an image file")
+                self.refuse(f"{place}.file_name", f"is {quoted(name)}: expected the name of an image file")
             other, other_parts = places.setdefault(key, (place, parts))
             if other_parts != parts:
-                self.refuse(f"{place}.id", f"is {shown(entry['id'])}, which is the id of {other}, too")
+                self.refuse(f"{place}.id", f"is {quoted(entry['id'])}, which is the id of {other}, too")
             size = finite(entry.get("height")), finite(entry.get("width"))
             size = None if None in size or min(size) <= 0 else size
             if parts in first:
@@ -146,7 +147,7 @@ class Annotations:
             self._sizes.setdefault(first[parts], size)
         if twice:
             self.notes.append(
-                f"{counted(len(set(twice)), 'image')} of the annotations are listed twice, such as {plain(twice[0])}: "
+                f"{counted(len(set(twice)), 'image')} of the annotations are listed twice, such as {shown(twice[0])}: "
                 "the objects of all entries count"
             )
         return stands_for
@@ -157,11 +158,11 @@ class Annotations:
         for place, entry in self._entries(parsed, "categories"):
             key = self._key(place, entry, "id")
             if not isinstance(key, int):
-                self.refuse(f"{place}.id", f"is {shown(entry['id'])}: expected a whole number")
+                self.refuse(f"{place}.id", f"is {quoted(entry['id'])}: expected a whole number")
             name = entry.get("name")
             name = name if isinstance(name, str) and name.strip() else None
             if names.setdefault(key, name) != name:
-                self.refuse(f"{place}.id", f"is {shown(entry['id'])}, which is the id of {self._places[key]}, too")
+                self.refuse(f"{place}.id", f"is {quoted(entry['id'])}, which is the id of {self._places[key]}, too")
             self._places.setdefault(key, place)
         return names
 
@@ -177,7 +178,8 @@ class Annotations:
                 odd[UNLISTED] += 1
                 if odd[UNLISTED] == len(parsed["annotations"]):
                     self.refuse(
-                        f"{place}.image_id", f"is {shown(entry['image_id'])}, the id of no image, and so it is with all"
+                        f"{place}.image_id",
+                        f"is {quoted(entry['image_id'])}, the id of no image, and so it is with all",
                     )
                 continue
             found["image_id"] = image = known[listed_as]
@@ -193,11 +195,11 @@ class Annotations:
         """Read all of an object but for its image, and count what is odd."""
         category = self._key(place, entry, "category_id")
         if category not in self.names:
-            self.refuse(f"{place}.category_id", f"is {shown(entry['category_id'])}, which is the id of no category")
+            self.refuse(f"{place}.category_id", f"is {quoted(entry['category_id'])}, which is the id of no category")
         box = self._box(place, entry)
         crowd = entry.get("iscrowd")
         if isinstance(crowd, (list, dict)) or crowd not in CROWD:
-            self.refuse(f"{place}.iscrowd", f"is {shown(crowd)}: expected 0 or 1")
+            self.refuse(f"{place}.iscrowd", f"is {quoted(crowd)}: expected 0 or 1")
         width, height = box[2:]
         area = width * height
         if entry.get("area") is None:
@@ -205,7 +207,7 @@ class Annotations:
         else:
             given = finite(entry["area"])
             if given is None or not 0 <= given <= MOST_AREA:
-                self.refuse(f"{place}.area", f"is {shown(entry['area'])}: expected the number of its pixels")
+                self.refuse(f"{place}.area", f"is {quoted(entry['area'])}: expected the number of its pixels")
             # Whole pixels counted along the border make an area up to a row and a column larger than its box.
             if given == 0 < area or given > 1.05 * area + width + height + 1:
                 odd[ODD_AREA] += 1
@@ -226,11 +228,11 @@ class Annotations:
         place, given = f"{place}.bbox", self._value(place, entry, "bbox")
         box = [finite(value) for value in given] if isinstance(given, list) and len(given) == 4 else [None]
         if None in box:
-            self.refuse(place, f"is {shown(given)}: expected four numbers [x, y, width, height] in pixels")
+            self.refuse(place, f"is {quoted(given)}: expected four numbers [x, y, width, height] in pixels")
         if min(box[2:]) < 0:
-            self.refuse(place, f"is {shown(given)}: expected a width and a height that are not below zero")
+            self.refuse(place, f"is {quoted(given)}: expected a width and a height that are not below zero")
         if box[2] * box[3] > MOST_AREA:
-            self.refuse(place, f"is {shown(given)}: expected pixels of an image")
+            self.refuse(place, f"is {quoted(given)}: expected pixels of an image")
         return box
 
 

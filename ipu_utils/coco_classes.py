@@ -11,7 +11,7 @@ import unicodedata
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ipu_utils.coco_annotations import Annotations, counted
-from ipu_utils.json_files import plain
+from ipu_utils.names import shown
 from tf2 import label_util
 
 COCO_CLASSES = 90  # of the models whose names are COCO's unless a label map says otherwise
@@ -110,6 +110,6 @@ def _by_number(annotations: Annotations, classes: Classes, same: Dict[int, int])
     if strange:
         notes.append(
             f"names of classes and categories differ, numbers were compared: class {strange[0]} is "
-            f"{plain(names[strange[0]])}, {annotations.category(strange[0])}"
+            f"{shown(names[strange[0]])}, {annotations.category(strange[0])}"
         )
     return notes

@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Tuple
 from ipu_utils.coco_annotations import Annotations, ImageEntry, counted, key_of, parts_of
 from ipu_utils.errors import UserError
 from ipu_utils.image_sources import ImageSource
-from ipu_utils.json_files import plain
+from ipu_utils.names import shown
 
 
 class Matched(NamedTuple):
@@ -44,10 +44,10 @@ def match(source: ImageSource, annotations: Annotations) -> Matched:
             found[number] = entry
     notes = _match_loosely(names, annotations, found)
     if not found:
-        first = plain(names[0]) if names else "none"
-        known = ", ".join(plain("/".join(entry.parts)) for entry in annotations.images[:2])
+        first = shown(names[0]) if names else "none"
+        known = ", ".join(shown("/".join(entry.parts)) for entry in annotations.images[:2])
         raise UserError(
-            f"--coco-annotations {plain(str(annotations.path))} knows none of the {len(names)} images, such as "
+            f"--coco-annotations {shown(str(annotations.path))} knows none of the {len(names)} images, such as "
             f"{first}: it is of another folder (it knows {known})."
         )
     _check_apart(names, found)
@@ -80,13 +80,13 @@ def _match_loosely(names: Dict[int, str], annotations: Annotations, found: Dict[
             unclear.append((names[ours[0]], "/".join(theirs[0].parts)))
     told = []
     if pairs:
-        ours, theirs = map(plain, pairs[0])
+        ours, theirs = map(shown, pairs[0])
         told.append(
             f"{counted(len(pairs), 'image')} matched by the last part of the name, such as {ours}: {theirs} in the "
             "annotations"
         )
     if unclear:
-        ours, theirs = map(plain, unclear[0])
+        ours, theirs = map(shown, unclear[0])
         told.append(
             f"{counted(len(unclear), 'name')} in several folders, here or in the annotations, not matched, such as "
             f"{ours} and {theirs}: name the folder above with --image-path"
@@ -100,8 +100,8 @@ def _check_apart(names: Dict[int, str], found: Dict[int, ImageEntry]) -> None:
         other = first.setdefault(entry.parts, names[number])
         if other != names[number]:
             raise UserError(
-                f"{plain(other)} and {plain(names[number])} would both be image {key_of(entry.id)} of the annotations, "
-                f"{plain('/'.join(entry.parts))}: rename one, or leave one out."
+                f"{shown(other)} and {shown(names[number])} would both be image {key_of(entry.id)} of the annotations, "
+                f"{shown('/'.join(entry.parts))}: rename one, or leave one out."
             )
 
 
@@ -118,6 +118,6 @@ def _other_sizes(source: ImageSource, names: Dict[int, str], found: Dict[int, Im
         return []
     number, (height, width), (told_height, told_width) = others[0]
     return [
-        f"{counted(len(others), 'image')} of another size than the annotations say, such as {plain(names[number])}: "
+        f"{counted(len(others), 'image')} of another size than the annotations say, such as {shown(names[number])}: "
         f"{width:g}x{height:g} pixels, annotated {told_width:g}x{told_height:g}"
     ]

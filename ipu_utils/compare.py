@@ -17,9 +17,11 @@ import numpy as np
 
 from ipu_utils import record as records
 from ipu_utils.arguments import Parser
+from ipu_utils.claims import Claim, check_apart
 from ipu_utils.console import EXIT_USER_ERROR, drop_output, run_script
 from ipu_utils.errors import UserError
-from ipu_utils.json_files import plain
+from ipu_utils.files import check_writable
+from ipu_utils.names import shown
 from ipu_utils.settings import IPU_ONLY
 from ipu_utils.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
 
@@ -85,12 +87,12 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], paths: Sequ
         if isinstance(one, Mapping) and isinstance(two, Mapping):
             found += differences(first, second, [f"{path}.{key}" for key in sorted({*one, *two})])
         elif one != two:
-            found.append(f"{plain(path)}: {_short(one)} / {_short(two)}")
+            found.append(f"{shown(path)}: {_short(one)} / {_short(two)}")
     return found
 
 
 def _short(value: Any) -> str:
-    text = "none" if value is None else plain(str(value))
+    text = "none" if value is None else shown(str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -195,9 +197,9 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
     """Both runs side by side, in ASCII."""
     lines = []
     for letter, name, record in zip("AB", names, (first, second)):
-        marks = "".join(f", UNSTABLE: {plain(reason)}" for reason in record["unstable"])
-        model, device, started = map(plain, (record["model"]["name"], record["device"]["name"], record["started"]))
-        lines.append(f"{letter}: {plain(name)}: {model}, {device}, {started}{marks}")
+        marks = "".join(f", UNSTABLE: {shown(reason)}" for reason in record["unstable"])
+        model, device, started = map(shown, (record["model"]["name"], record["device"]["name"], record["started"]))
+        lines.append(f"{letter}: {shown(name)}: {model}, {device}, {started}{marks}")
     lines += [f"differs: {text}" for text in differences(first, second, TOLD)]
     lines.append(f"{'':16} {'A':>12} {'B':>12} {'B/A':>8}  95% interval of B/A")
     for found in compare(first, second):
@@ -210,7 +212,7 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
     lines.append(
         "throughput in samples/sec, latencies in ms; the intervals answer for these samples, not for another day"
     )
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))  # a record is somebody else's file
 
 
 def build_parser() -> Parser:
@@ -236,12 +238,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options = build_parser().parse_args(argv)
     conditions = parse_conditions(options.fail_if) if options.fail_if else []
     first, second = records.read_record(options.first), records.read_record(options.second)
+    if options.report is not None:
+        check_apart(
+            [Claim(options.report, "--report")], [Claim(path, "the record") for path in (options.first, options.second)]
+        )
+        check_writable(options.report, "--report")
     found = work_differences(first, second)
     if found and not options.force:
         raise UserError(
-            "the runs did not do the same work (A / B):\n  "
-            + "\n  ".join(found)
-            + "\nCompare them all the same: --force."
+            "the runs did not do the same work (A / B):",
+            *(f"  {text}" for text in found),
+            "Compare them all the same: --force.",
         )
     failed = [text for text in (condition.holds(first, second) for condition in conditions) if text is not None]
     told = [f"not the same work: {text}" for text in found]

@@ -18,11 +18,13 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from ipu_utils.agreement import Agreement, Found
+from ipu_utils.arguments import Parser
 from ipu_utils.config import NmsConfig, Precision, RunConfig, load_config
 from ipu_utils.console import progress_bar, run_script, show_notes
 from ipu_utils.errors import UserError
 from ipu_utils.image_sources import ImageFiles
 from ipu_utils.images import list_images
+from ipu_utils.names import report_line
 from ipu_utils.run_hparams import follow_hparams, hparams_of
 from ipu_utils.settings import PRECISION_WORDS
 
@@ -144,8 +146,8 @@ def compare(
 
 def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]:
     """Return this program's options, and those that it hands to the throughput script's parser."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ipu_utils.compare_precision", description=__doc__, allow_abbrev=False,
+    parser = Parser(
+        prog="-m ipu_utils.compare_precision", description=__doc__, allow_abbrev=False,
         epilog="Options of ipu_inference.py about the model are taken too: --model-name, --model-dir, --no-ema, "
         "--random-weights, --hparams, --image-size, --nms-mode, --preset, --seed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -189,8 +191,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             in_tensorflow(model, "float32"), others, detector_of(model, config.nms.nms_mode.value), source, bar.update
         )
     threshold = hparams.nms_configs.score_thresh
-    print(f"weights:   {model.weights}")
-    print(f"images:    {source.readable} of {options.image_path}; detections above {threshold}")
+    print(report_line("weights", model.weights))
+    print(report_line("images", f"{source.readable} of {options.image_path}; detections above {threshold}"))
     print(f"reference: float in TensorFlow\n{Agreement.HEADER}")
     for name, agreement in found.items():
         print(agreement.row(name))

@@ -5,6 +5,7 @@ eval "$(python -m ipu_utils.completion bash)"        # or zsh
 """
 
 import argparse
+import re
 import sys
 from typing import Dict, List, Optional, Sequence
 
@@ -15,6 +16,8 @@ from ipu_utils.presets import CONFIG_DIR
 from ipu_utils.settings import MODEL_NAMES
 
 SHELLS = ("bash", "zsh")
+# A word that a shell takes as it is: others `compgen -W` would expand, and run what is in them.
+PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*")
 # zsh runs bash's script through its own layer for that.
 ZSH = "autoload -U +X compinit && compinit -u; autoload -U +X bashcompinit && bashcompinit\n"
 BASH = r"""_efficientdet_benchmark() {
@@ -47,7 +50,8 @@ def flags_of(script: str) -> List[str]:
 
 def values_of() -> Dict[str, List[str]]:
     """Words that may follow an option, for those that take words."""
-    found = {"--config": sorted(path.stem for path in CONFIG_DIR.glob("*.yml")), "--model-name": list(MODEL_NAMES)}
+    presets = sorted(path.stem for path in CONFIG_DIR.glob("*.yml") if PLAIN.fullmatch(path.stem))
+    found = {"--config": presets, "--model-name": list(MODEL_NAMES)}
     for script in SCRIPTS:
         for section in sections_of(script).values():
             for name, rule in rules_of(section).items():

@@ -121,14 +121,19 @@ def load_config(
         from ipu_utils.devices.detect import choose_device  # it may import TensorFlow to look for a GPU
     device = choose_device(typed.get("device", "auto"))
     try:
-        config = _resolve(typed, script, device, os.environ if environ is None else environ)
+        config = resolve(typed, script, device, os.environ if environ is None else environ)
     except UserError as error:
-        parser.error(str(error))
+        parser.error(*error.lines)
     command = (parser.prog, *(sys.argv[1:] if argv is None else argv))
     return dataclasses.replace(config, command=command, notes=tuple(parser.notes) + config.notes)
 
 
-def _resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping[str, str]) -> RunConfig:
+def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping[str, str]) -> RunConfig:
+    """Put what was typed over presets and defaults; see `load_config`. `device` is ipu, cpu or gpu.
+
+    Raises:
+      UserError: an option, the preset or the environment is wrong.
+    """
     config_name = typed.get("config", DEFAULT_CONFIGS[script])
     typed_options = {name: value for name, value in typed.items() if name != "config"}
     model_name = typed.get("model_name", ModelConfig.model_name)
@@ -175,7 +180,8 @@ def _derive(options: Dict[str, Any], script: str, typed: Mapping[str, Any], note
 
 def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     """Check what no section can check by itself, and note what has no effect."""
-    data = _check_images(config.data, config.typed, notes)
+    results_dir = config.output.output_dir if config.output.output_predictions else None
+    data = _check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
     on_ipu = config.device.device == "ipu"
     idle = [name for name in (HOST_ONLY if on_ipu else IPU_ONLY) if name in config.typed]
     if idle:
@@ -211,9 +217,10 @@ def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> 
             )
         return data
     if kind == "folder" and data.dataset_type == "repeated-image":
-        from ipu_utils.images import list_images  # imports Pillow and NumPy, for which --help need not wait
+        from ipu_utils.image_sources import photographs  # imports Pillow and NumPy, for which --help need not wait
+        from ipu_utils.images import list_images
 
-        first = list_images(path)[0]
+        first = photographs(list_images(path), path, data.results_dir)[0]
         notes.append(f"--dataset-type repeated-image repeats the first image of the folder, {first}.")
         return dataclasses.replace(data, image_path=first)
     if kind != "file":
@@ -302,5 +309,9 @@ def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
     """
     model_options = model_config.as_dict() if hasattr(model_config, "as_dict") else dict(model_config)
     content = json.dumps({"arguments": options_dict(config), "config": model_options}, indent=2, default=str)
-    path = Path(path) if Path(path).suffix == ".json" else Path(path) / "app.json"
-    write_atomically(path, ((content + "\n").encode(),), "--profile-dir")
+    write_atomically(app_json_path(path), ((content + "\n").encode(),), "--profile-dir")
+
+
+def app_json_path(path: Path) -> Path:
+    """Where `write_app_json` writes."""
+    return Path(path) if Path(path).suffix == ".json" else Path(path) / "app.json"

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard error and exit statuses: logging, notes, a progress bar, and errors without a traceback."""
+"""Standard error and exit statuses: logging, notes, a progress bar, and errors without a traceback.
 
+What is printed passes `EscapingStream`, so that no name in it reaches the terminal as a command of the terminal's. Line
+ends pass: whoever prints a name puts it through `ipu_utils.names.shown`, which errors, notes and log messages do.
+"""
+
+import contextlib
 import logging
 import os
 import sys
-from typing import Callable, Collection, Iterable, Optional
+from typing import IO, Any, Callable, Collection, Iterable, Iterator, Optional
 
 from ipu_utils.errors import CompiledOnly, UserError
-from ipu_utils.interruption import interruptible
+from ipu_utils.interruption import interruptible, remove_temporary
+from ipu_utils.names import shown, shown_lines
 
 log = logging.getLogger(__name__)
 
@@ -17,23 +23,66 @@ EXIT_BAD_IMAGES = 3  # the run is complete, but for files that could not be read
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
+class EscapingStream:
+    """A text stream that spells what a terminal would obey; line ends and tabs pass."""
+
+    def __init__(self, stream: IO[str]):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text as it is shown; returns its length."""
+        self.stream.write(shown_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def escaping_output() -> Iterator[None]:
+    """Put `EscapingStream` around standard output and standard error."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (EscapingStream(stream) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+class OneLineFormatter(logging.Formatter):
+    """A message is one line, whatever is in it; a traceback below it keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the method of logging's
+        return shown(super().formatMessage(record))
+
+
 def setup_logging(level: str) -> None:
     """Send log messages of `level` ("debug" to "fatal") and above to standard error."""
     number = LEVELS.get(level, getattr(logging, level.upper(), logging.WARNING))
-    logging.basicConfig(level=number, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=number, handlers=[handler])
 
 
 def show_notes(notes: Iterable[str]) -> None:
     """Print what the user should know about their options, once, on standard error."""
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {shown(note)}", file=sys.stderr)
 
 
-def progress_bar(total: int, label: str, quiet: bool = False):
-    """A bar on standard error when that is a terminal, else nothing; a context manager with `update()`."""
+def progress_bar(total: Optional[int], label: str, quiet: bool = False, **more: Any):
+    """A bar on standard error when that is a terminal, else nothing; a context manager with `update()`.
+
+    `more` is tqdm's. The bar moves the cursor, which an `EscapingStream` would spell.
+    """
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=label, disable=True if quiet else None, leave=False, file=sys.stderr)
+    file = sys.stderr.stream if isinstance(sys.stderr, EscapingStream) else sys.stderr
+    return tqdm(total=total, desc=shown(label), disable=True if quiet else None, leave=False, file=file, **more)
 
 
 def status_of(skipped: Collection[str], accepted: bool) -> int:
@@ -51,6 +100,7 @@ def run_script(main: Callable[[], Optional[int]]) -> int:
         with interruptible():
             return _run(main)
     except KeyboardInterrupt as error:
+        remove_temporary()  # what a signal between two instructions has left
         print(f"interrupted by {getattr(error, 'name', 'SIGINT')}", file=sys.stderr)
         return getattr(error, "status", EXIT_INTERRUPTED)
 
@@ -62,12 +112,17 @@ def _run(main: Callable[[], Optional[int]]) -> int:
         if hasattr(getattr(sys, name), "reconfigure"):
             # A file's name can hold what the terminal's encoding cannot: better escaped than an error.
             getattr(sys, name).reconfigure(errors="backslashreplace")
+    with escaping_output():
+        return _run_escaped(main)
+
+
+def _run_escaped(main: Callable[[], Optional[int]]) -> int:
     try:
         status = main()
         sys.stdout.flush()
         return status or 0
     except CompiledOnly as done:
-        print(done)
+        print(shown(done))
         return 0
     except UserError as error:
         problem = str(error)
@@ -78,7 +133,7 @@ def _run(main: Callable[[], Optional[int]]) -> int:
     except OSError as error:
         log.debug("unexpected", exc_info=True)
         where = f"{error.filename} cannot be used" if error.filename else "standard output or a file cannot be used"
-        problem = (
+        problem = shown(
             f"{where} ({error.strerror or error}): check that it is there, that you may use it, and the free space."
         )
     except MemoryError as error:
@@ -96,7 +151,8 @@ def _run(main: Callable[[], Optional[int]]) -> int:
 
 
 def _out_of_memory(error: Exception) -> str:
-    detail = f" ({str(error).splitlines()[0][:200]})" if str(error) else ""
+    first = str(error).strip().split("\n")[0]
+    detail = f" ({shown(first[:200])})" if first else ""
     return f"out of memory{detail}: take a smaller --micro-batch-size, --image-size or --model-name."
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ipu_utils.errors import UserError
-from ipu_utils.files import write_atomically
+from ipu_utils.files import check_writable, write_atomically
 from ipu_utils.image_sources import ImageSource
+from ipu_utils.names import report_line
 from ipu_utils.predictions import clip_to_photograph, encoded, new_images
 from tf2 import label_util
 from visualize import vis_utils
@@ -33,15 +34,12 @@ class ContactSheet:
           label_map: as `label_util.get_label_map` takes it; None: COCO.
 
         Raises:
-          UserError: the name ends otherwise, or the folder cannot be made.
+          UserError: the name ends otherwise, or the file cannot be written.
         """
         self._path, self._source = Path(path), source
         if self._path.suffix.lower() not in FORMATS:
             raise UserError(f"--contact-sheet {path} must end in one of {', '.join(FORMATS)}.")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._trouble(error) from error
+        check_writable(self._path, "--contact-sheet")
         labels = label_util.get_label_map("coco" if label_map is None else label_map)
         self._categories = {class_id: {"id": class_id, "name": name} for class_id, name in labels.items()}
         self._seen: Set[int] = set()
@@ -84,7 +82,7 @@ class ContactSheet:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        if not self._cells:
+        if kind is not None or not self._cells:  # A run that failed half way leaves the sheet that was there.
             return
         pictures = [(self._cells[image_id], self._source.name(image_id)) for image_id in sorted(self._cells)]
         content = encoded(lay_out(pictures), FORMATS[self._path.suffix.lower()])
@@ -92,10 +90,7 @@ class ContactSheet:
 
     def report(self) -> str:
         """A line for the report."""
-        return f"sheet:     {len(self._cells)} of {self.written} images in {self._path}"
-
-    def _trouble(self, error: OSError) -> UserError:
-        return UserError(f"--contact-sheet {self._path} cannot be written ({error.strerror or error}).")
+        return report_line("sheet", f"{len(self._cells)} of {self.written} images in {self._path}")
 
 
 def lay_out(pictures: Sequence[Tuple[Image.Image, str]]) -> Image.Image:

@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from ipu_utils.config import RunConfig
 from ipu_utils.errors import CompiledOnly, ConfigError, UserError
 from ipu_utils.latency import RequestSamples
+from ipu_utils.names import shown_lines
 from ipu_utils.outcome import Outcome
 from ipu_utils.results import Samples, pool
 from ipu_utils.stages import ORDER
@@ -85,7 +86,7 @@ class MpiInstances(Instances):
             told = f"interrupted by {getattr(error, 'name', 'SIGINT')}"
         elif not isinstance(error, SystemExit):
             traceback.print_exception(type(error), error, error.__traceback__)
-        print(f"error: instance {self.index} of {self.count}: {told}", file=sys.stderr)
+        print(f"error: instance {self.index} of {self.count}: {shown_lines(told)}", file=sys.stderr)
         sys.stderr.flush()
         time.sleep(FORWARD_SECONDS)
         self._communicator.Abort(getattr(error, "status", status))

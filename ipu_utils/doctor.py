@@ -20,6 +20,7 @@ from ipu_utils.arguments import Parser
 from ipu_utils.console import run_script
 from ipu_utils.devices import detect, native
 from ipu_utils.errors import UserError
+from ipu_utils.names import shown
 from ipu_utils.settings import MODEL_NAMES, ModelConfig
 
 EXIT_NOTHING_RUNS = 1
@@ -187,7 +188,7 @@ def describe(findings: Sequence[Tuple[str, Finding]]) -> str:
         if finding.mend is not None:
             lines.append(f"{'':17} to mend it: {finding.mend}")
     lines += [f"{'yes' if can else 'no':3} {command}" for command, can in runs(findings)]
-    return "\n".join(lines).encode("ascii", "backslashreplace").decode()
+    return "\n".join(map(shown, lines)).encode("ascii", "backslashreplace").decode()
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -1,9 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that a user can cause and mend; the scripts print them without a traceback and exit with status 2."""
 
+from typing import Tuple
+
+from ipu_utils.names import shown
+
 
 class UserError(ValueError):
-    """Something the user gave cannot be used; the message says what was found, what was expected and what to do."""
+    """Something the user gave cannot be used; the message says what was found, what was expected and what to do.
+
+    Every argument is one line of the message. Names in it are shown, not obeyed: a file's name cannot begin a new line.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def lines(self) -> Tuple[str, ...]:
+        """The message, line by line."""
+        return tuple(shown(line) for line in self.args)
 
 
 class MissingPackageError(UserError, ImportError):

@@ -7,7 +7,6 @@ A download that breaks off goes on where it stopped, in this call or the next. T
 all: the archive is checked and unpacked under another name first.
 """
 
-import argparse
 import hashlib
 import os
 import re
@@ -21,8 +20,10 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.archives import unpack
-from ipu_utils.console import run_script
+from ipu_utils.arguments import Parser
+from ipu_utils.console import progress_bar, run_script
 from ipu_utils.errors import UserError
+from ipu_utils.names import shown
 from ipu_utils.settings import MODEL_NAMES
 
 PUBLISHED = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
@@ -91,13 +92,15 @@ def fetch(source: Source, folder: Path, progress: Progress = lambda done, total:
         if any(folder.glob("*.index")):
             return False
         raise UserError(f"{folder} exists and holds no checkpoint: move it away, or name another place with --output.")
+    folder = Path(os.path.realpath(str(folder)))  # of a link that leads nowhere yet, where it leads
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The partial file is named after the address: another mirror's or collection's is never continued.
-        key = hashlib.sha256(source.url.encode()).hexdigest()[:12]
-        partial = folder.with_name(f".{folder.name}.{key}.part")
+        # Not after the folder, whose name may have as many bytes as a name can.
+        named = f"{source.url}\n{folder.name}".encode("utf-8", "surrogateescape")
+        partial = folder.with_name(f".{hashlib.sha256(named).hexdigest()[:24]}.part")
         download(source, partial, progress)
-        with tempfile.TemporaryDirectory(dir=str(folder.parent), prefix=f".{folder.name}.") as room:
+        with tempfile.TemporaryDirectory(dir=str(folder.parent), prefix=".") as room:
             try:
                 unpack(partial, room)
                 inside = _checkpoint_folder(Path(room), source.url)
@@ -184,7 +187,7 @@ def _continue(source: Source, partial: Path, before: int, progress: Progress) ->
 
 def _range_of(answer) -> Tuple[int, Optional[int]]:
     """(first byte that an answer holds, size of the whole file or None)."""
-    if answer.status == 206:
+    if getattr(answer, "status", None) == 206:  # a file:// address has none before Python 3.9
         match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
         if match is None:
             raise ValueError("the server sent a part and does not say which")
@@ -226,9 +229,7 @@ def _check(source: Source, partial: Path, total: Optional[int]) -> None:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m ipu_utils.fetch_weights", description="Fetch a published checkpoint of EfficientDet."
-    )
+    parser = Parser(prog="-m ipu_utils.fetch_weights", description="Fetch a published checkpoint of EfficientDet.")
     parser.add_argument("--model-name", default="efficientdet-d0", choices=MODEL_NAMES, metavar="NAME",
                         help=f"{', '.join(MODEL_NAMES)} (default: efficientdet-d0)")  # fmt: skip
     parser.add_argument("--collection", choices=COLLECTIONS, help="another one than the published accuracy is of; "
@@ -238,9 +239,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     options = parser.parse_args(argv)
     source = source_of(options.model_name, options.collection, options.base_url)
     folder = options.output or folder_of(options.model_name, options.collection)
-    from tqdm import tqdm
-
-    with tqdm(disable=None, leave=False, unit="B", unit_scale=True, desc=options.model_name, file=sys.stderr) as bar:
+    with progress_bar(None, options.model_name, unit="B", unit_scale=True) as bar:
 
         def show(done: int, total: Optional[int]) -> None:
             bar.total = total
@@ -248,7 +247,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
         fetched = fetch(source, folder, show)
     checked = "size and SHA-256" if source.sha256 else "size"
-    print(f"{folder}: {f'fetched from {source.url}, {checked} checked' if fetched else 'there already'}")
+    print(shown(f"{folder}: {f'fetched from {source.url}, {checked} checked' if fetched else 'there already'}"))
 
 
 if __name__ == "__main__":

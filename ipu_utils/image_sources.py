@@ -2,9 +2,12 @@
 """Where images come from: noise, one file, or a folder, addressed by id. No TensorFlow, for the deployment runtime.
 
 Ids run from 0 to count - 1 in a fixed order. `name` and `original` serve reports and annotated pictures, `fitted` and
-`try_fitted` serve the network. Of a folder, files that cannot be read are left out and remembered in `skipped`.
+`try_fitted` serve the network. Of a folder, files that cannot be read are left out and remembered in `skipped`, and
+pictures that runs have written are no photographs.
 """
 
+import os
+import re
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -18,6 +21,8 @@ from ipu_utils.resize import FittedImage, fit_image
 from ipu_utils.settings import DataConfig
 
 PADDING_ID = -1  # the id of a row that holds no image
+# Names of the pictures that runs write, see `ipu_utils.predictions.picture_names` and ipu_automl_io.py.
+_PICTURE = re.compile(r"efficientdet-\w+_\d+(x\d+)?_(in|out)put_b\d+_img\d+\.jpg")
 
 
 class ImageSource:
@@ -27,7 +32,12 @@ class ImageSource:
       count: number of ids. image_size: (height, width) of the network's input. mean_rgb: the model's mean colour.
       skipped: why files are left out, by name; grows while a run comes across damaged ones.
       left_out: what of a folder does not look like an image.
+      files: the image files that the source was made from, readable or not, those of other instances too.
+      pictures_left_out: number of files that are no photographs, but what runs have written.
     """
+
+    files: Sequence[Path] = ()
+    pictures_left_out = 0
 
     def __init__(self, count: int, image_size: Tuple[int, int], mean_rgb: PerChannel = IMAGENET_MEAN_RGB):
         """Take the number of images, the size, (height, width), of the network's input, and what surrounds images."""
@@ -137,7 +147,7 @@ class ImageFiles(ImageSource):
                 if not skip_bad or len(problems) == len(paths):
                     raise
         self.paths: List[Path] = [path for path in paths if path not in problems]
-        self.root = root
+        self.root, self.files = root, tuple(paths)
         super().__init__(len(self.paths), image_size, mean_rgb)
         self._sizes = np.zeros((self.count, 2), np.int32)  # of what was read; else decoding again might have to tell
         self.skipped.update((path.relative_to(root).as_posix(), problem) for path, problem in problems.items())
@@ -161,7 +171,7 @@ def open_source(
     """Open what --dataset-type and --image-path name.
 
     Args:
-      data: dataset_type, image_path, seed and share, the part of the images that this instance takes.
+      data: dataset_type, image_path, seed, share, the part of the images that this instance takes, and results_dir.
       image_size: (height, width) of the network's input in pixels.
       noise_count: how many different images of `generated` noise to offer.
       mean_rgb: the model's mean colour, which surrounds the images.
@@ -174,10 +184,45 @@ def open_source(
         return NoiseImages(noise_count, image_size, data.seed, index, count)
     path = Path(data.image_path)
     if data.dataset_type == "image-directory":
-        paths, left_out = list_folder(path)
+        found, left_out = list_folder(path)
+        paths = photographs(found, path, data.results_dir)
         # With fewer images than instances some share one.
         share = paths[index::count] or [paths[index % len(paths)]]
         source = ImageFiles(share, path, image_size, skip_bad=True, mean_rgb=mean_rgb)
-        source.left_out = left_out
+        source.files, source.left_out, source.pictures_left_out = tuple(paths), left_out, len(found) - len(paths)
         return source
     return ImageFiles([path], path.parent, image_size, mean_rgb=mean_rgb)
+
+
+def photographs(paths: Sequence[Path], folder: Path, results_dir: Optional[Path] = None) -> List[Path]:
+    """Leave out what runs have written: pictures with the names that they give, and all of their output folder.
+
+    Args:
+      paths: image files below `folder`.
+      results_dir: the folder that this run writes pictures into; left out when it is inside of `folder`.
+
+    Raises:
+      UserError: nothing is left.
+    """
+    root = os.path.realpath(str(folder))
+    results = "" if results_dir is None else os.path.realpath(str(results_dir))
+    inside = results.startswith(root.rstrip(os.sep) + os.sep)
+    folders = {parent: os.path.realpath(parent) for parent in {str(path.parent) for path in paths}}
+    left = [
+        path
+        for path in paths
+        if not _PICTURE.fullmatch(path.name)
+        and not (inside and f"{folders[str(path.parent)]}{os.sep}".startswith(results + os.sep))
+    ]
+    if not left:
+        raise UserError(
+            f"--image-path {folder} holds no photograph, only {len(paths)} pictures that runs have written: give the "
+            "folder of the photographs."
+        )
+    return left
+
+
+def describe_left_out(source: ImageSource) -> List[str]:
+    """A note on files of a folder that are no photographs; empty when there are none."""
+    count = source.pictures_left_out
+    return [f"{count} pictures that runs have written are left out"] if count else []

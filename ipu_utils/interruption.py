@@ -21,7 +21,7 @@ GRACE_SECONDS = 1.2  # the process is to be gone after two seconds, on a busy ma
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _tellers: List[Callable[[], Optional[str]]] = []
-_folders: List[str] = []
+_temporary: List[str] = []  # files and folders that are gone when the process is
 _lock = threading.Lock()
 
 
@@ -75,8 +75,7 @@ def _watch(reader: int) -> None:
     printer = threading.Thread(target=_tell_all, daemon=True)
     printer.start()
     printer.join(0.3)
-    for folder in list(_folders):
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_temporary()
     os._exit(128 + number[0])
 
 
@@ -111,12 +110,31 @@ def telling(partial: Callable[[], Optional[str]]) -> Iterator[None]:
             _tellers.remove(partial)
 
 
+def remove_at_the_end(path: str) -> None:
+    """Remove a file or folder when a signal ends the process before `is_removed` is called."""
+    _temporary.append(path)
+
+
+def remove_temporary() -> None:
+    """Remove what is left of them, because the process ends."""
+    for path in list(_temporary):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def is_removed(path: str) -> None:
+    """The file or folder is gone, or has another name."""
+    with contextlib.suppress(ValueError):
+        _temporary.remove(path)
+
+
 @contextlib.contextmanager
 def temporary_folder(prefix: str) -> Iterator[str]:
     """A folder that is gone after the block, however the process is ended by a signal."""
     with tempfile.TemporaryDirectory(prefix=prefix) as folder:
-        _folders.append(folder)
+        remove_at_the_end(folder)
         try:
             yield folder
         finally:
-            _folders.remove(folder)
+            is_removed(folder)

@@ -78,21 +78,16 @@ def finite(value: Any) -> Optional[float]:
     return number if math.isfinite(number) else None
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A parsed value in a message: short, on one line, without characters that a terminal obeys."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
         if len(value) > 4 or any(isinstance(item, (dict, list)) for item in value):
             return f"a list of {len(value)}"
-        return f"[{', '.join(shown(item) for item in value)}]"
+        return f"[{', '.join(quoted(item) for item in value)}]"
     if isinstance(value, str):
         cut = value if len(value) <= MOST_SHOWN else value[: MOST_SHOWN - 3] + "..."
         return json.dumps(cut, ensure_ascii=not cut.isprintable())
     text = json.dumps(value)
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
-
-
-def plain(name: str) -> str:
-    """A name in a message, without quotes unless it holds what a terminal obeys or cannot show."""
-    return name if name.isprintable() else json.dumps(name)

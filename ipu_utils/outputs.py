@@ -7,11 +7,12 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from ipu_utils import coco_eval
+from ipu_utils.claims import check_images
 from ipu_utils.coco import Annotations, CocoWriter, compared, image_ids
 from ipu_utils.coco_classes import Classes, classes_of
 from ipu_utils.contact_sheet import ContactSheet
 from ipu_utils.image_sources import ImageSource
-from ipu_utils.predictions import open_writer
+from ipu_utils.predictions import open_writer, picture_names, size_label
 from ipu_utils.settings import OutputConfig
 
 
@@ -58,8 +59,9 @@ def check(output: OutputConfig, source: ImageSource, hparams: Any = None) -> Lis
       Lines for the report: what there is to say of the annotations.
 
     Raises:
-      UserError: they cannot: see `Annotations`, `image_ids`, `compared` and `coco_eval.require`.
+      UserError: they cannot: see `check_images`, `Annotations`, `image_ids`, `compared` and `coco_eval.require`.
     """
+    check_images(output, source)
     if output.contact_sheet is not None:
         ContactSheet(output.contact_sheet, source)
     annotations = _annotations(output)
@@ -90,8 +92,14 @@ def open_outputs(
       output: what to write. model_name, hparams, batches, size_asked: see `open_writer`.
 
     Raises:
-      UserError: something cannot be written, or annotations cannot be used.
+      UserError: something cannot be written or is an image, or annotations cannot be used.
     """
+    source, pictures = batches.source, []
+    if output.output_predictions:
+        pictures = picture_names(
+            model_name, size_label(hparams.image_size, size_asked), source.count, batches.batch_size
+        )
+    check_images(output, source, pictures)
     writers: List[Any] = []
     predictions = open_writer(output, model_name, hparams, batches, size_asked)
     if predictions is not None:

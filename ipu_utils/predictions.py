@@ -15,13 +15,15 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Callable, Container, Dict, Iterator, Optional, Sequence, Tuple
+from typing import IO, Any, Container, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
 
 from ipu_utils.errors import UserError
+from ipu_utils.files import write_atomically
 from ipu_utils.image_sources import PADDING_ID, ImageSource
+from ipu_utils.names import file_stem, report_line
 from ipu_utils.settings import OutputConfig
 from tf2 import label_util
 from utils import ImageSize, parse_image_size
@@ -42,12 +44,22 @@ def size_label(image_size: ImageSize, asked: bool = False) -> str:
     return str(width) if height == width and not asked else f"{width}x{height}"
 
 
-class PredictionWriter:
-    """Writes the detections of each image once, however often the benchmark runs it. Use it as a context manager.
+def picture_name(model_name: str, size: str, image_id: int, batch_size: int) -> str:
+    """Name of an annotated picture: `<model>_<size>_output_b<batch>_img<i>.jpg`, size as `size_label` spells it.
 
-    Pictures are named `<model>_<size>_output_b<batch>_img<i>.jpg` after the place of the image in the first pass over
-    the source: batch id // batch_size, row id % batch_size.
+    It tells the place of the image in the first pass over the source: batch id // batch_size, row id % batch_size.
     """
+    place = f"b{image_id // batch_size}_img{image_id % batch_size}"
+    return f"{file_stem(model_name)}_{size}_output_{place}.jpg"
+
+
+def picture_names(model_name: str, size: str, count: int, batch_size: int) -> List[str]:
+    """Names of the pictures of so many images."""
+    return [picture_name(model_name, size, image_id, batch_size) for image_id in range(count)]
+
+
+class PredictionWriter:
+    """Writes the detections of each image once, however often the benchmark runs it. Use it as a context manager."""
 
     def __init__(
         self,
@@ -69,7 +81,7 @@ class PredictionWriter:
           label_map: names of classes as `label_util.get_label_map` takes them; None: COCO.
         """
         self._folder = Path(output_dir)
-        self._stem = f"{model_name}_{size_label(image_size, size_asked)}_output"
+        self._model_name, self._size = model_name, size_label(image_size, size_asked)
         self._source, self._batch_size = source, batch_size
         self._labels = label_util.get_label_map("coco" if label_map is None else label_map)
         self._categories = {class_id: {"id": class_id, "name": name} for class_id, name in self._labels.items()}
@@ -113,7 +125,7 @@ class PredictionWriter:
 
     def report(self) -> str:
         """A line for the report."""
-        return f"pictures:  {self.written} annotated images and {DETECTIONS_FILE} in {self._folder}"
+        return report_line("pictures", f"{self.written} annotated images and {DETECTIONS_FILE} in {self._folder}")
 
     def close(self) -> None:
         """Write detections.json.
@@ -122,7 +134,7 @@ class PredictionWriter:
           UserError: the folder cannot be written to.
         """
         try:
-            self._replace(DETECTIONS_FILE, self._copy_entries)
+            self._write(DETECTIONS_FILE, self._entries())
         finally:
             self._drop_spool()
 
@@ -138,15 +150,15 @@ class PredictionWriter:
                 f"--output-dir {self._folder} cannot be written to ({error.strerror or error}): free space."
             ) from error
 
-    def _copy_entries(self, file: BinaryIO) -> None:
-        """Write the list of all entries, in the order of the source."""
+    def _entries(self) -> Iterator[bytes]:
+        """The list of all entries, in the order of the source."""
         separator = b"[\n"
         for image_id in sorted(self._places):
             offset, length = self._places[image_id]
             self._spool.seek(offset)
-            file.write(separator + self._spool.read(length))
+            yield separator + self._spool.read(length)
             separator = b",\n"
-        file.write(b"\n]\n" if self._places else b"[\n\n]\n")
+        yield b"\n]\n" if self._places else b"[\n\n]\n"
 
     def _drop_spool(self) -> None:
         if self._spool is not None:
@@ -179,8 +191,8 @@ class PredictionWriter:
             min_score_thresh=-1,  # Post-processing has applied the threshold.
             line_thickness=2,
         )
-        name = f"{self._stem}_b{image_id // self._batch_size}_img{image_id % self._batch_size}.jpg"
-        self._replace(name, lambda file: file.write(encoded(Image.fromarray(image), "JPEG")))
+        name = picture_name(self._model_name, self._size, image_id, self._batch_size)
+        self._write(name, [encoded(Image.fromarray(image), "JPEG")])
         return {
             "file": self._source.name(image_id),
             "annotated": name,
@@ -197,20 +209,10 @@ class PredictionWriter:
             ],
         }
 
-    def _replace(self, name: str, write: Callable[[BinaryIO], Any]) -> None:
-        """Write a file beside its place and move it there, so that readers never see half of it."""
-        path, unfinished = self._folder / name, self._folder / f".{name}.{os.getpid()}"
-        try:
-            with open(str(unfinished), "wb") as file:
-                write(file)
-            os.replace(str(unfinished), str(path))
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be written ({error.strerror or error}): free space, or name another --output-dir."
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):  # It is gone when all went well.
-                os.unlink(str(unfinished))
+    def _write(self, name: str, pieces: Iterable[bytes]) -> None:
+        # A folder that was there and is gone has been removed by somebody. Pictures can be made again: no need to wait
+        # for the disk.
+        write_atomically(self._folder / name, pieces, "--output-dir", folders=False, sync=False)
 
 
 def encoded(image: Image.Image, how: str) -> bytes:

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import IO, Any, Iterator, List, Mapping, Optional, Sequence
 
 from ipu_utils import record as records
+from ipu_utils.claims import STANDARD_OUTPUT, check_run
 from ipu_utils.config import OutputConfig, RunConfig
 from ipu_utils.console import show_notes
 from ipu_utils.distributed import Instances, combine
 from ipu_utils.errors import ConfigError, UserError
-from ipu_utils.files import cannot_write, check_writable, write_atomically
+from ipu_utils.files import cannot_write, check_writable, lock, write_atomically
 from ipu_utils.interruption import telling
 from ipu_utils.options import flag_of
 from ipu_utils.outcome import Outcome, describe_instances, describe_stages
 from ipu_utils.page import write_page
+from ipu_utils.places import leads_to_stream, target_of
 from ipu_utils.results import Samples, format_distribution, format_report
-
-STANDARD_OUTPUT = Path("-")
 
 
 class Publisher:
@@ -93,14 +93,16 @@ def write_records(
       percentiles: that all records report.
       found: the records.
       stdout: what `-` stands for; several records are a line each there.
-      files: the file of each record, where they go to files.
+      files: the file of each record, where they go to files; a device or a pipe takes them all, as `-` does.
 
     Raises:
       UserError: a file cannot be written.
     """
+    lines = (records.to_json(record, indent=1 if len(found) == 1 else None) + "\n" for record in found)
     if output.results_json == STANDARD_OUTPUT:
-        for record in found:
-            stdout.write(records.to_json(record, indent=1 if len(found) == 1 else None) + "\n")
+        stdout.writelines(lines)
+    elif output.results_json is not None and leads_to_stream(output.results_json):
+        write_atomically(output.results_json, (line.encode() for line in lines), "--results-json")
     elif output.results_json is not None:
         for record, path in zip(found, files):
             write_atomically(path, ((records.to_json(record) + "\n").encode(),), "--results-json")
@@ -129,6 +131,7 @@ def publisher(config: RunConfig, instances: Optional[Instances] = None) -> Itera
         if instances.index:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         else:
+            check_run(config)
             check_outputs(output, config.benchmark.percentiles)
         if not instances.index and STANDARD_OUTPUT in (output.results_json, output.results_csv):
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
@@ -151,23 +154,29 @@ def check_outputs(output: OutputConfig, percentiles: Sequence[float]) -> None:
     for path, option in ((getattr(output, name), flag_of(name)) for name in names):
         if path not in (None, STANDARD_OUTPUT):
             check_writable(path, option)
-    if output.results_csv not in (None, STANDARD_OUTPUT):
+    if output.results_csv not in (None, STANDARD_OUTPUT) and not _is_not_a_file(output.results_csv):
         check_table(output.results_csv, percentiles)
 
 
 def append_rows(path: Path, percentiles: Sequence[float], rows: List[Mapping[str, Any]]) -> None:
     """Append rows to a table, in one write under a lock, so that runs that end at the same time do not mix.
 
-    All rows or none are there in the end.
+    All rows or none are there in the end. A device or a pipe gets a table of its own.
 
     Raises:
       UserError: the file cannot be written, or holds something else.
     """
+    names = records.columns(percentiles)
+    if _is_not_a_file(path):
+        write_atomically(path, (records.csv_lines(names, rows, with_header=True).encode(),), "--results-csv")
+        return
     try:
-        with open(path, "a+b") as file:
-            _lock(file)
+        with open(_table_at(path), "a+b") as file:
+            lock(file.fileno())
             is_new = not check_table(path, percentiles)
-            lines, end = records.csv_lines(records.columns(percentiles), rows, is_new).encode(), file.seek(0, 2)
+            lines, end = records.csv_lines(names, rows, is_new).encode(), file.seek(0, os.SEEK_END)
+            if end and _byte_before(file, end) != b"\n":  # An editor may have left the last row without its end.
+                lines = b"\n" + lines
             if os.write(file.fileno(), lines) < len(lines):  # a disk that is almost full takes a part
                 file.truncate(end)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -175,12 +184,20 @@ def append_rows(path: Path, percentiles: Sequence[float], rows: List[Mapping[str
         raise cannot_write(path, error, "--results-csv") from error
 
 
-def _lock(file: IO[bytes]) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: a single write has to do
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
+def _byte_before(file: IO[bytes], end: int) -> bytes:
+    file.seek(end - 1)
+    return file.read(1)
+
+
+def _table_at(path: Path) -> Path:
+    """Where a path leads, as for every other file; what the shell opened keeps its name, by which it can be read."""
+    target = target_of(path)
+    return target if isinstance(target, Path) else path
+
+
+def _is_not_a_file(path: Path) -> bool:
+    """Is it a device or a pipe, of which nothing can be read first? A file that the shell opened is a file."""
+    return leads_to_stream(path) and not path.is_file()
 
 
 def check_table(path: Path, percentiles: Sequence[float]) -> bool:
@@ -190,7 +207,7 @@ def check_table(path: Path, percentiles: Sequence[float]) -> bool:
       UserError: the file holds something else, or cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open(_table_at(path), "rb") as file:
             found = file.readline(1 << 16).decode("utf-8", "replace").rstrip("\r\n")
     except FileNotFoundError:
         return False

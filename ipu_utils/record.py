@@ -15,8 +15,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from ipu_utils import machine, record_rules
 from ipu_utils.config import RunConfig, options_dict
 from ipu_utils.errors import UserError
-from ipu_utils.json_files import plain, read_json, shown
+from ipu_utils.json_files import quoted, read_json
 from ipu_utils.latency import RequestSamples
+from ipu_utils.names import shown
 from ipu_utils.outcome import Outcome
 from ipu_utils.results import PooledSamples, Samples
 from ipu_utils.statistics import Statistics, describe
@@ -100,13 +101,13 @@ def read_record(path: Path) -> Dict[str, Any]:
     Raises:
       UserError: it is not.
     """
-    record = read_json(path, plain(str(path)), "what --results-json wrote")
+    record = read_json(path, shown(str(path)), "what --results-json wrote")
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise UserError(f"{plain(str(path))} is not a record of this benchmark: expected what --results-json wrote.")
-    called, version = plain(str(path)), record.get("schema_version")
+        raise UserError(f"{shown(str(path))} is not a record of this benchmark: expected what --results-json wrote.")
+    called, version = shown(str(path)), record.get("schema_version")
     if version != SCHEMA_VERSION:
         raise UserError(
-            f"{called} has schema version {shown(version)}, this release reads version {SCHEMA_VERSION}: measure again."
+            f"{called} has schema version {quoted(version)}, this release reads {SCHEMA_VERSION}: measure again."
         )
     problem = record_rules.first_problem(record)
     if problem is not None:
@@ -190,5 +191,6 @@ def csv_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]], with_head
     writer = csv.DictWriter(text, names, lineterminator="\n")
     if with_header:
         writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: shown(value) if isinstance(value, str) else value for name, value in row.items()}
+                     for row in rows)  # fmt: skip
     return text.getvalue()

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
-from ipu_utils.json_files import TwiceNamed, finite, shown
+from ipu_utils.json_files import TwiceNamed, finite, quoted
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 LARGEST = 1e15  # of any number that is calculated with; also of seconds, milliseconds and bytes
@@ -47,13 +47,13 @@ def _problems(record: Any) -> Iterator[str]:
         for index, seconds in enumerate(instance["seconds"]):
             if not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
                 place = f"samples.instances[{number}].seconds[{index}]"
-                yield f"{place} is {shown(seconds)}, which is no time of a call"
+                yield f"{place} is {quoted(seconds)}, which is no time of a call"
     for name, rate in record["statistics"]["images_per_second"].items():
         if finite(rate) is not None and rate < 1 / LARGEST:
-            yield f"statistics.images_per_second.{name} is {shown(rate)}, which is no rate"
+            yield f"statistics.images_per_second.{name} is {quoted(rate)}, which is no rate"
     for percent in record["statistics"]["latency_ms"]["percentiles"]:
         if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?", percent) or not 0 < float(percent) <= 100:
-            yield f"statistics.latency_ms.percentiles has {shown(percent)}, which is no percentage"
+            yield f"statistics.latency_ms.percentiles has {quoted(percent)}, which is no percentage"
 
 
 def _too_deep(place: str, value: Any, depth: int) -> Iterator[str]:
@@ -61,7 +61,7 @@ def _too_deep(place: str, value: Any, depth: int) -> Iterator[str]:
         yield f"{place} is nested too deeply"
         return
     if isinstance(value, TwiceNamed):
-        yield f"{place or 'it'} has {shown(value.twice)} twice"
+        yield f"{place or 'it'} has {quoted(value.twice)} twice"
     if isinstance(value, (dict, list)):
         for key, one in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(one, (dict, list)):
@@ -71,7 +71,7 @@ def _too_deep(place: str, value: Any, depth: int) -> Iterator[str]:
 def _below(place: str, key: Any) -> str:
     if isinstance(key, int):
         return f"{place}[{key}]"
-    name = key if re.fullmatch(r"\w{1,60}", key, re.ASCII) else shown(key)
+    name = key if re.fullmatch(r"\w{1,60}", key, re.ASCII) else quoted(key)
     return f"{place}.{name}" if place else name
 
 
@@ -82,14 +82,14 @@ def _against(rule: Mapping[str, Any], place: str, value: Any) -> Iterator[str]:
     kinds = rule.get("type", ())
     kinds = (kinds,) if isinstance(kinds, str) else kinds
     if kinds and not any(KINDS[kind](value) for kind in kinds):
-        yield f"{place or 'it'} is {shown(value)}, expected {' or '.join(kinds)}"
+        yield f"{place or 'it'} is {quoted(value)}, expected {' or '.join(kinds)}"
         return
     allowed = rule.get("enum", [rule["const"]] if "const" in rule else None)
     if allowed is not None and not any(type(value) is type(one) and value == one for one in allowed):
-        yield f"{place} is {shown(value)}, expected {' or '.join(map(str, allowed))}"
+        yield f"{place} is {quoted(value)}, expected {' or '.join(map(str, allowed))}"
     if isinstance(value, str):
         if len(value) < rule.get("minLength", 0) or not re.search(rule.get("pattern", ""), value):
-            yield f"{place} is {shown(value)}"
+            yield f"{place} is {quoted(value)}"
     elif isinstance(value, dict):
         yield from _in_object(rule, place, value)
     elif isinstance(value, list):
@@ -98,7 +98,7 @@ def _against(rule: Mapping[str, Any], place: str, value: Any) -> Iterator[str]:
         for index, one in enumerate(value):
             yield from _against(rule.get("items", {}), _below(place, index), one)
     elif kinds and finite(value) is not None and not _in_range(rule, value):
-        yield f"{place} is {shown(value)}"
+        yield f"{place} is {quoted(value)}"
 
 
 def _in_range(rule: Mapping[str, Any], value: float) -> bool:
@@ -115,7 +115,7 @@ def _in_object(rule: Mapping[str, Any], place: str, value: Mapping[str, Any]) ->
     for name, one in value.items():
         inner, known = _rule_of(rule, name)
         if not known:
-            yield f"{place} has {shown(name)}, which does not belong there"
+            yield f"{place} has {quoted(name)}, which does not belong there"
         elif inner is not None:
             yield from _against(inner, _below(place, name), one)
 

@@ -7,11 +7,14 @@ import yaml
 
 from ipu_utils import outputs, publish
 from ipu_utils.arguments import sections_of
+from ipu_utils.claims import check_images, check_run
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.executable import read_executable
 from ipu_utils.embedded.fingerprint import checkpoint_files
-from ipu_utils.image_sources import open_source
+from ipu_utils.image_sources import describe_left_out, open_source
+from ipu_utils.names import shown, shown_lines
 from ipu_utils.options import rules_of
+from ipu_utils.predictions import picture_names, size_label
 from ipu_utils.presets import NOT_IN_PRESETS
 from ipu_utils.run_hparams import check_wishes, hparams_of
 from ipu_utils.summary import nms_settings
@@ -29,7 +32,7 @@ def rehearse(config: RunConfig) -> bool:
     if config.output.print_config:
         print(describe_config(config), end="")
     elif config.output.dry_run:
-        print("\n".join(check(config)))
+        print("\n".join(map(shown, check(config))))
     return config.output.print_config or config.output.dry_run
 
 
@@ -43,8 +46,11 @@ def describe_config(config: RunConfig) -> str:
         f"# nms: {config.nms.nms_mode.value}, {nms_settings(hparams)}",
         *(f"# note: {note}" for note in config.notes),
     ]
-    preset = yaml.safe_dump({config.model.model_name: options(config)}, sort_keys=False, allow_unicode=True)
-    return "\n".join(remarks) + "\n" + preset
+    content = {config.model.model_name: options(config)}
+    preset = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    if shown_lines(preset) != preset:  # YAML's own escapes, which its readers undo
+        preset = yaml.safe_dump(content, sort_keys=False, allow_unicode=False)
+    return "\n".join(map(shown, remarks)) + "\n" + preset
 
 
 def options(config: RunConfig) -> Dict[str, Any]:
@@ -83,10 +89,14 @@ def check(config: RunConfig) -> List[str]:
     Raises:
       UserError: something would have stopped the run.
     """
+    check_run(config)
     publish.check_outputs(config.output, config.benchmark.percentiles)
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     height, width = parse_image_size(hparams.image_size)
     source = open_source(config.data, (height, width), config.data.micro_batch_size)
+    size = size_label((height, width), config.data.image_size is not None)
+    names = (config.model.model_name, size, source.count, config.data.micro_batch_size)
+    check_images(config.output, source, picture_names(*names) if config.output.output_predictions else ())
     path, benchmark = config.model.weights_path, config.benchmark
     weights = "random"
     if not config.model.random_weights:
@@ -95,7 +105,7 @@ def check(config: RunConfig) -> List[str]:
         if not found and not _has_executable(config):
             check_wishes(config)
     told = outputs.check(config.output, source, _executable_header(config) or hparams)
-    images = f"{source.count} images of {config.data.image_path}"
+    images = ", ".join([f"{source.count} images of {config.data.image_path}", *describe_left_out(source)])
     if config.data.dataset_type == "generated":
         images = "noise"
     work = f"{benchmark.num_repeats} calls of {benchmark.benchmark_repeats} batches, {benchmark.warmup} not counted"

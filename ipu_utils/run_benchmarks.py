@@ -19,13 +19,16 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ipu_utils import benchmark_spec as specs
 from ipu_utils.arguments import Parser
-from ipu_utils.console import run_script
+from ipu_utils.claims import Claim, check_apart
+from ipu_utils.console import run_script, show_notes
 from ipu_utils.errors import UserError
-from ipu_utils.files import write_atomically
+from ipu_utils.files import check_writable, write_atomically
+from ipu_utils.names import shown, shown_lines
 from ipu_utils.options import did_you_mean
 
 EXIT_FAILED = 1
 TIMED_OUT = 124  # the status that `timeout` gives
+RESULTS_FILE, LOGS = "benchmark_results.json", ("stdout.log", "stderr.log")  # below --log-dir; the logs a variant
 LAST_LINES = 10  # of a failed command's standard error
 
 
@@ -82,8 +85,8 @@ def run_variant(
         found = specs.extract(benchmark, done.stdout + done.stderr, specs.instances_counted_by_the_reader(text))
         results = specs.derive(benchmark, variant, found)
     folder = log_dir / variant.name
-    write_atomically(folder / "stdout.log", (done.stdout.encode(),), "--log-dir")
-    write_atomically(folder / "stderr.log", (done.stderr.encode(),), "--log-dir")
+    for name, text in zip(LOGS, (done.stdout, done.stderr)):
+        write_atomically(folder / name, (text.encode("utf-8", "backslashreplace"),), "--log-dir")
     missing = done.status == 0 and None in results.values()
     return {
         "benchmark_name": benchmark.name,
@@ -115,7 +118,7 @@ def format_results(results: Sequence[Mapping[str, Any]]) -> str:
         cells = " ".join(f"{'-':>20}" if value is None else f"{value:20.3f}" for value in values)
         failed = "" if result["exitcode"] == 0 else f"  FAILED (status {result['exitcode']})"
         lines.append(f"{result['variant_name']:{width}} {cells}{failed}")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def chosen(spec: Mapping[str, specs.Benchmark], names: Sequence[str]) -> List[specs.Benchmark]:
@@ -169,20 +172,23 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     pairs = [(benchmark, variant) for benchmark in benchmarks for variant in specs.variants(benchmark)]
     if options.list:
         for benchmark, variant in pairs:
-            print(f"{variant.name}: {specs.command_of(benchmark, variant)}")
+            print(shown(f"{variant.name}: {specs.command_of(benchmark, variant)}"))
         return 0
     check_data_sets(benchmarks, os.environ)
+    written = [options.log_dir / RESULTS_FILE, *(options.log_dir / one.name / log for _, one in pairs for log in LOGS)]
+    check_apart([Claim(path, "--log-dir") for path in dict.fromkeys(written)], [Claim(options.spec, "--spec")])
+    check_writable(options.log_dir / RESULTS_FILE, "--log-dir")
     results = []
     for benchmark, variant in pairs:
-        print(f"{variant.name}: {specs.command_of(benchmark, variant)}", file=sys.stderr, flush=True)
+        print(shown(f"{variant.name}: {specs.command_of(benchmark, variant)}"), file=sys.stderr, flush=True)
         if benchmark.entry.get("requirements_file"):
-            print(f"note: {benchmark.name} needs {benchmark.entry['requirements_file']} installed", file=sys.stderr)
+            show_notes([f"{benchmark.name} needs {benchmark.entry['requirements_file']} installed"])
         result = run_variant(benchmark, variant, options.timeout, options.log_dir)
         results.append(result)
         if result["error"] is not None:
-            print(f"{variant.name} FAILED: {result['error']}", file=sys.stderr, flush=True)
+            print(f"{shown(variant.name)} FAILED: {shown_lines(result['error'])}", file=sys.stderr, flush=True)
     content = json.dumps(results, indent=1) + "\n"
-    write_atomically(options.log_dir / "benchmark_results.json", (content.encode(),), "--log-dir")
+    write_atomically(options.log_dir / RESULTS_FILE, (content.encode(),), "--log-dir")
     print(format_results(results))
     return EXIT_FAILED if any(result["exitcode"] for result in results) else 0
 

@@ -173,6 +173,7 @@ def check_wishes(config: RunConfig) -> None:
 
         path = config.model.weights_path
         raise UserError(
-            f"{wish} asks for trained weights, and there is no checkpoint in {path}. To fetch the published one:\n"
-            f"  {fetch_command(config.model.model_name)}\nor add --random-weights to run without trained ones."
+            f"{wish} asks for trained weights, and there is no checkpoint in {path}. To fetch the published one:",
+            f"  {fetch_command(config.model.model_name)}",
+            "or add --random-weights to run without trained ones.",
         )

@@ -89,6 +89,7 @@ class DataConfig(Checked):
     )
     seed: int = option(0, whole_number(0, 2**32 - 1), "seed of generated images and random weights")
     share: Tuple[int, int] = (0, 1)  # (index, count): of so many instances this one, which takes every count-th image
+    results_dir: Optional[Path] = None  # where this run writes pictures, which are no photographs
 
     def __post_init__(self) -> None:
         super().__post_init__()

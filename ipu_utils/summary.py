@@ -7,6 +7,7 @@ import numpy as np
 
 from hparams_config import Config
 from ipu_utils.config import Precision, RunConfig
+from ipu_utils.names import report_line, shown
 from ipu_utils.normalisation import normalisation_of
 from ipu_utils.outcome import Outcome, nms_facts, weights_facts
 from ipu_utils.results import Samples
@@ -70,7 +71,7 @@ def describe_run(config: RunConfig, hparams: Config, device: "Device", model: "P
         ("nms", f"{config.nms.nms_mode.value}, {nms_settings(hparams)}; {pipeline.nms_implementation}"),
         ("measured", measured_span(config)),
     ]
-    return "\n".join(f"{name + ':':10} {value}" for name, value in fields)
+    return "\n".join(report_line(*field) for field in fields)
 
 
 def outcome_of(
@@ -138,7 +139,11 @@ def describe_skipped(skipped: Mapping[str, str]) -> str:
     if not skipped:
         return ""
     named = sorted(skipped.items())[:NAMED_FILES]
-    lines = [f"skipped:   {len(skipped)} files that could not be read", *(f"\t{name}: {why}" for name, why in named)]
+    lines = [
+        f"skipped:   {len(skipped)} files that could not be read",
+        # A name with a colon would begin its line like one of the report's.
+        *(f"\t{repr(name) if ':' in name else shown(name)}: {shown(why)}" for name, why in named),
+    ]
     if len(skipped) > len(named):
         lines.append(f"\tand {len(skipped) - len(named)} more")
     return "\n".join(lines) + "\n"

@@ -11,16 +11,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.arguments import SCRIPTS, build_parser
 from ipu_utils.errors import UserError
 from ipu_utils.interruption import temporary_folder
 from ipu_utils.options import flag_of
 
+if TYPE_CHECKING:
+    from ipu_utils.config import OutputConfig, RunConfig
+
 AXES = ("model_name", "micro_batch_size", "model_precision", "nms_mode")  # the first varies slowest
 RESULTS = ("results_json", "results_csv", "report")  # what the sweep writes for all cells
-OVERWRITTEN = ("coco_results", "contact_sheet")  # files that cells would take from each other
+# Files that cells would take from each other; a report or pictures can be a preset's, too.
+OVERWRITTEN = ("coco_results", "contact_sheet", "report", "output_predictions", "profile_dir")
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "POPDIST_NUM_TOTAL_REPLICAS")
 EXIT_CELL_FAILED = 1
 CELL_GRACE_SECONDS = 0.5  # for an interrupted cell, before the sweep reports, which has little more than a second
@@ -59,12 +63,38 @@ def run_if_asked(argv: Optional[Sequence[str]], script: str) -> Optional[int]:
         return None
     if any(os.environ.get(name, "1") != "1" for name in LAUNCHERS):
         raise UserError("comma lists start processes of their own: give mpirun or poprun one combination at a time.")
+    configs = []
     for cell in found:
-        typed = vars(build_parser(script).parse_args(cell.arguments + _options(argv, RESULTS)))
-        for name in OVERWRITTEN:
-            if name in typed:
-                raise UserError(f"every combination would write {flag_of(name)} {typed[name]} anew: leave it out here.")
-    return Sweep(script, found, typed).run()
+        typed = vars(build_parser(script).parse_args(cell.arguments))
+        for name, value in _overwritten(typed).items():
+            raise UserError(f"every combination would write {flag_of(name)} {value} anew: leave it out here.")
+        configs.append(_config_of(typed, script))
+    typed = vars(build_parser(script).parse_args(cell.arguments + _options(argv, RESULTS)))
+    return Sweep(script, found, typed, [config for config in configs if config is not None]).run()
+
+
+def _overwritten(values: Mapping[str, Any]) -> Dict[str, Any]:
+    return {name: values[name] for name in OVERWRITTEN if values.get(name) not in (None, False)}
+
+
+def _config_of(typed: Mapping[str, Any], script: str) -> Optional["RunConfig"]:
+    """The configuration of a cell; None where it cannot be made, which the cell itself will tell.
+
+    Raises:
+      UserError: its preset has an output that every cell would write anew.
+    """
+    from ipu_utils.config import options_dict, resolve
+
+    device = typed.get("device", "auto")
+    try:
+        config = resolve(typed, script, "cpu" if device == "auto" else device, os.environ)
+    except UserError:
+        return None
+    for name, value in _overwritten(options_dict(config)).items():
+        raise UserError(
+            f"every combination would write {flag_of(name)} {value} anew, which --config {config.config_name} asks for."
+        )
+    return config
 
 
 def cells(argv: Sequence[str]) -> List[Cell]:
@@ -112,8 +142,10 @@ def _without(argv: Sequence[str], names: Sequence[str]) -> List[str]:
 class Sweep:
     """Runs cells one after the other."""
 
-    def __init__(self, script: str, found: Sequence[Cell], typed: Mapping[str, Any]):
-        self._script, self._cells, self._typed = script, found, typed
+    def __init__(
+        self, script: str, found: Sequence[Cell], typed: Mapping[str, Any], configs: Sequence["RunConfig"] = ()
+    ):
+        self._script, self._cells, self._typed, self._configs = script, found, typed, configs
         self._interrupted: Optional[subprocess.Popen] = None
 
     def run(self) -> int:
@@ -123,6 +155,7 @@ class Sweep:
 
         output = OutputConfig(**{name: self._typed[name] for name in RESULTS if name in self._typed})
         percentiles = self._typed.get("percentiles", BenchmarkConfig.percentiles)
+        self._check_files(output)
         publish.check_outputs(output, percentiles)
         to_stderr = publish.STANDARD_OUTPUT in (output.results_json, output.results_csv)
         report = sys.stderr if to_stderr else sys.stdout
@@ -136,12 +169,41 @@ class Sweep:
                 print(format_table(done), file=report, flush=True)
             records = [one.record for one in done if one.record is not None]
             if records:
-                publish.write_records(output, percentiles, records, sys.stdout, _numbered(output.results_json, done))
+                numbers = [number for number, one in enumerate(done) if one.record is not None]
+                publish.write_records(output, percentiles, records, sys.stdout, _numbered(output.results_json, numbers))
             if self._interrupted is not None:
                 self._interrupted.wait()
         if any(one.record is None and one.status for one in done):
             return EXIT_CELL_FAILED
         return next((one.status for one in done if one.status), 0)
+
+    def _check_files(self, output: "OutputConfig") -> None:
+        """Compare what the sweep writes with what its cells read; `publisher` does it for what they write themselves.
+
+        Raises:
+          UserError: see `ipu_utils.claims.check_apart`.
+        """
+        from ipu_utils.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
+        from ipu_utils.files import check_writable
+        from ipu_utils.images import list_images
+        from ipu_utils.places import leads_to_stream
+
+        written, records = written_files(output), output.results_json
+        if records not in (None, STANDARD_OUTPUT) and not leads_to_stream(records):
+            written = [claim for claim in written if claim.role != flag_of("results_json")]
+            numbered = _numbered(records, range(len(self._cells)))
+            for path in numbered:
+                check_writable(path, flag_of("results_json"))
+            written += [Claim(path, flag_of("results_json")) for path in numbered]
+        read: List[Claim] = []
+        for config in self._configs:
+            with contextlib.suppress(UserError):  # a cell says itself what is wrong with its files
+                read += read_by(config)
+        folders = {config.data.image_path for config in self._configs if config.data.dataset_type == "image-directory"}
+        for folder in folders:
+            with contextlib.suppress(UserError):
+                read += [Claim(path, "the image") for path in list_images(folder)]
+        check_apart(written, read)
 
     def _run(self, cell: Cell, report: Any) -> Done:
         from ipu_utils.record import read_record
@@ -170,12 +232,9 @@ def _describe(cell: Cell) -> str:
     return " ".join(f"{flag_of(name)} {value}" for name, value in cell.values.items())
 
 
-def _numbered(path: Optional[Path], done: Sequence[Done]) -> List[Path]:
-    """A file for each record, by the number of its cell: run.json -> run-1.json, run-2.json, ..."""
-    if path is None:
-        return []
-    numbers = [number for number, one in enumerate(done, 1) if one.record is not None]
-    return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in numbers]
+def _numbered(path: Optional[Path], cells: Sequence[int]) -> List[Path]:
+    """A file for the record of each cell, counted from 0: run.json -> run-1.json, run-2.json, ..."""
+    return [] if path is None else [path.with_name(f"{path.stem}-{number + 1}{path.suffix}") for number in cells]
 
 
 def format_table(done: Sequence[Done]) -> str:

@@ -21,9 +21,10 @@ from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import fetch_command
 from ipu_utils.interruption import temporary_folder
 from ipu_utils.keras2 import tf
+from ipu_utils.names import one_line
 from ipu_utils.weights_guess import AVERAGE, VALUE, Misfit, guess
 from ipu_utils.weights_match import LEAVES, Entry, Match, by_name, by_order, list_of, listed
-from ipu_utils.weights_store import H5, HUB, TF1, UNREADABLE, Store, open_store
+from ipu_utils.weights_store import H5, HUB, TF1, UNREADABLE, Store, named_plainly, open_store
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _HEAD = re.compile(r"/_?head(_\d+)?/")
@@ -78,7 +79,8 @@ def _find_below(folder: Path) -> Optional[Path]:
 def _find_in_folder(folder: Path) -> Optional[Path]:
     # The file `checkpoint` holds a full path when TensorFlow wrote it, which in a moved or copied folder leads to
     # nothing or to other weights: the newest one's name is what counts.
-    state = tf.train.get_checkpoint_state(str(folder))
+    with named_plainly(folder) as plain:
+        state = tf.train.get_checkpoint_state(str(plain))
     if state is not None:
         newest = folder / Path(state.model_checkpoint_path).name
         if newest.with_name(newest.name + ".index").is_file():
@@ -220,8 +222,9 @@ def load_weights(model: tf.keras.Model, path: Union[str, Path], *, use_ema: bool
     found = find_checkpoint(path)
     if found is None:
         raise UserError(
-            f"there is no checkpoint at {path}. To fetch the published one of {model.config.name}:\n"
-            f"  {fetch_command(model.config.name)}\nor run with --random-weights."
+            f"there is no checkpoint at {path}. To fetch the published one of {model.config.name}:",
+            f"  {fetch_command(model.config.name)}",
+            "or run with --random-weights.",
         )
     with _opened(found) as store:
         try:
@@ -232,7 +235,7 @@ def load_weights(model: tf.keras.Model, path: Union[str, Path], *, use_ema: bool
         try:
             values = [np.asarray(store.read(key)) for key in match.keys]
         except UNREADABLE as error:
-            raise UserError(f"checkpoint {store.path} is damaged: {error}") from error
+            raise UserError(f"checkpoint {store.path} is damaged: {one_line(error)}") from error
     for key, value in zip(match.keys, values):
         if not np.isfinite(value).all():
             raise UserError(f"checkpoint {store.path}: {key} holds values that are not finite; its training diverged.")

@@ -10,7 +10,9 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 import numpy as np
 
 from ipu_utils.errors import UserError
+from ipu_utils.interruption import temporary_folder
 from ipu_utils.keras2 import TrackableObjectGraph, tf
+from ipu_utils.names import one_line
 from ipu_utils.weights_match import hub_name
 
 ATTRIBUTES = "/.ATTRIBUTES"
@@ -103,12 +105,17 @@ def open_store(path: Path) -> Iterator[Store]:
         with _opened_h5(path) as store:
             yield store
         return
-    try:
-        reader = tf.train.load_checkpoint(str(path))
-        shapes = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()}
-        content = reader.get_tensor(GRAPH) if GRAPH in shapes else b""
-    except UNREADABLE as error:
-        raise UserError(f"checkpoint {path} cannot be read: {error}") from error
+    with named_plainly(path) as plain:
+        try:
+            reader = tf.train.load_checkpoint(str(plain))
+            shapes = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()}
+            content = reader.get_tensor(GRAPH) if GRAPH in shapes else b""
+        except UNREADABLE as error:
+            raise UserError(f"checkpoint {path} cannot be read: {one_line(error)}") from error
+        yield _store_of(path, reader, shapes, content)
+
+
+def _store_of(path: Path, reader: Any, shapes: Dict[str, Tuple[int, ...]], content: Any) -> Store:
     graph = ObjectGraph.parse(content if isinstance(content, bytes) else b"")
     form = OBJECTS if GRAPH in shapes else TF1
     # Elsewhere the key itself is the name, or the attributes that lead there.
@@ -120,7 +127,25 @@ def open_store(path: Path) -> Iterator[Store]:
         names.update((key, name) for key, (_, name) in hub.items() if "base_model/" not in key or name not in own)
     if path.name == path.parent.name == "variables":
         form = SAVED_MODEL
-    yield Store(str(path), form, shapes, reader.get_tensor, names, graph=graph)
+    return Store(str(path), form, shapes, reader.get_tensor, names, graph=graph)
+
+
+@contextlib.contextmanager
+def named_plainly(path: Path) -> Iterator[Path]:
+    """A checkpoint's folder or prefix by a path that TensorFlow takes: it wants UTF-8, and logs names as they are."""
+    if str(path.absolute()).isprintable():
+        yield path
+        return
+    with temporary_folder("efficientdet-weights-") as folder:
+        plain = Path(folder, "model")
+        if path.is_dir():
+            plain.symlink_to(path.absolute(), target_is_directory=True)
+        else:
+            for file in path.parent.iterdir():
+                rest = file.name[len(path.name) :]
+                if file.name.startswith(f"{path.name}.") and rest.isprintable():
+                    plain.with_name(plain.name + rest).symlink_to(file.absolute())
+        yield plain
 
 
 def _ends_in_number(key: str) -> bool:
@@ -137,7 +162,7 @@ def _opened_h5(path: Path) -> Iterator[Store]:
         try:
             file = stack.enter_context(h5py.File(str(path), "r"))
         except OSError as error:
-            raise UserError(f"checkpoint {path} is damaged: {error}") from error
+            raise UserError(f"checkpoint {path} is damaged: {one_line(error)}") from error
         datasets = {}
 
         def collect(name, item):
@@ -148,7 +173,7 @@ def _opened_h5(path: Path) -> Iterator[Store]:
             file.visititems(collect)
             paths = _h5_order(file)
         except UNREADABLE as error:
-            raise UserError(f"checkpoint {path} is damaged: {error}") from error
+            raise UserError(f"checkpoint {path} is damaged: {one_line(error)}") from error
         names = _h5_names(datasets)
         by_key = {key: datasets[path] for path, (key, _) in names.items()}
         yield Store(

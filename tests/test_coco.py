@@ -191,50 +191,88 @@ def test_all_outputs_come_from_one_pass(coco, source, tmp_path):
     assert open_outputs(OutputConfig(), "m", get_inference_config("efficientdet-d0"), batches) is None
 
 
-def test_the_array_is_complete_after_every_append(tmp_path):
-    file = ResultsFile(tmp_path / "r.json")
-    assert json.loads((tmp_path / "r.json").read_text()) == []
+def test_the_array_is_complete_after_every_append_and_takes_its_place_at_the_end(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text("old")
+    file = ResultsFile(path)
+    assert file.read() == []
     expected = []
     for count in (2, 0, 1):
         entries = [{"image_id": len(expected) + i} for i in range(count)]
         file.append(entries)
         expected += entries
-        assert json.loads((tmp_path / "r.json").read_text()) == expected
+        assert file.read() == expected and path.read_text() == "old"
+    file.commit()
+    assert json.loads(path.read_text()) == file.read() == expected
     file.close()
+    assert [one.name for one in tmp_path.iterdir()] == ["r.json"]
 
 
+def test_a_file_that_is_closed_and_not_committed_never_was(tmp_path):
+    file = ResultsFile(tmp_path / "r.json")
+    file.append([{"image_id": 1}])
+    file.close()
+    assert not list(tmp_path.iterdir())
+
+
+WRITES = """if True:
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from ipu_utils.coco import CocoWriter
+    from ipu_utils.image_sources import NoiseImages
+    found = np.ones((1, 50, 4)) * [1, 2, 30, 40], np.full((1, 50), 0.5), np.ones((1, 50)), [50]
+    source = NoiseImages(10**6, (64, 64), 0)
+    with CocoWriter(source, Path(sys.argv[1]), None) as writer:
+        for number in range(source.count):
+            writer.write([number], found)
+            if number == 20:
+                print("writing", flush=True)
+"""
+
+
+@pytest.mark.parametrize("old", [None, "[]"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_leaves_a_valid_file(tmp_path, number):
-    code = f"""if True:
-        from pathlib import Path
-        import numpy as np
-        from ipu_utils.coco import CocoWriter
-        from ipu_utils.image_sources import NoiseImages
-        found = np.ones((1, 50, 4)) * [1, 2, 30, 40], np.full((1, 50), 0.5), np.ones((1, 50)), [50]
-        source = NoiseImages(10**6, (64, 64), 0)
-        with CocoWriter(source, Path({str(tmp_path / "r.json")!r}), None) as writer:
-            for number in range(source.count):
-                writer.write([number], found)
-    """
+def test_a_run_that_is_stopped_leaves_the_old_file_or_a_valid_one_where_there_was_none(tmp_path, number, old):
+    path = tmp_path / "r.json"
+    if old is not None:
+        path.write_text(old)
     # Whatever runs the tests may have been started with SIGINT ignored, as a shell's background jobs are.
     listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-c", WRITES, str(path)]
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=str(ROOT), stderr=subprocess.DEVNULL, preexec_fn=listen
+        command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=listen
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "r.json").exists() or (tmp_path / "r.json").stat().st_size < 100000:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    assert process.stdout.readline() == b"writing\n"
     process.send_signal(number)
-    assert process.wait(120) != 0
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    if old is not None:
+        assert path.read_text() == old
+    elif number == signal.SIGKILL:
+        assert not path.exists()
+    else:
+        found = json.loads(path.read_text())
+        assert len(found) > 1000 and len(found) % 50 == 0
+
+
+def test_two_runs_into_one_file_leave_the_results_of_one(tmp_path):
+    files = [ResultsFile(tmp_path / "r.json") for _ in range(2)]
+    for turn in range(3):
+        for number, file in enumerate(files):
+            file.append([{"image_id": number, "turn": turn}])
+    for file in files:
+        file.commit()
+        file.close()
     found = json.loads((tmp_path / "r.json").read_text())
-    assert len(found) > 100 and len(found) % 50 == 0
+    assert [(one["image_id"], one["turn"]) for one in found] == [(1, 0), (1, 1), (1, 2)]
 
 
 @pytest.mark.slow
 def test_the_script_interrupted_while_it_writes_leaves_a_valid_file(tmp_path):
     coco = coco_set.make_set(tmp_path / "set", count=400)
-    results = tmp_path / "results.json"
+    (tmp_path / "out").mkdir()
+    results = tmp_path / "out" / "results.json"
     command = [
         sys.executable, str(ROOT / "ipu_inference.py"), "--device", "cpu", "--model-name", "efficientdet-lite0",
         "--image-size", "128", "--random-weights", "--num-repeats", "2", "--benchmark-repeats", "1",
@@ -242,7 +280,7 @@ def test_the_script_interrupted_while_it_writes_leaves_a_valid_file(tmp_path):
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=str(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
-    while not results.exists() or results.stat().st_size < 2000:
+    while not any(path.stat().st_size > 2000 for path in results.parent.iterdir()):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -250,6 +288,7 @@ def test_the_script_interrupted_while_it_writes_leaves_a_valid_file(tmp_path):
     assert process.returncode == 130 and errors.decode().splitlines()[-1].startswith("interrupted")
     found = json.loads(results.read_text())
     assert 0 < len({one["image_id"] for one in found}) < 400
+    assert [path.name for path in results.parent.iterdir()] == ["results.json"]
 
 
 def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path):

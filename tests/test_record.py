@@ -7,7 +7,9 @@ import csv
 import io
 import json
 import multiprocessing
+import os
 import random
+import subprocess
 import sys
 
 import numpy as np
@@ -198,6 +200,34 @@ def test_other_percentiles_are_other_columns(tmp_path):
     assert "latency_p99.9_ms" in path.read_text()
     with pytest.raises(UserError, match="--percentiles"):
         publish(run_config(results_csv=path), outcome())
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_table_whose_last_line_has_no_end_gets_one_first(tmp_path, rows):
+    path = tmp_path / "runs.csv"
+    _append(path, rows)
+    if not rows:
+        path.write_text(",".join(records.columns((50.0, 90.0, 95.0, 99.0))) + "\n")
+    path.write_bytes(path.read_bytes()[:-1])
+    _append(path, 1)
+    found = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert [row["measured"] for row in found] == ["from here to there"] * (rows + 1)
+
+
+def test_a_table_is_appended_to_where_a_link_leads(tmp_path):
+    (tmp_path / "link").symlink_to("deep/../runs.csv")
+    for _ in range(2):
+        publish(run_config(results_csv=tmp_path / "link"), outcome())
+    assert (tmp_path / "link").is_symlink() and len((tmp_path / "runs.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes as Linux has them")
+def test_a_pipe_gets_a_table_of_its_own(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
+    publish(run_config(results_csv=tmp_path / "pipe"), outcome())
+    (row,) = csv.DictReader(io.StringIO(reader.communicate(timeout=60)[0]))
+    assert row["measured"] == "from here to there"
 
 
 def _append(path, count):

@@ -17,6 +17,7 @@ from reliability import (
     files,
     images,
     options,
+    outputs,
     packages,
     processes,
     table,
@@ -27,7 +28,19 @@ from reliability.stage import executable_folder, missing, values_of
 
 SUBJECTS = {
     module.__name__.rpartition(".")[2]: module.CASES
-    for module in (arguments, options, images, annotations, files, packages, disk, environment, faults, processes)
+    for module in (
+        arguments,
+        options,
+        images,
+        annotations,
+        files,
+        packages,
+        disk,
+        outputs,
+        environment,
+        faults,
+        processes,
+    )
 }
 CASES = [(subject, case) for subject, cases in SUBJECTS.items() for case in cases]
 

@@ -4,6 +4,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +126,21 @@ def test_records_on_standard_output_are_a_line_each(project, capfd):
     assert status == 0
     assert [json.loads(line)["samples"]["batch_size"] for line in out.splitlines()] == [1, 2]
     assert err.count("Benchmark complete.") == 2 and "samples/sec" in err.splitlines()[-3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes as Linux has them")
+def test_a_pipe_takes_all_records_a_line_each(project, capfd, tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
+    status, _, _ = run(capfd, "--micro-batch-size", "1,2", "--results-json", tmp_path / "pipe")
+    lines = reader.communicate(timeout=60)[0].splitlines()
+    assert status == 0 and [json.loads(line)["samples"]["batch_size"] for line in lines] == [1, 2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "project"]
+
+
+def test_a_name_that_leaves_no_room_for_the_number_is_told_before_anything_runs(project, capfd, tmp_path):
+    status, _, err = run(capfd, "--micro-batch-size", "1,2", "--results-json", tmp_path / ("n" * 254))
+    assert status == 2 and "File name too long" in err and "== 1 of 2" not in err
 
 
 def test_an_unstable_cell_is_marked():

@@ -2,6 +2,7 @@
 """Checkpoints load completely and correctly, or not at all and with a reason."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import hparams_config
 from ipu_utils import weights
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
+from ipu_utils.names import shown
 from tf2.efficientdet_keras import EfficientDetNet
 
 DATA = Path(__file__).parent / "data"
@@ -224,3 +226,26 @@ def test_a_model_of_half_precision_gets_rounded_values(values, tmp_path):
     assert report.matched == len(values)
     kernel = next(weight for weight in half.weights if weight.dtype == tf.float16)
     np.testing.assert_array_equal(kernel, values[kernel.name.split(":")[0]].astype(np.float16))
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"m\xff\xfe"), "m\x1b[2J\nthroughput: 1"], ids=["no UTF-8", "escape"])
+@pytest.mark.parametrize("given", ["folder", "prefix", "index"])
+def test_a_checkpoint_loads_whatever_its_name_holds_and_tensorflow_logs_none_of_it(
+    blank, values, tmp_path, name, given, capfd
+):
+    folder = tmp_path / f"folder{name}"
+    checkpoints.write_tf1_checkpoint(tmp_path / "plain", values)
+    (tmp_path / "plain").rename(folder)
+    if given != "folder":
+        for file in folder.glob("model.*"):
+            file.rename(folder / file.name.replace("model", name))
+    path = {"folder": folder, "prefix": folder / name, "index": folder / f"{name}.index"}[given]
+    report = weights.load_weights(blank, path)
+    assert report.matched == report.total and name in report.path
+    assert_golden(blank)
+    for file in folder.glob("*.index"):
+        file.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        weights.load_weights(blank, path)
+    assert shown(name) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert "\x1b" not in capfd.readouterr().err

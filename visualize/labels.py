@@ -6,6 +6,8 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ipu_utils.names import shown
+
 _SMALLEST_FONT, _LARGEST_FONT = 11, 96  # pixels; below, letters run into each other
 _LAST_RESORT_FONT = 8  # for a text that would not fit otherwise
 _BITMAP_FONT_HEIGHT = 11  # of Pillow's built-in bitmap font, the only one where FreeType is missing
@@ -62,8 +64,9 @@ def text_mask(text: str, size: int) -> Image.Image:
 def fit_text(name: str, score: str, size: int, width: int) -> Tuple[str, int]:
     """Return (text, letter size) of a label that is at most `width` pixels wide, if there is one.
 
-    Letters get smaller first, then the name is cut, then left out: the score comes last.
+    Letters get smaller first, then the name is cut, then left out: the score comes last. A label is one line.
     """
+    name = shown(name)
     full = f"{name}: {score}" if name and score else name or score
     for smaller in range(size, _LAST_RESORT_FONT - 1, -1):
         if _label_size(full, smaller)[0] <= width:

@@ -222,9 +222,9 @@ class IpuDevice:
           iterations: requests until the engine has to start again.
         """
         frozen = self._freeze(step, signature)
-        path = Path(path).absolute()
+        path = Path(os.path.realpath(str(path)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=path.name, dir=str(path.parent)) as folder:
+        with tempfile.TemporaryDirectory(prefix=".", dir=str(path.parent)) as folder:
             file = os.path.join(folder, path.name)
             # The documented way is TensorFlow 1's; graph and session stay in here.
             with tf.Graph().as_default(), tf.compat.v1.Session() as session:

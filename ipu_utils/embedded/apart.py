@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Tuple
+from typing import Any, BinaryIO, Callable, List, Tuple
 
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.convert import Frozen
@@ -67,7 +67,7 @@ class _Child:
                     break
                 logging.getLogger(answer.name).handle(answer)
         except (EOFError, pickle.UnpicklingError):
-            raise UserError(self._death()) from None
+            raise self._death() from None
         except BaseException:
             self._process.kill()
             raise
@@ -81,19 +81,20 @@ class _Child:
             pickle.dump(value, self._process.stdin)
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise UserError(self._death()) from None
+            raise self._death() from None
 
-    def _death(self) -> str:
+    def _death(self) -> UserError:
         status = self._process.wait()
-        said = ""
+        said: List[str] = []
         if self._notices is not None:
             self._notices.seek(0)
             lines = self._notices.read().decode(errors="replace").strip().splitlines()
-            said = "".join(f"\n  {line}" for line in lines[-20:])
+            said = [f"  {line}" for line in lines[-20:]]
         how = f"signal {-status}" if status < 0 else f"status {status}"
-        return (
+        return UserError(
             f"the process that builds the network in TensorFlow ended with {how}: if memory was full, free some or "
-            f"take a smaller --model-name or --image-size.{said}"
+            "take a smaller --model-name or --image-size.",
+            *said,
         )
 
 

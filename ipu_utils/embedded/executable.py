@@ -28,7 +28,8 @@ import numpy as np
 
 from ipu_utils.embedded.header_rules import check_header
 from ipu_utils.errors import UserError
-from ipu_utils.files import PathLike, write_atomically
+from ipu_utils.files import write_atomically
+from ipu_utils.places import PathLike
 
 MAGIC = b"EFFDET\r\n"
 FORMAT_VERSION = 2  # 1 did not say what surrounds an image in the network's input
@@ -97,7 +98,8 @@ def write_executable(path: PathLike, header: Header, network: bytes) -> None:
       UserError: it cannot be written there.
     """
     text = describe(header, len(network), hashlib.sha256(network).hexdigest())
-    write_atomically(path, (seal(text), network), "--exec-output-dir or --executable-cache-dir")
+    # Its owner is who compiled it, whoever had the file before: see `_check_owner`.
+    write_atomically(path, (seal(text), network), "--exec-output-dir or --executable-cache-dir", owner=False)
 
 
 def seal(text: bytes) -> bytes:

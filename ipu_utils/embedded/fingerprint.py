@@ -7,6 +7,7 @@ nor an update of this project can be mistaken for what was compiled.
 
 import hashlib
 import json
+import os
 import platform
 import re
 from pathlib import Path
@@ -80,7 +81,7 @@ def of_files(files: Iterable[Path]) -> str:
         with open(path, "rb") as file:
             for piece in iter(lambda: file.read(1 << 20), b""):
                 content.update(piece)
-        found.update(f"{path.name} {content.hexdigest()}\n".encode())
+        found.update(os.fsencode(path.name) + f" {content.hexdigest()}\n".encode())
     return found.hexdigest()
 
 

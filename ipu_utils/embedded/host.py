@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
+from ipu_utils.claims import Claim, check_run
 from ipu_utils.config import NmsConfig, Precision, RunConfig
 from ipu_utils.devices import detect
 from ipu_utils.devices.openvino_api import check_precision, engine_name, import_openvino
@@ -96,7 +97,13 @@ def kept_or_compiled(config: RunConfig, header: Header, path: Path) -> Opened:
 
 
 def kept(config: RunConfig, header: Header, path: Path) -> Optional[Opened]:
-    """Return the executable in a file when it is the one that `header` asks for; a warning says why it is not."""
+    """Return the executable in a file when it is the one that `header` asks for; a warning says why it is not.
+
+    Raises:
+      UserError: the run reads or writes the file for something else, which compiling would destroy.
+    """
+    named = None if config.embedded is None else config.embedded.exec_output_dir
+    check_run(config, [Claim(path, "--executable-cache-dir" if named is None else "--exec-output-dir")])
     if not path.exists():
         return None
     try:

@@ -10,6 +10,7 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
+from ipu_utils.claims import Claim, check_run
 from ipu_utils.config import RunConfig, options_dict
 from ipu_utils.devices import Device, get_device
 from ipu_utils.embedded import plan
@@ -83,6 +84,8 @@ class IpuWorld:
             header = _kept(given) or plan.with_weights(wanted, "those of the executable", False)
             return Opened(given, header, 0.0, "given")
         path = folder / FILE_NAME
+        claims = [Claim(file, "--exec-output-dir") for file in (path, _description(path))]
+        check_run(self._config, claims)
         found = _kept(path)
         reasons = plan.reasons_to_compile(found, wanted, self._config)
         if not reasons:

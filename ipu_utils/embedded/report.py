@@ -10,13 +10,14 @@ from ipu_utils.embedded.contract import Opened, Program
 from ipu_utils.embedded.executable import Header, weights_identity
 from ipu_utils.embedded.requests import Objects
 from ipu_utils.latency import describe_arrivals
+from ipu_utils.names import report_line
 from ipu_utils.outcome import Outcome, nms_facts, weights_facts
 from ipu_utils.results import Samples
 from ipu_utils.summary import nms_settings, precision_word
 
 
 def _lines(*fields) -> str:
-    return "\n".join(f"{name + ':':10} {value}" for name, value in fields)
+    return "\n".join(report_line(*field) for field in fields)
 
 
 def describe_weights(header: Header) -> str:

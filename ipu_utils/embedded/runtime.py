@@ -19,6 +19,7 @@ from ipu_utils.devices.openvino_api import engine_name, import_openvino, propert
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, read_executable, target_difference
 from ipu_utils.errors import UserError
+from ipu_utils.names import one_line
 from ipu_utils.resize import fit_image
 from tf2.anchor_boxes import Anchors
 from tf2.nms_settings import nms_settings
@@ -221,4 +222,6 @@ def _import(openvino: Any, executable: Executable, num_threads: Optional[int], n
             network = core.import_model(file.tobytes(), "CPU", settings)
         return _Compiled(network, file)
     except RuntimeError as error:
-        raise ExecutableError(f"{executable.path} cannot be loaded by OpenVINO: {error}. Compile it again.") from error
+        raise ExecutableError(
+            f"{executable.path} cannot be loaded by OpenVINO: {one_line(error)}. Compile it again."
+        ) from error

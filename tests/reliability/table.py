@@ -15,6 +15,7 @@ TITLES = {
     "files": "Checkpoints and executables",
     "packages": "TensorFlow, Keras, OpenVINO and the NMS libraries",
     "disk": "Disks and folders",
+    "outputs": "Outputs and names",
     "environment": "Streams, terminals and variables",
     "faults": "Faults while running",
     "processes": "Faults in a run of several processes",
