@@ -243,7 +243,7 @@ def test_order_does_not_help_where_names_contradict(blank, values, tmp_path):
     moved = {swapped(name).replace("box_net", "box_head"): values[name] for name in names}
     kinds = {name.replace("gamma", "beta") if "beta" not in name else name.replace("beta", "gamma"): value
              for name, value in values.items()}  # fmt: skip
-    kinds = {name.replace("_net/", "_head/"): value for name, value in kinds.items()}
+    kinds = {f"our_{name}": value for name, value in kinds.items()}
     for given in (moved, kinds):
         with pytest.raises(UserError, match="missing"):
             weights.load_weights(blank, checkpoints.write_h5(tmp_path / "model.h5", given))
