@@ -170,7 +170,7 @@ def _read_overrides(source: Union[str, Dict[str, Any], Config]) -> Union[Dict[st
     if not isinstance(source, str):
         raise ConfigError(f"hparams must be a text, a file or a dictionary, got {source!r}.")
     if os.path.splitext(source)[1] in (".yaml", ".yml") and "=" not in source:
-        return _read_yaml(source)
+        return read_yaml(source)
     if source.strip() and "=" not in source:
         raise ConfigError(
             f"hparams {_short(source)}: expected pairs such as num_classes=20, or the name of a .yaml file."
@@ -178,11 +178,19 @@ def _read_overrides(source: Union[str, Dict[str, Any], Config]) -> Union[Dict[st
     return parse_from_str(source)
 
 
-def _read_yaml(path: str) -> Dict[str, Any]:
+def read_yaml(path: str) -> Dict[str, Any]:
+    """Return the values of a YAML file, without the flags of automl's trainer that are in its config.yaml.
+
+    Raises:
+      ConfigError: the file cannot be read, or holds something else than keys and values.
+    """
     values = load_yaml(path)
     if values is not None and not isinstance(values, dict):
         raise ConfigError(f"hparams file {path} must hold `key: value` lines, got {type(values).__name__}.")
-    return values or {}
+    values = values or {}
+    if "model_name" in values:
+        values.setdefault("name", values["model_name"])
+    return {key: value for key, value in values.items() if key not in TRAINER_FLAGS}
 
 
 def eval_str_fn(text: str) -> Any:
@@ -309,6 +317,14 @@ LEGACY_KEYS = (
     "train_scale_min", "train_scale_max", "use_augmix", "augmix_params", "use_bfloat16", "conv_bn_relu_pattern",
     "use_native_resize_op", "pooling_type", "var_exclude_expr", "resnet_depth", "each_epoch_in_separate_process",
 )  # fmt: skip
+
+# Flags of automl's trainers that they add to the configuration before they save it.
+TRAINER_FLAGS = (
+    "model_name", "model_dir", "batch_size", "steps_per_epoch", "steps_per_execution", "iterations_per_loop",
+    "num_examples_per_epoch", "num_shards", "tf_random_seed", "debug", "profile", "val_json_file", "testdev_dir",
+    "eval_samples", "backbone_ckpt", "ckpt", "mode",
+)  # fmt: skip
+MODEL_KEYS = tuple(_MODEL_DEFAULTS)
 
 
 def _model(name, image_size, filters, cells, repeats, **more):

@@ -115,7 +115,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     from ipu_utils.distributed import joined
     from ipu_utils.publish import publisher
     from ipu_utils.rehearsal import rehearse
+    from ipu_utils.run_hparams import follow_hparams
 
+    config = follow_hparams(config)
     setup_logging("error" if config.output.quiet else config.output.log_level)
     if rehearse(config):
         return 0

@@ -101,8 +101,9 @@ def main(argv=None) -> int:
     from ipu_utils.engines import choose_engine
     from ipu_utils.publish import publisher
     from ipu_utils.rehearsal import rehearse
+    from ipu_utils.run_hparams import follow_hparams
 
-    config = choose_engine(config)
+    config = follow_hparams(choose_engine(config))
     setup_logging("error" if config.output.quiet else config.output.log_level)
     if rehearse(config):
         return 0

@@ -32,6 +32,10 @@ class BoundedLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"a mapping of more than {MAX_MERGED_KEYS} merged keys")
 
 
+# AutoML's trainer writes sizes and ratios so. As a list it is plain data like any other; all other tags stay unknown.
+BoundedLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_yaml_seq)
+
+
 def load_yaml(path: Union[str, Path]) -> Any:
     """Parse one YAML file of at most MAX_FILE_BYTES.
 

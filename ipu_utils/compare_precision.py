@@ -23,7 +23,7 @@ from ipu_utils.console import progress_bar, run_script, show_notes
 from ipu_utils.errors import UserError
 from ipu_utils.image_sources import ImageFiles
 from ipu_utils.images import list_images
-from ipu_utils.run_hparams import hparams_of
+from ipu_utils.run_hparams import follow_hparams, hparams_of
 from ipu_utils.settings import PRECISION_WORDS
 
 WORDS = ("float", "half", "bfloat16")
@@ -163,6 +163,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     source_options = ["--dataset-type", "image-directory" if options.image_path.is_dir() else "single-image",
                       "--image-path", str(options.image_path), "--micro-batch-size", "1"]  # fmt: skip
     config = load_config([*rest, *source_options], choose_device=lambda requested: "cpu")
+    followed = follow_hparams(config)
+    show_notes(followed.notes[len(config.notes) :])
+    config = followed
     paths = list_images(options.image_path) if options.image_path.is_dir() else [options.image_path]
     root = options.image_path if options.image_path.is_dir() else options.image_path.parent
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
@@ -194,7 +197,7 @@ def _heads(engine: str, word: str, model: Model, rest: List[str], source_options
     if engine == "tensorflow":
         return in_tensorflow(model, PRECISION_WORDS[word].value)
     typed = [*rest, *source_options, "--model-precision", word]
-    return in_openvino(model, load_config(typed, "embedded", lambda requested: "cpu"))
+    return in_openvino(model, follow_hparams(load_config(typed, "embedded", lambda requested: "cpu")))
 
 
 if __name__ == "__main__":

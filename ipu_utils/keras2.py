@@ -67,3 +67,5 @@ def _legacy_keras():
 
 _check_version()
 keras = _legacy_keras()
+
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph  # noqa: E402, F401 - has no public name

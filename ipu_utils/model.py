@@ -10,7 +10,7 @@ from ipu_utils.config import RunConfig
 from ipu_utils.devices import Device
 from ipu_utils.keras2 import tf
 from ipu_utils.outcome import hash_arrays
-from ipu_utils.run_hparams import check_wishes, path_remark
+from ipu_utils.run_hparams import check_wishes, path_remark, takes_averages
 from tf2.efficientdet_keras import EfficientDetNet
 
 SMALL_SIDE = 64  # pixels
@@ -76,7 +76,7 @@ def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
         asked = "" if config.model.random_weights else f" (no checkpoint in {path})"
         text = f"random, seed {config.data.seed}, calibrated to {report.candidates_mean:.0f} candidates an image{asked}"
     else:
-        report = weights.load_weights(network, path, use_ema=not config.model.no_ema)
+        report = weights.load_weights(network, path, use_ema=takes_averages(config.model, hparams))
         text = f"{report}{path_remark(config.model, hparams)}"
     policy = device.dtype_policy(precision)
     if policy != "float32" or device.kind == "ipu":

@@ -101,4 +101,5 @@ def check(config: RunConfig) -> List[str]:
         f"data:      {images}, batches of {config.data.micro_batch_size}",
         f"nms:       {config.nms.nms_mode.value}, {nms_settings(hparams)}",
         f"work:      {work}",
+        *(f"note:      {note}" for note in config.notes),
     ]

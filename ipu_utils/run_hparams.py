@@ -6,16 +6,18 @@ ImageNet's mean and deviation. Nothing in the file tells; the published folder i
 looked for.
 """
 
+import dataclasses
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import hparams_config
 from ipu_utils.config import RunConfig
-from ipu_utils.errors import UserError
+from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.hparams_rules import check_hparams
 from ipu_utils.normalisation import normalisation_of
-from ipu_utils.settings import ModelConfig
+from ipu_utils.settings import ModelConfig, Precision
+from ipu_utils.trainer_config import find_config, read_config
 
 # Average precision needs the low scores too; who acts on detections wants the likely ones.
 PRESETS = {
@@ -38,25 +40,103 @@ def hparams_of(
 ) -> hparams_config.Config:
     """Return the configuration that a run builds its network from; --hparams wins over what follows from the rest.
 
+    Where no --hparams is given, the config.yaml beside the weights counts: see `ipu_utils.trainer_config`.
+
     Args:
       model: model_name, hparams, and where the weights come from.
       image_size: (height, width) in pixels, None for the model's own.
       preset: one of PRESETS.
 
     Raises:
-      ConfigError: the name, the changes or the size are wrong.
+      ConfigError: the name, the changes or the size are wrong, or the changes are another model's.
     """
-    settings: Dict[str, Any] = dict(PRESETS[preset]) if preset else {}
-    config = hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)
-    if is_advprop(model):
-        advprop = hparams_config.get_inference_config(
-            model.model_name, model.hparams, image_size, {**settings, **ADVPROP}
-        )
-        # Whoever sets one of them means all of them: a mean for 0..255 is none for inputs that are scaled again.
-        if all(advprop[key] == value for key, value in ADVPROP.items()):
-            config = advprop
-    check_hparams(config)
+    found = read_config(model)
+    settings: Dict[str, Any] = {} if found is None else dict(found.changes)
+    if preset:
+        settings["nms_configs"] = {**settings.get("nms_configs", {}), **PRESETS[preset]["nms_configs"]}
+    try:
+        config = hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)
+        if is_advprop(model):
+            advprop = hparams_config.get_inference_config(
+                model.model_name, model.hparams, image_size, {**ADVPROP, **settings}
+            )
+            # Whoever sets one of them means all of them: a mean for 0..255 is none for inputs that are scaled again.
+            if all(advprop[key] == value for key, value in ADVPROP.items()):
+                config = advprop
+        if config.name != model.model_name and config.name in hparams_config.MODEL_NAMES:
+            raise ConfigError(
+                f"--hparams are of {config.name}, not {model.model_name}: add --model-name {config.name}."
+            )
+        check_hparams(config)
+    except ConfigError as error:
+        if found is None:
+            raise
+        raise ConfigError(f"{error} {found.note()}") from None
     return config
+
+
+def follow_hparams(config: RunConfig) -> RunConfig:
+    """Bring a run's other options in line with what its hparams ask for, and note what that is.
+
+    Raises:
+      ConfigError: see `hparams_of`.
+    """
+    if config.embedded is not None and config.embedded.exec_file is not None:
+        return config  # made already
+    model, notes = config.model, []
+    hparams = hparams_of(model, config.data.image_size, config.nms.preset)
+    found = read_config(model)
+    if found is not None:
+        notes.append(found.note())
+    beside = find_config(dataclasses.replace(model, hparams="")) if model.hparams else None
+    if beside is not None and str(beside) != model.hparams:
+        notes.append(f"{beside} is not read: --hparams takes its place.")
+    if not takes_averages(model, hparams) and not (model.no_ema or model.random_weights):
+        model = dataclasses.replace(model, no_ema=True)
+        notes.append(
+            f"moving_average_decay={hparams.moving_average_decay}: a checkpoint's raw weights are taken, not its "
+            "averaged copies, as with --no-ema."
+        )
+    if hparams.mixed_precision and model.model_precision is None:
+        reason = _why_no_half(config)
+        if reason is None:
+            model = dataclasses.replace(model, model_precision=Precision.HALF)
+        else:
+            notes.append(f"mixed_precision has no effect: {reason}")
+    idle = without_effect(hparams)
+    if idle:
+        notes.append(f"hparams that have no effect here: {', '.join(idle)}.")
+    return dataclasses.replace(config, model=model, notes=(*config.notes, *notes))
+
+
+def takes_averages(model: ModelConfig, hparams: hparams_config.Config) -> bool:
+    """Are the averaged copies of a checkpoint wanted? AutoML takes the raw weights where the decay is none."""
+    decay = hparams.moving_average_decay
+    return not model.no_ema and decay is not None and decay > 0
+
+
+def without_effect(hparams: hparams_config.Config) -> List[str]:
+    """What of a configuration is set, and changes nothing: it is about training, or about how AutoML computes."""
+    found = [f"strategy={hparams.strategy}"] if hparams.strategy else []
+    found += [] if hparams.use_keras_model else [f"use_keras_model={hparams.use_keras_model}"]
+    found += [f"nms_configs.pyfunc={hparams.nms_configs.pyfunc}"] if hparams.nms_configs.pyfunc else []
+    optimizations = hparams.model_optimizations
+    if hasattr(optimizations, "keys"):
+        optimizations = [str(name) for name in optimizations.keys()]  # noqa: SIM118 - a Config
+    return found + ([f"model_optimizations ({', '.join(optimizations)})"] if optimizations else [])
+
+
+def _why_no_half(config: RunConfig) -> Optional[str]:
+    """None where the device of a run computes in half, else why it does not."""
+    if config.device.device != "cpu" or (config.embedded is None and config.device.engine == "tensorflow"):
+        return None  # TensorFlow has half on every device, the IPU its own
+    from ipu_utils.devices.openvino_api import check_precision  # an import that few runs need
+
+    try:
+        check_precision(Precision.HALF.value)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def path_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:

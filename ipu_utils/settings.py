@@ -107,11 +107,14 @@ class ModelConfig(Checked):
         "combination of which is measured: " + ", ".join(MODEL_NAMES),
     )
     model_dir: Optional[Path] = option(
-        None, path("PATH"), "checkpoint: folder, prefix or file, .h5, .tar.gz or .tgz; must be there when named",
-        "tmp/<model-name>",
+        None, path("PATH"), "checkpoint: folder, also of a SavedModel, prefix or file, .h5, .tar.gz or .tgz; must be "
+        "there when named", "tmp/<model-name>",
     )  # fmt: skip
     hparams: str = option(
-        "", text("TEXT|FILE"), 'changes to the model configuration, as "a=1,b.c=2" or a YAML file', "none"
+        "",
+        text("TEXT|FILE"),
+        'changes to the model configuration, as "a=1,b.c=2" or a YAML file',
+        "the config.yaml of AutoML's trainer beside the weights, where there is one",
     )
     random_weights: bool = option(
         False, boolean(), "use random weights, with a class head that gives about --random-candidates candidates"

@@ -25,12 +25,13 @@ SOURCES = (
     "ipu_utils/embedded/convert.py",
     "ipu_utils/graph/*.py",
     "ipu_utils/model.py",
-    "ipu_utils/weights.py",
+    "ipu_utils/weights*.py",
     "tf2/*.py",
     "utils.py",
 )
 # Everything that may belong to a checkpoint in one of the forms that ipu_utils.weights reads.
 CHECKPOINT_FILES = ("*.index", "*.data-*", "*.h5", "*.hdf5", "*.keras", "*.tar.gz", "*.tgz")
+SAVED_MODEL_FILES = ("*/variables/variables.index", "*/variables/variables.data-*")  # in the folder that is named
 # Instruction sets that OpenVINO chooses kernels by, as the kernel spells them on x86 and on ARM.
 INSTRUCTION_SETS = frozenset(
     {
@@ -56,8 +57,10 @@ def checkpoint_files(path: Path) -> List[Path]:
 
     May name more than are read, which costs a needless compilation when one of those changes.
     """
+    if path.name in ("saved_model.pb", "saved_model.pbtxt"):
+        path = path.parent / "variables"
     if path.is_dir():
-        patterns = [*CHECKPOINT_FILES, *(f"*/{pattern}" for pattern in CHECKPOINT_FILES)]
+        patterns = [*CHECKPOINT_FILES, *(f"*/{pattern}" for pattern in CHECKPOINT_FILES), *SAVED_MODEL_FILES]
         found = {file for pattern in patterns for file in path.glob(pattern)}
         if found:
             found.update(path.glob("checkpoint"), path.glob("*/checkpoint"))  # says which of several is meant

@@ -185,6 +185,19 @@ CASES = [
     _hparams("hparams with an unknown pyramid", "fpn_name=pan", "fpn_name", needs=["tensorflow"]),
     _hparams("hparams with a set for a number", "num_classes={1}", "set"),
     _hparams("hparams with a bracket a thousand deep", "num_classes=" + "(" * 3000, "num_classes must be a number"),
+    _hparams("hparams of another model", "name=efficientdet-d1", "add --model-name efficientdet-d1"),
+    _refused(
+        "weights beside the config.yaml of another model",
+        *["--model-name", "efficientdet-lite0", "--model-dir", "{folder}"],
+        words=["config.yaml is of efficientdet-d1", "add --model-name efficientdet-d1"],
+        prepare=_file("config.yaml", "name: efficientdet-d1\nimage_size: !!python/tuple [64, 64]\n"),
+    ),
+    _refused(
+        "weights beside a config.yaml that would run Python",
+        *["--model-name", "efficientdet-lite0", "--model-dir", "{folder}"],
+        words=["cannot be used as YAML", "give --hparams"],
+        prepare=_file("config.yaml", "image_size: !!python/object/apply:os.system ['touch x']\n"),
+    ),
     _hparams("an hparams file that does not exist", "{folder}/none.yaml", "cannot be read"),
     _hparams(
         "an hparams file that is a YAML bomb", "{folder}/bomb.yaml", "more than", prepare=_file("bomb.yaml", BOMB)
