@@ -48,7 +48,7 @@ TRAINED := tests/data/trained
 
 demo: setup  ## find shapes in the images of a trained detector that comes along; annotated copies, a contact sheet
 	$(VENV)/bin/python ipu_inference.py --model-name efficientdet-lite0 --model-dir $(TRAINED) \
-	  --hparams $(TRAINED)/config.yaml --dataset-type image-directory --image-path $(TRAINED)/images \
+	  --dataset-type image-directory --image-path $(TRAINED)/images \
 	  --output-predictions --output-dir $(DEMO_DIR) --contact-sheet $(DEMO_DIR)/contact-sheet.jpg
 
 MODEL ?= efficientdet-d0

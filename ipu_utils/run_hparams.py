@@ -50,10 +50,8 @@ def hparams_of(
     Raises:
       ConfigError: the name, the changes or the size are wrong, or the changes are another model's.
     """
-    settings: Dict[str, Any] = {}
     found = read_config(model)
-    if found is not None:
-        settings.update(found.changes)
+    settings: Dict[str, Any] = {} if found is None else dict(found.changes)
     if preset:
         settings["nms_configs"] = {**settings.get("nms_configs", {}), **PRESETS[preset]["nms_configs"]}
     try:

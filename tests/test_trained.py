@@ -37,7 +37,7 @@ TRAINED = ROOT / "tests" / "data" / "trained"
 AUTOML = json.loads((TRAINED / "automl.json").read_text())
 TRUTH = json.loads((TRAINED / "annotations.json").read_text())
 HEADS = np.load(TRAINED / "heads.npz")
-MODEL = ["--model-name", "efficientdet-lite0", "--model-dir", str(TRAINED), "--hparams", str(TRAINED / "config.yaml")]
+MODEL = ["--model-name", "efficientdet-lite0", "--model-dir", str(TRAINED)]  # where config.yaml is found, too
 IMAGES = ["--dataset-type", "image-directory", "--image-path", str(TRAINED / "images")]
 MEASURED = ["--preset", "accuracy", "--coco-annotations", str(TRAINED / "annotations.json")]
 MODES = {"class-agnostic": "global", "best-class": "per_class"}  # ours: AutoML's name
@@ -188,7 +188,7 @@ def test_the_embedded_script_and_its_model_find_what_automl_finds(embedded):
 
 
 def hparams():
-    return hparams_of(ModelConfig(model_name="efficientdet-lite0", hparams=str(TRAINED / "config.yaml")))
+    return hparams_of(ModelConfig(model_name="efficientdet-lite0", model_dir=TRAINED))
 
 
 def fitted(number):

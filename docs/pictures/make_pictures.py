@@ -24,7 +24,7 @@ def annotate(folder: Path, outputs: Path) -> None:
     """Run the throughput script over a folder, with the trained detector."""
     command = [
         sys.executable, str(ROOT / "ipu_inference.py"), "--device", "cpu", "--model-precision", "float",
-        "--model-name", "efficientdet-lite0", "--model-dir", str(TRAINED), "--hparams", str(TRAINED / "config.yaml"),
+        "--model-name", "efficientdet-lite0", "--model-dir", str(TRAINED),
         "--dataset-type", "image-directory", "--image-path", str(folder), "--num-repeats", "2",
         "--benchmark-repeats", "1", "--output-predictions", "--output-dir", str(outputs),
     ]  # fmt: skip
