@@ -17,7 +17,7 @@ all: nms  ## build the NMS libraries (default)
 nms:
 	@$(MAKE) --no-print-directory -C NMS PYTHON="$(BUILD_PYTHON)"
 
-setup: $(VENV)/.installed  ## create .venv, install requirements, build the NMS libraries
+setup: $(VENV)/.installed $(VENV)/.importable  ## create .venv, install requirements, build the NMS libraries
 	@$(MAKE) --no-print-directory nms BUILD_PYTHON="$(abspath $(VENV)/bin/python)"
 
 $(VENV)/bin/python:
@@ -29,6 +29,12 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install $(PIP_ARGS) -r requirements.txt
+	@touch $@
+
+# With PYTHONSAFEPATH set, `python -m ipu_utils.compare` does not look into the current folder.
+$(VENV)/.importable: | $(VENV)/bin/python
+	@$(VENV)/bin/python -c 'import pathlib, sys, sysconfig; \
+	  pathlib.Path(sysconfig.get_path("purelib"), "efficientdet_benchmark.pth").write_text(sys.argv[1] + "\n")' "$(CURDIR)"
 	@touch $@
 
 $(VENV)/.tested: tests/requirements.txt $(VENV)/.installed

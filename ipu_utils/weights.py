@@ -14,6 +14,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Un
 
 import numpy as np
 
+from ipu_utils import weights_text
 from ipu_utils.archives import ARCHIVES, unpack
 from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import fetch_command
@@ -39,7 +40,7 @@ class WeightsReport:
     total: int  # variables of the network; a load that returns has found them all
 
     def __str__(self):
-        return f"{self.matched} of {self.total} variables from {self.path} ({self.form}, {self.variable_set})"
+        return weights_text.of_checkpoint(self.matched, self.total, self.path, f"{self.form}, {self.variable_set}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import hparams_config
-from ipu_utils import run_hparams
+from ipu_utils import run_hparams, weights_text
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences
@@ -76,7 +76,23 @@ def plan(
 
 def with_weights(header: Header, weights: str, random: bool) -> Header:
     """The header of what was compiled."""
-    return dataclasses.replace(header, weights=weights, random_weights=random)
+    return dataclasses.replace(header, weights=weights_text.printable(weights), random_weights=random)
+
+
+def told_anew(found: Header, config: RunConfig) -> Header:
+    """The header of a kept executable in words of this run, whose weights may lie in another place.
+
+    Args:
+      found: its header, which fits the run.
+    """
+    model = config.model
+    if found.random_weights:
+        absent = None if model.random_weights else model.weights_path
+        text = weights_text.looked_for_here(found.weights, absent)
+    else:
+        path = fingerprint.checkpoint_name(model.weights_path)
+        text = weights_text.from_here(found.weights, path, run_hparams.path_remark(model, hparams_of(config)))
+    return with_weights(found, text, found.random_weights)
 
 
 def wants_trained_weights(config: RunConfig) -> bool:

@@ -237,7 +237,7 @@ class Executables(_InFolder):
 
     def try_out(self, given: bytes) -> str:
         """Accepted is a header whose anchors, outputs and NMS can be made; refused is an ExecutableError."""
-        from ipu_utils.embedded.runtime import output_names
+        from ipu_utils.embedded.ports import output_names
         from tf2.anchor_boxes import Anchors
         from tf2.nms_settings import nms_settings
 
