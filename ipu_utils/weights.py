@@ -16,8 +16,10 @@ import numpy as np
 
 from ipu_utils import weights_text
 from ipu_utils.archives import ARCHIVES, unpack
+from ipu_utils.checkpoint_state import newest_in
 from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import fetch_command
+from ipu_utils.hdf5 import open_hdf5
 from ipu_utils.interruption import temporary_folder
 from ipu_utils.keras2 import tf
 from ipu_utils.weights_guess import AVERAGE, VALUE, Misfit, guess
@@ -26,7 +28,7 @@ from ipu_utils.weights_guess import AVERAGE, VALUE, Misfit, guess
 _LEAVES = re.compile(r"/(depthwise_kernel|pointwise_kernel|kernel|bias|gamma|beta|moving_mean|moving_variance|WSM\w*)$")
 
 # The readers raise what their C++ side reports, which for a short file is an IndexError.
-_UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, OSError)
+_UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, OSError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,9 @@ def _find_below(folder: Path) -> Optional[Path]:
 
 
 def _find_in_folder(folder: Path) -> Optional[Path]:
-    # The file `checkpoint` holds a full path when TensorFlow wrote it, which in a moved or copied folder leads to
-    # nothing or to other weights: the newest one's name is what counts.
-    state = tf.train.get_checkpoint_state(str(folder))
-    if state is not None:
-        newest = folder / Path(state.model_checkpoint_path).name
-        if newest.with_name(newest.name + ".index").is_file():
-            return newest
+    newest = newest_in(folder)
+    if newest is not None:
+        return newest
     # Hidden files are not checkpoints: macOS puts a "._model.index" beside each file of an archive.
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     indices = [path.with_suffix("") for path in files if path.name.endswith(".index")]
@@ -126,25 +124,11 @@ def _opened(path: Path) -> Iterator[_Store]:
 
 @contextlib.contextmanager
 def _opened_h5(path: Path) -> Iterator[_Store]:
-    import h5py  # Comes with TensorFlow, and is needed for this form alone.
-
-    if not h5py.is_hdf5(str(path)):
-        raise UserError(f"{path} is not an HDF5 file; `.keras` files of Keras 3 are not read, save as .h5.")
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(h5py.File(str(path), "r"))
-        except OSError as error:
-            raise UserError(f"checkpoint {path} is damaged: {error}") from error
-        datasets = {}
-
-        def collect(name, item):
-            if isinstance(item, h5py.Dataset):
-                # <layer>/<variable name>:0, below model_weights in a file that holds a whole model.
-                datasets[name.replace("model_weights/", "", 1).partition("/")[2].split(":")[0]] = item
-
-        file.visititems(collect)
-        shapes = {key: tuple(item.shape) for key, item in datasets.items()}
-        yield _Store(str(path), "h5 file", shapes, lambda key: datasets[key][()])
+    with open_hdf5(path) as found:
+        # <layer>/<variable name>:0, below model_weights in a file that holds a whole model.
+        paths = {name.replace("model_weights/", "", 1).partition("/")[2].split(":")[0]: name for name in found.datasets}
+        shapes = {key: found.shape_of(name) for key, name in paths.items()}
+        yield _Store(str(path), "h5 file", shapes, lambda key: found.datasets[paths[key]][()])
 
 
 def object_keys(model: tf.keras.Model) -> List[str]:
@@ -227,6 +211,8 @@ def load_weights(model: tf.keras.Model, path: Union[str, Path], *, use_ema: bool
         except _UNREADABLE as error:
             raise UserError(f"checkpoint {store.path} is damaged: {error}") from error
     for key, value in zip(keys, values):
+        if value.dtype.kind not in "fiu" and value.dtype.name != "bfloat16":
+            raise UserError(f"checkpoint {store.path}: {key} holds {value.dtype.name} values, expected numbers.")
         if not np.isfinite(value).all():
             raise UserError(f"checkpoint {store.path}: {key} holds values that are not finite; its training diverged.")
     for weight, value in zip(model.weights, values):

@@ -38,8 +38,3 @@ def looked_for_here(text: str, absent: object = None) -> str:
     """The same for what `of_random` gave."""
     looked = "" if absent is None else f" (no checkpoint in {absent})"
     return _ABSENT.sub("", text) + looked
-
-
-def printable(text: str) -> str:
-    """A text in which everything that has no picture, such as a control character, is an escape sequence."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ipu_utils.weights_text import from_here, looked_for_here, of_checkpoint, of_random, printable
+from ipu_utils.weights_text import from_here, looked_for_here, of_checkpoint, of_random
 
 
 @pytest.mark.parametrize("path", ["tmp/d0/model", "/a (copy)/b; c (d)/model", "a\nb (x)/m", "x from y (z, w)"])
@@ -27,8 +27,3 @@ def test_the_place_where_a_checkpoint_was_looked_for_is_that_of_the_present_run(
     for text in (plain, there):
         assert looked_for_here(text) == plain
         assert looked_for_here(text, "tmp/c") == f"{plain} (no checkpoint in tmp/c)"
-
-
-def test_what_has_no_picture_becomes_an_escape_sequence():
-    assert printable("d0/\u00e9 \u4e2d") == "d0/\u00e9 \u4e2d"
-    assert printable("a\nb\x1b[2J\udcff\u202e") == "a\\nb\\x1b[2J\\udcff\\u202e" and printable("a\nb").isprintable()

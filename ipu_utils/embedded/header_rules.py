@@ -8,6 +8,7 @@ from typing import Any
 
 from ipu_utils.errors import ConfigError
 from ipu_utils.hparams_rules import ANCHOR_KEYS
+from ipu_utils.names import shown
 from ipu_utils.options import MAX_IMAGE_SIDE
 from ipu_utils.settings import NmsMode
 from tf2.anchor_boxes import Anchors
@@ -39,7 +40,7 @@ def check_header(header: Any) -> None:
     for text in (header.model_name, header.engine, *header.target):
         if not isinstance(text, str) or len(text) > MAX_TEXT or not text.isprintable():
             raise ValueError("a name in it cannot be printed")
-    if len(header.weights) > MAX_WEIGHTS_TEXT or not header.weights.isprintable():
+    if len(header.weights) > MAX_WEIGHTS_TEXT or shown(header.weights) != header.weights:
         raise ValueError("what it says of its weights cannot be printed")
     try:
         Anchors(**header.anchors, image_size=ANYTHING)

@@ -12,6 +12,7 @@ from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences
 from ipu_utils.errors import UserError
 from ipu_utils.hparams_rules import ANCHOR_KEYS
+from ipu_utils.names import shown
 from ipu_utils.options import flag_of
 from tf2 import label_util
 
@@ -76,7 +77,7 @@ def plan(
 
 def with_weights(header: Header, weights: str, random: bool) -> Header:
     """The header of what was compiled."""
-    return dataclasses.replace(header, weights=weights_text.printable(weights), random_weights=random)
+    return dataclasses.replace(header, weights=shown(weights), random_weights=random)
 
 
 def told_anew(found: Header, config: RunConfig) -> Header:

@@ -8,13 +8,13 @@ import hashlib
 import io
 import json
 import random
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, List, Tuple
 
 import hparams_config
+from fuzz import file_surfaces
 from fuzz.driver import mutated
+from fuzz.in_folder import InFolder
 from fuzz.texts import WORDS, bent, word
 from ipu_utils.arguments import all_rules, build_parser
 from ipu_utils.config import load_config, options_dict
@@ -28,17 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ("POPLAR_ENGINE_OPTIONS", "TF_POPLAR_FLAGS")
 ENGINE_OPTIONS = ("{}", "[]", '{"autoReport.all": "true", "autoReport.directory": "x"}', '{"a": 1', '{"a": null}', "0",
                   '{"debug.instrument": true}', "--use_synthetic_data --executable_cache_path=x", "flags")  # fmt: skip
-
-
-class _InFolder:
-    """A surface that needs files."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-
-    def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(str(self.folder))
 
 
 class CommandLines:
@@ -90,7 +79,7 @@ class CommandLines:
         """Nothing was made."""
 
 
-class Presets(_InFolder):
+class Presets(InFolder):
     """`read_preset` on damaged presets and on random YAML."""
 
     name = "yaml"
@@ -136,7 +125,7 @@ class Presets(_InFolder):
             return "refused"
 
 
-class Hparams(_InFolder):
+class Hparams(InFolder):
     """`hparams_of` on texts and on YAML files of changes."""
 
     name = "hparams"
@@ -177,7 +166,7 @@ class Hparams(_InFolder):
             return "refused"
 
 
-class Executables(_InFolder):
+class Executables(InFolder):
     """`read_executable` on damaged files, and on files whose checksums are right but whose header is not."""
 
     name = "executables"
@@ -252,7 +241,7 @@ class Executables(_InFolder):
         return "accepted"
 
 
-class Images(_InFolder):
+class Images(InFolder):
     """`read_image` and `fit_image` on damaged files of every format, and on noise behind every format's first bytes."""
 
     name = "images"
@@ -322,4 +311,5 @@ class Images(_InFolder):
         super().close()
 
 
-SURFACES = {surface.name: surface for surface in (CommandLines, Presets, Hparams, Images, Executables)}
+KINDS = (CommandLines, Presets, Hparams, Images, Executables, *file_surfaces.KINDS)
+SURFACES = {surface.name: surface for surface in KINDS}
