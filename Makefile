@@ -21,7 +21,7 @@ nms:  ## build the NMS libraries, for the host and, with the Poplar SDK enabled,
 # A name that the scripts of Graphcore's example call. One run builds every form of the operator.
 multinms: nms  ## the same as nms
 
-setup: $(VENV)/.installed  ## create .venv, install requirements, build the NMS libraries
+setup: $(VENV)/.installed $(VENV)/.importable  ## create .venv, install requirements, build the NMS libraries
 	@$(MAKE) --no-print-directory nms BUILD_PYTHON="$(abspath $(VENV)/bin/python)"
 
 $(VENV)/bin/python:
@@ -33,6 +33,12 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install $(PIP_ARGS) -r requirements.txt
+	@touch $@
+
+# With PYTHONSAFEPATH set, `python -m ipu_utils.compare` does not look into the current folder.
+$(VENV)/.importable: | $(VENV)/bin/python
+	@$(VENV)/bin/python -c 'import pathlib, sys, sysconfig; \
+	  pathlib.Path(sysconfig.get_path("purelib"), "efficientdet_benchmark.pth").write_text(sys.argv[1] + "\n")' "$(CURDIR)"
 	@touch $@
 
 $(VENV)/.tested: tests/requirements.txt $(VENV)/.installed

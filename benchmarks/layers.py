@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from passes import frozen_network, openvino_models, place_noise

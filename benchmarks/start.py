@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from publish import ROOT, markdown
 

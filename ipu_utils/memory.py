@@ -14,9 +14,10 @@ constants are measured: see docs/RELIABILITY.md. The estimate is for a CPU; a GP
 """
 
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 from hparams_config import Config
+from ipu_utils import control_groups
 from ipu_utils.config import RunConfig
 from ipu_utils.devices import detect
 from ipu_utils.errors import UserError
@@ -65,27 +66,22 @@ def estimate(config: RunConfig, hparams: Config) -> Estimate:
     return Estimate(int(needed), batches)
 
 
-def available() -> Optional[int]:
-    """Bytes that this process may still take, None where the system does not tell."""
-    found = [value for value in (_meminfo(), _control_group()) if value is not None]
-    return min(found) if found else None
+def available(root: Union[str, Path] = control_groups.ROOT) -> Optional[int]:
+    """Bytes that this process may still take, of the machine and of its container; None where nobody tells.
+
+    Args:
+      root: folder that has this machine's /proc and /sys below it.
+    """
+    found = _meminfo(Path(root, "proc/meminfo")), control_groups.memory_left(root)
+    return min((value for value in found if value is not None), default=None)
 
 
-def _meminfo(path: str = "/proc/meminfo") -> Optional[int]:
+def _meminfo(path: Path) -> Optional[int]:
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = path.read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _control_group(folder: str = "/sys/fs/cgroup") -> Optional[int]:
-    """What a container's limit leaves."""
-    try:
-        limit = Path(folder, "memory.max").read_text().strip()
-        return None if limit == "max" else int(limit) - int(Path(folder, "memory.current").read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def check_memory(config: RunConfig, hparams: Config) -> None:

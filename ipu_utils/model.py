@@ -5,7 +5,7 @@ from typing import Callable, NamedTuple, Optional, Tuple
 
 import utils
 from hparams_config import Config
-from ipu_utils import calibration, weights
+from ipu_utils import calibration, weights, weights_text
 from ipu_utils.config import RunConfig
 from ipu_utils.devices import Device
 from ipu_utils.keras2 import tf
@@ -73,8 +73,8 @@ def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
         report = calibration.randomise(
             network, hparams, hparams.image_size, config.data.seed, config.model.random_candidates
         )
-        asked = "" if config.model.random_weights else f" (no checkpoint in {path})"
-        text = f"random, seed {config.data.seed}, calibrated to {report.candidates_mean:.0f} candidates an image{asked}"
+        absent = None if config.model.random_weights else path
+        text = weights_text.of_random(config.data.seed, report.candidates_mean, absent)
     else:
         report = weights.load_weights(network, path, use_ema=takes_averages(config.model, hparams))
         text = f"{report}{path_remark(config.model, hparams)}"

@@ -9,7 +9,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ipu_utils.embedded.executable import Header
+from ipu_utils.embedded.executable import Executable, Header, read_executable
 from ipu_utils.embedded.requests import mean_candidates
 from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.pipeline import Detections, Results
@@ -23,14 +23,23 @@ def _nothing() -> None:
 class OpenVinoPipeline:
     """See `ipu_utils.pipeline.Pipeline`; it is its own step for `ipu_utils.devices.openvino_host`."""
 
-    def __init__(self, path: Path, header: Header, onchip_nms: bool, make: Callable[[], None] = _nothing):
+    def __init__(
+        self,
+        path: Path,
+        header: Header,
+        onchip_nms: bool,
+        make: Callable[[], None] = _nothing,
+        executable: Optional[Executable] = None,
+    ):
         """Describe the executable in a file.
 
         Args:
           path: the file. header: what is, or is going to be, in it.
           onchip_nms: detections are computed in the timed call.
           make: writes the file, before it is loaded.
+          executable: the file, where it was read and found to fit already.
         """
+        self._executable = executable
         self._path, self._make, self._onchip_nms = path, make, onchip_nms
         self._model: Optional[EmbeddedModel] = None
         self._levels = header.anchors["max_level"] - header.anchors["min_level"] + 1
@@ -45,7 +54,8 @@ class OpenVinoPipeline:
         """See `ipu_utils.devices.openvino_host.Step`."""
         self._make()
         self._make = _nothing  # and with it the network that was compiled goes
-        self._model = EmbeddedModel.load(self._path, num_threads, num_streams)
+        executable = read_executable(self._path) if self._executable is None else self._executable
+        self._model = EmbeddedModel(executable, num_threads, num_streams)
         return [self._runner(self._model.worker(), stages) for _ in range(workers)]
 
     def _runner(self, worker: Worker, stages: Stages) -> Callable:

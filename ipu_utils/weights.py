@@ -16,7 +16,9 @@ from typing import Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from ipu_utils import weights_text
 from ipu_utils.archives import ARCHIVES, unpack
+from ipu_utils.checkpoint_state import newest_in
 from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import fetch_command
 from ipu_utils.interruption import temporary_folder
@@ -24,7 +26,7 @@ from ipu_utils.keras2 import tf
 from ipu_utils.names import one_line
 from ipu_utils.weights_guess import AVERAGE, VALUE, Misfit, guess
 from ipu_utils.weights_match import LEAVES, Entry, Match, by_name, by_order, list_of, listed
-from ipu_utils.weights_store import H5, HUB, TF1, UNREADABLE, Store, named_plainly, open_store
+from ipu_utils.weights_store import H5, HUB, TF1, UNREADABLE, Store, open_store
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _HEAD = re.compile(r"/_?head(_\d+)?/")
@@ -42,9 +44,8 @@ class WeightsReport:
     how: str  # "matched by name", "matched by attribute path" or "matched by order, ..."
 
     def __str__(self):
-        return (
-            f"{self.matched} of {self.total} variables from {self.path} ({self.form}, {self.variable_set}; {self.how})"
-        )
+        form = f"{self.form}, {self.variable_set}; {self.how}"
+        return weights_text.of_checkpoint(self.matched, self.total, self.path, form)
 
 
 def find_checkpoint(path: Union[str, Path]) -> Optional[Path]:
@@ -77,14 +78,9 @@ def _find_below(folder: Path) -> Optional[Path]:
 
 
 def _find_in_folder(folder: Path) -> Optional[Path]:
-    # The file `checkpoint` holds a full path when TensorFlow wrote it, which in a moved or copied folder leads to
-    # nothing or to other weights: the newest one's name is what counts.
-    with named_plainly(folder) as plain:
-        state = tf.train.get_checkpoint_state(str(plain))
-    if state is not None:
-        newest = folder / Path(state.model_checkpoint_path).name
-        if newest.with_name(newest.name + ".index").is_file():
-            return newest
+    newest = newest_in(folder)
+    if newest is not None:
+        return newest
     # Hidden files are not checkpoints: macOS puts a "._model.index" beside each file of an archive.
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     indices = [path.with_suffix("") for path in files if path.name.endswith(".index")]
@@ -237,6 +233,8 @@ def load_weights(model: tf.keras.Model, path: Union[str, Path], *, use_ema: bool
         except UNREADABLE as error:
             raise UserError(f"checkpoint {store.path} is damaged: {one_line(error)}") from error
     for key, value in zip(match.keys, values):
+        if value.dtype.kind not in "fiu" and value.dtype.name != "bfloat16":
+            raise UserError(f"checkpoint {store.path}: {key} holds {value.dtype.name} values, expected numbers.")
         if not np.isfinite(value).all():
             raise UserError(f"checkpoint {store.path}: {key} holds values that are not finite; its training diverged.")
     for weight, value in zip(model.weights, values):

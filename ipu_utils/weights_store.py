@@ -9,8 +9,9 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 import numpy as np
 
+from ipu_utils.checkpoint_state import named_plainly
 from ipu_utils.errors import UserError
-from ipu_utils.interruption import temporary_folder
+from ipu_utils.hdf5 import open_hdf5
 from ipu_utils.keras2 import TrackableObjectGraph, tf
 from ipu_utils.names import one_line
 from ipu_utils.weights_match import hub_name
@@ -20,7 +21,7 @@ GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 TF1, OBJECTS, SAVED_MODEL = "TensorFlow 1 checkpoint", "object-based checkpoint", "SavedModel"
 HUB, H5 = "checkpoint trained from a hub module", "h5 file"
 # The readers raise what their C++ side reports, which for a short file is an IndexError.
-UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, OSError)
+UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, OSError, TypeError, OverflowError)
 
 
 class ObjectGraph:
@@ -130,59 +131,26 @@ def _store_of(path: Path, reader: Any, shapes: Dict[str, Tuple[int, ...]], conte
     return Store(str(path), form, shapes, reader.get_tensor, names, graph=graph)
 
 
-@contextlib.contextmanager
-def named_plainly(path: Path) -> Iterator[Path]:
-    """A checkpoint's folder or prefix by a path that TensorFlow takes: it wants UTF-8, and logs names as they are."""
-    if str(path.absolute()).isprintable():
-        yield path
-        return
-    with temporary_folder("efficientdet-weights-") as folder:
-        plain = Path(folder, "model")
-        if path.is_dir():
-            plain.symlink_to(path.absolute(), target_is_directory=True)
-        else:
-            for file in path.parent.iterdir():
-                rest = file.name[len(path.name) :]
-                if file.name.startswith(f"{path.name}.") and rest.isprintable():
-                    plain.with_name(plain.name + rest).symlink_to(file.absolute())
-        yield plain
-
-
 def _ends_in_number(key: str) -> bool:
     return key.split(ATTRIBUTES)[0].rpartition("/")[2].isdigit()
 
 
 @contextlib.contextmanager
 def _opened_h5(path: Path) -> Iterator[Store]:
-    import h5py  # Comes with TensorFlow, and is needed for this form alone.
-
-    if not h5py.is_hdf5(str(path)):
-        raise UserError(f"{path} is not an HDF5 file; `.keras` files of Keras 3 are not read, save as .h5.")
-    with contextlib.ExitStack() as stack:
+    with open_hdf5(path) as found:
         try:
-            file = stack.enter_context(h5py.File(str(path), "r"))
-        except OSError as error:
-            raise UserError(f"checkpoint {path} is damaged: {one_line(error)}") from error
-        datasets = {}
-
-        def collect(name, item):
-            if isinstance(item, h5py.Dataset):
-                datasets[name] = item
-
-        try:
-            file.visititems(collect)
-            paths = _h5_order(file)
+            paths = _h5_order(found.file)
         except UNREADABLE as error:
             raise UserError(f"checkpoint {path} is damaged: {one_line(error)}") from error
-        names = _h5_names(datasets)
-        by_key = {key: datasets[path] for path, (key, _) in names.items()}
+        names = _h5_names(found.datasets)
+        by_key = {key: inside for inside, (key, _) in names.items()}
         yield Store(
             str(path),
             H5,
-            {key: tuple(item.shape) for key, item in by_key.items()},
-            lambda key: by_key[key][()],
+            {key: found.shape_of(inside) for key, inside in by_key.items()},
+            lambda key: found.datasets[by_key[key]][()],
             dict(names.values()),
-            [names[path][0] for path in paths if path in names],
+            [names[inside][0] for inside in paths if inside in names],
         )
 
 

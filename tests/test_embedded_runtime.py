@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
@@ -248,6 +249,83 @@ def test_the_header_tells_what_a_deployment_needs(model, config):
 def test_a_file_for_another_machine_is_refused_and_says_how_to_get_one(path, tmp_path, changes, text):
     with pytest.raises(ExecutableError, match=text):
         EmbeddedModel.load(rewritten(path, tmp_path, **changes))
+
+
+def with_anchors(path, **changes):
+    return {**read_executable(path).header.anchors, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes, anchors, text",
+    [
+        ({"output_type": "float16"}, {}, "output class_3 of its network is float32, its header says float16"),
+        ({"output_type": "bfloat16"}, {}, "output class_3 of its network is float32, its header says bfloat16"),
+        ({"input_type": "float32"}, {}, "input of its network is uint8, its header says float32"),
+        ({"image_size": (HEIGHT, WIDTH + 1)}, {}, r"input of its network is \[1, 96, 128, 3\], .* \[1, 96, 129, 3\]"),
+        ({"image_size": (8192, 8192)}, {}, r"input of its network is .* says \[1, 8192, 8192, 3\]"),
+        ({"batch_size": 65536}, {}, r"input of its network is .* says \[65536, 96, 128, 3\]"),
+        ({"num_classes": 91}, {}, r"output class_3 of its network is \[1, 12, 16, 810\], .* \[1, 12, 16, 819\]"),
+        ({"num_classes": 4}, {}, r"output class_3 of its network is .* says \[1, 12, 16, 36\]"),
+        ({}, {"max_level": 8}, "has 10 outputs, its header describes 12"),
+        ({}, {"max_level": 6}, "has 10 outputs, its header describes 8"),
+        ({}, {"min_level": 2, "max_level": 6}, "has no output class_2"),
+        ({}, {"num_scales": 2}, r"output class_3 of its network is .* says \[1, 12, 16, 540\]"),
+        ({}, {"num_scales": 32, "aspect_ratios": [1.0] * 32}, r"says \[1, 12, 16, 92160\]"),
+    ],
+)
+def test_a_header_that_is_not_true_of_its_network_is_refused(path, tmp_path, changes, anchors, text):
+    changes = {**changes, **({"anchors": with_anchors(path, **anchors)} if anchors else {})}
+    with pytest.raises(ExecutableError, match=f"is not what it says it is: .*{text}"):
+        EmbeddedModel.load(rewritten(path, tmp_path, **changes))
+
+
+def test_what_runs_is_what_was_checked(path, tmp_path):
+    """The file is swapped between looking at it and running it."""
+    copy = rewritten(path, tmp_path)
+    found = read_executable(copy)
+    write_executable(copy, found.header, b"not a network" * 1000)
+    assert len(EmbeddedModel(found).detect(photographs()[0]).boxes) > 0
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None,
+        PHOTOGRAPHS[0],
+        str(PHOTOGRAPHS[0]),
+        Image.open(str(PHOTOGRAPHS[0])),
+        [[[0, 0, 0]]],
+        np.zeros((5, 5, 3)),
+        np.zeros((5, 5), np.uint8),
+        np.zeros((5, 5, 4), np.uint8),
+        np.zeros((1, 5, 5, 3), np.uint8),
+        np.zeros((0, 5, 3), np.uint8),
+    ],
+    ids=["nothing", "a path", "a name", "a Pillow image", "a list", "float", "grey", "RGBA", "a batch", "empty"],
+)
+def test_what_is_no_image_is_the_documented_error(model, image):
+    with pytest.raises(ValueError, match=r"image must be .*uint8 \[H, W, 3\]"):
+        model.detect(image)
+
+
+def test_several_threads_get_the_detections_of_their_own_image(model):
+    images = photographs()
+    wanted, found = [model.detect(image) for image in images], {}
+    assert len({len(one.boxes) for one in wanted}) > 1, "the images are told apart by nothing"
+
+    def detect(number):
+        found[number] = [model.detect(images[number]) for _ in range(15)]
+
+    threads = [threading.Thread(target=detect, args=(number,)) for number in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, one in enumerate(wanted):
+        assert len(found[number]) == 15
+        for other in found[number]:
+            for expected, got in zip(one, other):
+                np.testing.assert_array_equal(got, expected)
 
 
 def test_a_network_that_openvino_cannot_read_is_the_users_error(path, tmp_path):

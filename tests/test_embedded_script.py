@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import struct
@@ -219,6 +220,19 @@ def test_options_that_a_given_file_agrees_with_are_taken(run, kept):
     assert run(*FEW, "--exec-file", kept / NAME, "--model-name", "efficientdet-lite0", "--image-size", "96x64")[0] == 0
 
 
+def test_a_pipe_is_no_executable_and_is_not_waited_for(run, tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    status, out, err = run(*FEW, "--exec-file", tmp_path / "pipe")
+    assert (status, out) == (2, "") and "pipe is a pipe or a device: expected a file" in err
+
+
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_a_given_file_for_more_than_onednn_may_use_is_refused_with_the_variable(run, kept, monkeypatch, variable):
+    monkeypatch.setenv(variable, "sse41")
+    status, _, err = run(*FEW, "--exec-file", kept / NAME)
+    assert status == 2 and f"this one below {variable}=sse41 has no avx2 fma" in err
+
+
 def test_a_damaged_given_file_is_refused(run, kept):
     path = kept / NAME
     path.write_bytes(path.read_bytes()[:-100])
@@ -285,12 +299,40 @@ def test_a_kept_file_that_does_not_fit_is_compiled_again_with_a_note(run, kept, 
     assert read_executable(path).header.weights == "again"
 
 
+def test_what_another_run_wrote_into_the_same_file_meanwhile_is_not_run(run, kept, monkeypatch):
+    found = read_executable(kept / NAME)
+    network = bytes(found.network())
+
+    def overtaken(config, header, path):
+        write_executable(path, dataclasses.replace(header, batch_size=7), network)
+        return header
+
+    monkeypatch.setattr("ipu_utils.embedded.host._compile", overtaken)
+    status, _, err = run(*MODEL, "--seed", "1", "--exec-output-dir", kept, "--compile-only")
+    assert status == 2 and "was written by another run in the meantime (its batch_size is 7, not 1)" in err
+
+
+def test_a_kept_file_speaks_of_the_run_that_finds_it_not_of_the_one_that_wrote_it(run, kept):
+    asked = read_executable(kept / NAME).header.weights
+    assert "no checkpoint in" not in asked
+    without = [argument for argument in MODEL if argument != "--random-weights"]
+    _, out, _ = run(*without, "--exec-output-dir", kept, "--compile-only")
+    assert out.startswith(f"weights:   {asked} (no checkpoint in tmp/efficientdet-lite0)\n")
+    assert "kept from an earlier run" in out
+    _, out, _ = run(*MODEL, "--exec-output-dir", kept, "--compile-only")
+    assert out.startswith(f"weights:   {asked}\n") and "kept from an earlier run" in out
+
+
 @pytest.mark.parametrize("arguments", [["--seed", "1"], ["--hparams", "nms_configs.score_thresh=0.3"]])
 def test_other_weights_or_settings_need_another_executable(run, kept, monkeypatch, arguments):
-    compiled = []
-    monkeypatch.setattr(
-        "ipu_utils.embedded.host._compile", lambda config, header, path: compiled.append(path) or header
-    )
+    compiled, network = [], bytes(read_executable(kept / NAME).network())
+
+    def compile_again(config, header, path):
+        compiled.append(path)
+        write_executable(path, header, network)
+        return header
+
+    monkeypatch.setattr("ipu_utils.embedded.host._compile", compile_again)
     assert run(*MODEL, *arguments, "--exec-output-dir", kept, "--compile-only")[0] == 0
     assert compiled == [kept / NAME]
 

@@ -4,6 +4,7 @@
 import random
 
 import pytest
+from fuzz import driver
 from fuzz.driver import fuzz, mutated, random_of
 from fuzz.surfaces import SURFACES
 
@@ -13,7 +14,8 @@ from ipu_utils.run_hparams import hparams_of
 from ipu_utils.settings import ModelConfig, OutputConfig
 
 COUNTS = {"arguments": 250, "yaml": 400, "hparams": 400, "images": 400, "executables": 500,
-          "annotations": 150, "records": 120}  # fmt: skip
+          "annotations": 150, "records": 120,
+          "label-maps": 300, "archives": 300, "checkpoints": 150}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(SURFACES))
@@ -53,6 +55,22 @@ def test_a_finding_is_kept_once_with_its_input():
     outcome = fuzz(Broken(), 50, seed=0)
     assert len(outcome.findings) == 1 and "KeyError: 'odd'" in outcome.findings[0].what
     assert len(outcome.findings[0].given) % 2 and outcome.words["found before"] > 1
+
+
+def test_an_input_without_end_is_a_finding(monkeypatch):
+    class Endless:
+        name = "endless"
+
+        def make(self, rng: random.Random) -> None:
+            return None
+
+        def try_out(self, given: None) -> str:
+            while True:
+                pass
+
+    monkeypatch.setattr(driver, "HANG_SECONDS", 0.2)
+    outcome = fuzz(Endless(), 1, seed=0)
+    assert "Hang: no end after 0.2 s" in outcome.findings[0].what
 
 
 FOUND = {

@@ -54,6 +54,26 @@ def test_a_file_that_holds_no_names_by_id_is_refused(tmp_path, text):
         label_util.get_label_map(str(path))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [".inf: a", ".nan: a", "~: a", "1.5: a", "true: a", "2001-01-01: a", "'x': a", "\u00b2: a", "1: ~", "1:", "1: [a]",
+     "1: {a: b}", "1: yes", "'1': a\n1: b", "9" * 5000 + ": a", "1: a\n? [1]\n: b"],
+    ids=range(16),
+)  # fmt: skip
+def test_keys_that_are_no_numbers_and_names_that_are_no_texts_are_refused_shortly(tmp_path, text):
+    path = tmp_path / "names.yaml"
+    path.write_text(text + "\n5: " + "x" * 30000, encoding="utf-8")
+    with pytest.raises(UserError, match="label map") as refused:
+        label_util.get_label_map(str(path))
+    assert len(str(refused.value)) < 500
+
+
+def test_numbers_as_names_and_numbers_in_quotation_marks_as_keys_are_taken(tmp_path):
+    path = tmp_path / "names.yaml"
+    path.write_text("'1': 7\n-1: 1.5\n2147483648: x")
+    assert label_util.get_label_map(str(path)) == {1: "7", -1: "1.5", 2**31: "x"}
+
+
 def test_an_unknown_name_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(UserError, match="expected coco, voc, waymo"):
         label_util.get_label_map("imagenet")

@@ -2,6 +2,7 @@
 """--help, --quiet, --print-config, --dry-run, completion and the doctor."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,35 @@ def test_help_and_mistakes_are_answered_before_anything_slow_is_imported(script,
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "imported []"
+
+
+@pytest.mark.parametrize("script", ["ipu_inference.py", "ipu_embedded_inference.py", "benchmarks/start.py"])
+def test_scripts_start_where_python_leaves_their_folder_out_of_its_path(script, tmp_path):
+    safe = {**os.environ, "PYTHONSAFEPATH": "1"}  # from Python 3.11 on; before that it says nothing
+    command = [sys.executable, str(ROOT / script), "--help"]
+    done = subprocess.run(command, cwd=str(tmp_path), env=safe, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+
+
+def test_a_sweep_starts_its_runs_there_too(tmp_path):
+    command = [sys.executable, str(ROOT / "ipu_inference.py"), "--device", "cpu", "--micro-batch-size", "1,2"]
+    command += ["--model-dir", str(tmp_path)]  # Each of them asks for weights that are not there.
+    safe = {**os.environ, "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, cwd=str(tmp_path), env=safe, capture_output=True, text=True)
+    assert done.stderr.count("asks for trained weights") == 2 and "ModuleNotFoundError" not in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_tools_are_found_in_the_environment_that_make_sets_up(tmp_path):
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    make = ["make", "-s", "-C", str(ROOT), f"VENV={environment}", f"{environment}/.importable"]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+    safe = {**os.environ, "PYTHONSAFEPATH": "1"}
+    code = "import sys; sys.path.remove('') if '' in sys.path else None; import ipu_utils; print(ipu_utils.__file__)"
+    done = subprocess.run([str(environment / "bin" / "python"), "-c", code], env=safe, cwd=str(tmp_path),
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stdout.strip() == str(ROOT / "ipu_utils" / "__init__.py"), done.stderr
 
 
 def config(*argv, script="throughput"):

@@ -85,15 +85,15 @@ def test_force_tries(monkeypatch):
         )
 
 
-def test_what_is_free_is_the_least_of_machine_and_container(tmp_path, monkeypatch):
-    (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:    2048 kB\n")
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("400\n")
-    assert memory._meminfo(str(tmp_path / "meminfo")) == 2048 << 10
-    assert memory._control_group(str(tmp_path)) == 600
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._control_group(str(tmp_path)) is None
-    assert memory._meminfo(str(tmp_path / "none")) is None and memory._control_group(str(tmp_path / "none")) is None
-    monkeypatch.setattr(memory, "_meminfo", lambda: 5)
-    monkeypatch.setattr(memory, "_control_group", lambda: 3)
-    assert memory.available() == 3
+def test_what_is_free_is_the_least_of_machine_and_container(tmp_path):
+    assert memory.available(tmp_path) is None, "a system that does not tell"
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:    2048 kB\n")
+    assert memory.available(tmp_path) == 2048 << 10
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("1000\n")
+    (group / "memory.current").write_text("400\n")
+    assert memory.available(tmp_path) == 600
+    (group / "memory.max").write_text("max\n")
+    assert memory.available(tmp_path) == 2048 << 10

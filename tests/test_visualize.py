@@ -33,6 +33,15 @@ def draw(image, boxes, classes, scores, **options):
     )
 
 
+@pytest.mark.parametrize("letter", ["m", "\u0301", "W "])
+def test_a_name_of_any_length_is_cut_without_being_drawn_whole(letter):
+    text_mask.cache_clear()
+    text, size = fit_text(letter * 8000, "93%", 14, 90)
+    assert text_mask.cache_info().misses < 30, "each of its beginnings was drawn"
+    assert len(text) < 250 and text_mask(text, size).width < 120
+    assert fit_text(letter * 8000, "93%", 14, 10**6)[0].startswith(letter * 90)
+
+
 def test_the_line_of_a_box_runs_along_its_corners():
     image = draw(grey(100, 200), [[20, 30, 60, 110]], [1], [0.9], skip_labels=True, skip_scores=True, line_thickness=2)
     assert changed(image) == (20, 30, 60, 110)

@@ -2,10 +2,12 @@
 """Names of classes by their one-based ids. Imports no TensorFlow."""
 
 import os
+import re
 from typing import Any, Dict, Optional
 
 from ipu_utils.bounded_yaml import load_yaml
 from ipu_utils.errors import ConfigError
+from ipu_utils.names import shown
 
 # COCO numbers 90 classes and annotates 80 of them: the other ids are outputs of the network without a name.
 coco = {
@@ -130,10 +132,33 @@ def get_label_map(mapping: Any) -> Optional[Dict[int, str]]:
             mapping = load_yaml(os.path.expanduser(mapping))
         except ConfigError as error:
             raise ConfigError(f"label map {error}") from error
-    try:
-        return {int(class_id): str(name) for class_id, name in mapping.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise ConfigError(f"label map {mapping!r}: expected names by class id, such as {{1: person}}.") from None
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"label map {_short(mapping)}: expected names by class id, such as {{1: person}}.")
+    found: Dict[int, str] = {}
+    for key, name in mapping.items():
+        class_id = _class_id(key)
+        if class_id is None or class_id in found:
+            what = "twice" if class_id in found else "as a class id: expected a whole number such as 1"
+            raise ConfigError(f"label map: it has {_short(key)} {what}.")
+        if isinstance(name, bool) or not isinstance(name, (str, int, float)):
+            raise ConfigError(
+                f"label map: class {class_id} is called {_short(name)}: expected a text; put words that YAML takes for "
+                "something else into quotation marks."
+            )
+        found[class_id] = str(name)
+    return found
+
+
+def _class_id(key: Any) -> Optional[int]:
+    """The number that a key stands for; None where it stands for none."""
+    if isinstance(key, str):
+        return int(key) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", key) else None
+    return key if isinstance(key, int) and not isinstance(key, bool) else None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return shown(text if len(text) <= 100 else f"{text[:100]}...")
 
 
 def class_name(label_map: Optional[Dict[int, str]], class_id: int) -> str:

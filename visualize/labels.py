@@ -10,6 +10,7 @@ from ipu_utils.names import shown
 
 _SMALLEST_FONT, _LARGEST_FONT = 11, 96  # pixels; below, letters run into each other
 _LAST_RESORT_FONT = 8  # for a text that would not fit otherwise
+_MOST_LETTERS = 200  # of a name: a longer one is cut before it is measured, which takes time and memory
 _BITMAP_FONT_HEIGHT = 11  # of Pillow's built-in bitmap font, the only one where FreeType is missing
 
 Color = Tuple[int, int, int]
@@ -66,16 +67,23 @@ def fit_text(name: str, score: str, size: int, width: int) -> Tuple[str, int]:
 
     Letters get smaller first, then the name is cut, then left out: the score comes last. A label is one line.
     """
+    if len(name) > _MOST_LETTERS:
+        name = f"{name[:_MOST_LETTERS]}.."
     name = shown(name)
     full = f"{name}: {score}" if name and score else name or score
     for smaller in range(size, _LAST_RESORT_FONT - 1, -1):
         if _label_size(full, smaller)[0] <= width:
             return full, smaller
-    for length in range(len(name) - 1, 0, -1):
-        text = f"{name[:length]}.. {score}".rstrip()
-        if _label_size(text, _LAST_RESORT_FONT)[0] <= width:
-            return text, _LAST_RESORT_FONT
-    return score or name[:1], _LAST_RESORT_FONT
+    fits, too_long = 0, len(name)
+    while too_long - fits > 1:
+        length = (fits + too_long) // 2
+        short = _label_size(_cut(name, length, score), _LAST_RESORT_FONT)[0] <= width
+        fits, too_long = (length, too_long) if short else (fits, length)
+    return (_cut(name, fits, score) if fits else score or name[:1]), _LAST_RESORT_FONT
+
+
+def _cut(name: str, length: int, score: str) -> str:
+    return f"{name[:length]}.. {score}".rstrip()
 
 
 def _margin(size: int) -> int:

@@ -9,8 +9,10 @@ import glob
 import importlib.util
 import os
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional, Union
 
+from ipu_utils import control_groups
+from ipu_utils.devices import instruction_sets
 from ipu_utils.errors import UserError
 
 DEVICES = ("ipu", "gpu", "cpu")  # in the order in which `auto` prefers them
@@ -52,12 +54,28 @@ def _cpuinfo() -> List[str]:
 
 def default_precision() -> str:
     """Type name of the precision that suits this CPU: bfloat16 is the default only with matrix units for it."""
-    return "bfloat16" if "amx_bf16" in cpu_flags() else "float32"
+    return "bfloat16" if "amx_bf16" in instruction_sets.effective(cpu_flags()) else "float32"
 
 
-def usable_cores() -> int:
-    """Cores that this process may use; fewer than the machine's under taskset or in a container."""
+def usable_cores(root: Union[str, Path] = control_groups.ROOT) -> int:
+    """Cores that this process may use; fewer than the machine's under taskset or with a container's CPU quota.
+
+    Args:
+      root: folder that has this machine's /proc and /sys below it.
+    """
+    quota = control_groups.quota_cores(root)
+    return allowed_cores() if quota is None else min(quota, allowed_cores())
+
+
+def allowed_cores() -> int:
+    """Logical processors that this process may run on, whatever a quota lets it use of their time."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def quota_threads(root: Union[str, Path] = control_groups.ROOT) -> Optional[int]:
+    """Threads for an engine that sees processors but no quota; None where it may decide by itself."""
+    cores = usable_cores(root)
+    return cores if cores < allowed_cores() else None
 
 
 def _ipu() -> Availability:
@@ -100,7 +118,8 @@ def _gpu() -> Availability:
 
 def _cpu() -> Availability:
     extras = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in cpu_flags()]
-    return Availability("cpu", True, " ".join([f"{cpu_name()}, {usable_cores()} cores"] + extras))
+    quota = "" if quota_threads() is None else f" (a CPU quota; it may run on {allowed_cores()})"
+    return Availability("cpu", True, " ".join([f"{cpu_name()}, {usable_cores()} cores{quota}"] + extras))
 
 
 PROBES = {"ipu": _ipu, "gpu": _gpu, "cpu": _cpu}

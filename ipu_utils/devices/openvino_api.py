@@ -4,10 +4,13 @@
 import sys
 from typing import Any, Dict, Optional
 
+from ipu_utils.devices import detect, instruction_sets
 from ipu_utils.errors import UserError
 
 # The names of types in OpenVINO.
 OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+# One of these has to be left by oneDNN's limit, which OpenVINO does not ask when it says what it can do.
+BFLOAT16_SETS = frozenset({"avx512f", "avx_ne_convert"})
 
 
 def import_openvino() -> Any:
@@ -46,7 +49,8 @@ def properties(precision: str, num_threads: Optional[int], num_streams: Optional
     """What OpenVINO is told on compiling and on loading, so that both agree.
 
     The precision is never left to OpenVINO, which takes bfloat16 by itself where a CPU can compute it. The number of
-    threads is, unless the user says it: it knows which logical processors share a core and which cores a socket.
+    threads is, unless the user says it or a container has a CPU quota, which OpenVINO does not see: it knows which
+    logical processors share a core and which cores a socket.
 
     Args:
       precision: type name.
@@ -57,8 +61,9 @@ def properties(precision: str, num_threads: Optional[int], num_streams: Optional
     chosen = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision]}
     if num_streams is not None:
         chosen.update(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=num_streams)
-    if num_threads is not None:
-        chosen["INFERENCE_NUM_THREADS"] = num_threads
+    threads = detect.quota_threads() if num_threads is None else num_threads
+    if threads is not None:
+        chosen["INFERENCE_NUM_THREADS"] = threads
     return chosen
 
 
@@ -66,6 +71,12 @@ def check_precision(precision: str) -> None:
     """Raise UserError when OpenVINO cannot compute in a precision on this CPU."""
     words = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
     offered = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    limit = instruction_sets.limit()
+    if precision == "bfloat16" and limit is not None and not limit.kept & BFLOAT16_SETS:
+        raise UserError(
+            f"OpenVINO cannot compute in bfloat16 below {limit.setting}: unset the variable, or use --model-precision "
+            "float."
+        )
     if words[precision] not in offered:
         can = ", ".join(name for name, word in words.items() if word in offered)
         raise UserError(f"OpenVINO cannot compute in {precision} on this CPU, only in {can}: use --model-precision.")

@@ -3,12 +3,12 @@
 
 import importlib
 from pathlib import Path
-from typing import Any, List, NamedTuple, Protocol
+from typing import Any, List, NamedTuple, Optional, Protocol
 
 import numpy as np
 
 from ipu_utils.config import RunConfig
-from ipu_utils.embedded.executable import Header
+from ipu_utils.embedded.executable import Executable, Header
 
 
 class Opened(NamedTuple):
@@ -18,6 +18,7 @@ class Opened(NamedTuple):
     header: Header
     compile_seconds: float  # 0 when the file was there
     origin: str  # "given", "kept from an earlier run" or "compiled"
+    executable: Optional[Executable] = None  # the file as it was read, on a host: what is started is what was checked
 
 
 class Worker(Protocol):

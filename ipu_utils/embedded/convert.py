@@ -6,7 +6,7 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 from ipu_utils.devices.openvino_api import OPENVINO_TYPES, check_precision, engine_name, import_openvino, properties
 from ipu_utils.embedded.executable import Header
-from ipu_utils.embedded.runtime import output_names
+from ipu_utils.embedded.ports import output_names
 
 
 class Frozen(NamedTuple):

@@ -12,13 +12,15 @@
 
 Nothing in it is executed by reading it, and sizes and checksums are checked before OpenVINO sees a byte. Checksums find
 damage, not malice: the network is code for OpenVINO, so run files from people you trust. A file that belongs to another
-user than this one and root is refused.
+user than this one and root is refused. Owner, checksums and network are those of one file, which is opened once: a name
+that leads elsewhere a moment later changes nothing.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
+from ipu_utils.devices import instruction_sets
 from ipu_utils.embedded.header_rules import check_header
 from ipu_utils.errors import UserError
 from ipu_utils.files import write_atomically
@@ -84,11 +87,11 @@ class Executable:
     header: Header
     offset: int  # of the network in the file
     size: int
+    mapped: np.ndarray  # see `network`
 
     def network(self) -> np.ndarray:
-        """The exported network, uint8 [size], mapped from the file: it costs no memory until it is read."""
-        # Copy-on-write: OpenVINO takes no memory that is marked read-only, though it does not write to it.
-        return np.memmap(str(self.path), np.uint8, "c", self.offset, (self.size,))
+        """The exported network, uint8 [size], mapped from the file that was checked: no copy, and none other."""
+        return self.mapped
 
 
 def write_executable(path: PathLike, header: Header, network: bytes) -> None:
@@ -116,12 +119,19 @@ def read_executable(path: PathLike) -> Executable:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ExecutableError(f"{path} is a pipe or a device: expected a file, which is mapped into memory.")
             _check_owner(path, status.st_uid)
             return _read(path, file, status.st_size)
     except OSError as error:
         raise ExecutableError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Open a file; a pipe, too, without waiting for somebody to write into it."""
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check_owner(path: Path, owner: int) -> None:
@@ -176,7 +186,12 @@ def _read(path: Path, file: Any, file_size: int) -> Executable:
         found.update(piece)
     if found.hexdigest() != checksum:
         raise ExecutableError(f"{path} is damaged: the network does not match its checksum. {again}")
-    return Executable(path, header, offset, size)
+    try:
+        # Copy-on-write: OpenVINO takes no memory that is marked read-only, though it does not write to it.
+        mapped = np.memmap(file, np.uint8, "c", offset, (size,))
+    except ValueError as error:
+        raise ExecutableError(f"{path} has become shorter while it was read. {again}") from error
+    return Executable(path, header, offset, size, mapped)
 
 
 def _pieces(file: Any, size: int = 1 << 20) -> Iterator[bytes]:
@@ -250,4 +265,6 @@ def target_difference(has: Tuple[str, ...], wants: Tuple[str, ...]) -> str:
     missing, new = sorted(set(has) - set(wants)), sorted(set(wants) - set(has))
     parts = [f"has no {' '.join(missing)}"] if missing else []
     parts += [f"also has {' '.join(new)}"] if new else []
-    return "it was compiled for another processor: this one " + " and ".join(parts or ["is different"])
+    limit = instruction_sets.limit()
+    below = "" if limit is None else f" below {limit.setting}"
+    return f"it was compiled for another processor: this one{below} " + " and ".join(parts or ["is different"])

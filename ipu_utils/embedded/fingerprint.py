@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
-from ipu_utils.devices import detect
+from ipu_utils.devices import detect, instruction_sets
 
 ROOT = Path(__file__).resolve().parents[2]
 # What decides about the numbers that a network computes, given its configuration and weights.
@@ -35,19 +35,11 @@ SOURCES = (
 # Everything that may belong to a checkpoint in one of the forms that ipu_utils.weights reads.
 CHECKPOINT_FILES = ("*.index", "*.data-*", "*.h5", "*.hdf5", "*.keras", "*.tar.gz", "*.tgz")
 SAVED_MODEL_FILES = ("*/variables/variables.index", "*/variables/variables.data-*")  # in the folder that is named
-# Instruction sets that OpenVINO chooses kernels by, as the kernel spells them on x86 and on ARM.
-INSTRUCTION_SETS = frozenset(
-    {
-        "sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8", "avx_ne_convert", "avx512f",
-        "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8",
-        "amx_bf16", "amx_fp16", "asimd", "asimddp", "asimdhp", "fphp", "bf16", "i8mm", "sve", "sve2", "sme",
-    }
-)  # fmt: skip
 
 
 def cpu_features() -> Tuple[str, ...]:
-    """Architecture of this machine, then the instruction sets that matter, sorted."""
-    return (platform.machine(), *sorted(INSTRUCTION_SETS & detect.cpu_flags()))
+    """Architecture of this machine, then the instruction sets that engines may use in this process, sorted."""
+    return (platform.machine(), *sorted(instruction_sets.effective(detect.cpu_flags())))
 
 
 def digest(value: Any) -> str:
@@ -71,6 +63,14 @@ def checkpoint_files(path: Path) -> List[Path]:
         prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name)
         found = {path, *path.parent.glob(prefix + ".index"), *path.parent.glob(prefix + ".data-*")}
     return sorted(file for file in found if file.is_file())
+
+
+def checkpoint_name(path: Path) -> Path:
+    """The prefix or file of the one checkpoint that a path leads to; the path itself where there are several."""
+    if not path.is_dir():
+        return path
+    files = [file for file in checkpoint_files(path) if file.name != "checkpoint" and ".data-" not in file.name]
+    return path if len(files) != 1 else files[0].with_name(re.sub(r"\.index$", "", files[0].name))
 
 
 def of_files(files: Iterable[Path]) -> str:

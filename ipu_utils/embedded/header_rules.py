@@ -9,12 +9,14 @@ from typing import Any
 
 from ipu_utils.errors import ConfigError
 from ipu_utils.hparams_rules import ANCHOR_KEYS
+from ipu_utils.names import shown
 from ipu_utils.options import MAX_IMAGE_SIDE
 from ipu_utils.settings import NmsMode
 from tf2.anchor_boxes import Anchors
 from tf2.nms_settings import nms_settings
 
 MAX_BATCH, MAX_CLASSES, MAX_TEXT = 65536, 100_000, 1000
+MAX_WEIGHTS_TEXT = 50_000  # it holds a path, of which each byte may be an escape sequence
 FLOAT_TYPES = ("float32", "float16", "bfloat16")
 ANYTHING = (1, 1)  # image size to check anchors with: what is wrong with them is so at any size
 
@@ -42,6 +44,8 @@ def check_header(header: Any) -> None:
     for text in (header.model_name, header.engine, *header.target):
         if not isinstance(text, str) or len(text) > MAX_TEXT or not text.isprintable():
             raise ValueError("a name in it cannot be printed")
+    if len(header.weights) > MAX_WEIGHTS_TEXT or shown(header.weights) != header.weights:
+        raise ValueError("what it says of its weights cannot be printed")
     try:
         Anchors(**header.anchors, image_size=ANYTHING)
         nms_settings(header.nms_configs)

@@ -17,7 +17,7 @@ from ipu_utils.embedded import fingerprint, plan
 from ipu_utils.embedded.apart import build_apart
 from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.convert import Frozen, compile_frozen
-from ipu_utils.embedded.executable import ExecutableError, Header, read_executable, write_executable
+from ipu_utils.embedded.executable import ExecutableError, Header, differences, read_executable, write_executable
 from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.errors import UserError
 from ipu_utils.interruption import temporary_folder
@@ -32,7 +32,7 @@ class HostProgram:
 
     def __init__(self, opened: Opened, num_threads: Optional[int], num_streams: Optional[int]):
         start = time.perf_counter()
-        self._model = EmbeddedModel.load(opened.path, num_threads, num_streams)
+        self._model = EmbeddedModel(opened.executable, num_threads, num_streams)
         self.load_seconds = time.perf_counter() - start
         self.header, self.num_threads = opened.header, self._model.num_threads
         self.device = f"cpu ({detect.cpu_name()}, {self._model.num_threads} threads), {opened.header.engine}"
@@ -71,7 +71,7 @@ class HostWorld:
         if given is not None:
             executable = read_executable(given)
             plan.check_typed(executable, self._config)
-            return Opened(executable.path, executable.header, 0.0, "given")
+            return Opened(executable.path, executable.header, 0.0, "given", executable)
         header = wanted(self._config)
         cached = self._config.ipu.executable_cache_dir
         if cached is not None and self._config.embedded.exec_output_dir is None:
@@ -92,7 +92,14 @@ def kept_or_compiled(config: RunConfig, header: Header, path: Path) -> Opened:
     if opened is None:
         start = time.perf_counter()
         header = _compile(config, header, path)
-        opened = Opened(path, header, time.perf_counter() - start, "compiled")
+        seconds, executable = time.perf_counter() - start, read_executable(path)
+        reasons = differences(executable.header, header)
+        if reasons:
+            raise ExecutableError(
+                f"{path} was written by another run in the meantime ({'; '.join(reasons)}): give each a folder of its "
+                "own."
+            )
+        opened = Opened(path, header, seconds, "compiled", executable)
     return opened
 
 
@@ -107,12 +114,12 @@ def kept(config: RunConfig, header: Header, path: Path) -> Optional[Opened]:
     if not path.exists():
         return None
     try:
-        found = read_executable(path).header
-        reasons = plan.reasons_to_compile(found, header, config)
+        found = read_executable(path)
+        reasons = plan.reasons_to_compile(found.header, header, config)
     except ExecutableError as error:
         reasons = [str(error).rstrip(".")]
     if not reasons:
-        return Opened(path, found, 0.0, "kept from an earlier run")
+        return Opened(path, plan.told_anew(found.header, config), 0.0, "kept from an earlier run", found)
     log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
     return None
 

@@ -89,7 +89,7 @@ class IpuWorld:
         found = _kept(path)
         reasons = plan.reasons_to_compile(found, wanted, self._config)
         if not reasons:
-            return Opened(path, found, 0.0, "kept from an earlier run")
+            return Opened(path, plan.told_anew(found, self._config), 0.0, "kept from an earlier run")
         if path.exists():
             log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
         start = time.perf_counter()

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import hparams_config
-from ipu_utils import run_hparams
+from ipu_utils import run_hparams, weights_text
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences
 from ipu_utils.errors import UserError
 from ipu_utils.hparams_rules import ANCHOR_KEYS
+from ipu_utils.names import shown
 from ipu_utils.normalisation import rgb
 from ipu_utils.options import flag_of
 from tf2 import label_util
@@ -78,7 +79,23 @@ def plan(
 
 def with_weights(header: Header, weights: str, random: bool) -> Header:
     """The header of what was compiled."""
-    return dataclasses.replace(header, weights=weights, random_weights=random)
+    return dataclasses.replace(header, weights=shown(weights), random_weights=random)
+
+
+def told_anew(found: Header, config: RunConfig) -> Header:
+    """The header of a kept executable in words of this run, whose weights may lie in another place.
+
+    Args:
+      found: its header, which fits the run.
+    """
+    model = config.model
+    if found.random_weights:
+        absent = None if model.random_weights else model.weights_path
+        text = weights_text.looked_for_here(found.weights, absent)
+    else:
+        path = fingerprint.checkpoint_name(model.weights_path)
+        text = weights_text.from_here(found.weights, path, run_hparams.path_remark(model, hparams_of(config)))
+    return with_weights(found, text, found.random_weights)
 
 
 def wants_trained_weights(config: RunConfig) -> bool:

@@ -8,16 +8,18 @@ boxes, scores, classes = model.detect(image)                 # image: uint8 [H, 
 names = [model.header.label_map.get(number, str(number)) for number in classes]
 """
 
+import threading
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
 from ipu_utils.devices import detect
 from ipu_utils.devices.detect_library import Detections, Detector
-from ipu_utils.devices.openvino_api import engine_name, import_openvino, properties
+from ipu_utils.devices.openvino_api import OPENVINO_TYPES, engine_name, import_openvino, properties
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, read_executable, target_difference
+from ipu_utils.embedded.ports import Port, mismatch, output_names
 from ipu_utils.errors import UserError
 from ipu_utils.names import one_line
 from ipu_utils.resize import fit_image
@@ -27,6 +29,7 @@ from tf2.nms_settings import nms_settings
 ALIGNMENT = 64  # bytes: a vector, and a line of the cache
 # Class outputs that one thread of post-processing reads. Starting a second one costs as long as reading this much.
 BYTES_A_THREAD = 32 << 20
+TYPES = {"u8": "uint8", **{name: ours for ours, name in OPENVINO_TYPES.items()}}  # from OpenVINO's names
 
 
 class ImageDetections(NamedTuple):
@@ -35,12 +38,6 @@ class ImageDetections(NamedTuple):
     boxes: np.ndarray  # float32 [n, 4]: ymin, xmin, ymax, xmax in pixels of the image that was given
     scores: np.ndarray  # float32 [n]
     classes: np.ndarray  # int32 [n], from 1 on: keys of the label map
-
-
-def output_names(header: Header) -> Tuple[List[str], List[str]]:
-    """Names of the class outputs and of the box outputs in the exported network, finest level first."""
-    levels = range(header.anchors["min_level"], header.anchors["max_level"] + 1)
-    return [f"class_{level}" for level in levels], [f"box_{level}" for level in levels]
 
 
 def aligned_zeros(shape: Sequence[int], type_name: str) -> np.ndarray:
@@ -95,7 +92,7 @@ class Worker:
 
 
 class EmbeddedModel:
-    """A compiled model in memory. `detect` is for one thread at a time; for more, take a `worker` for each.
+    """A compiled model in memory. `detect` answers one thread after the other; for more, take a `worker` for each.
 
     Attributes:
       header: everything that the file says about the model: see `ipu_utils.embedded.executable.Header`.
@@ -109,10 +106,11 @@ class EmbeddedModel:
         self.header, self.path = header, executable.path
         _check_machine(executable, openvino)
         self._compiled = _import(openvino, executable, num_threads, num_streams)
+        _check_ports(executable, self._compiled.network)
         self.num_threads = self._compiled.network.get_property("INFERENCE_NUM_THREADS")
         # With several streams each post-processes in its own thread.
         self._detector = make_detector(header, self.num_threads if num_streams is None else 1)
-        self._worker = self.worker()
+        self._worker, self._lock = self.worker(), threading.Lock()
 
     @classmethod
     def load(
@@ -149,19 +147,33 @@ class EmbeddedModel:
 
         Raises:
           UserError: the executable was compiled for batches of more than one image: use `worker`.
-          ValueError: the image is not uint8 [H, W, 3].
+          ValueError: the image is not a NumPy array, uint8 [H, W, 3] with pixels in it.
         """
+        check_image(image)
         if self.header.batch_size != 1:
             raise UserError(
                 f"{self.path} was compiled for batches of {self.header.batch_size} images: use worker(), or compile it "
                 "with --micro-batch-size 1."
             )
-        if image.ndim == 3 and image.shape[2] != 3:
-            raise ValueError(f"image must be uint8 [H, W, 3], got {list(image.shape)}: convert it to RGB.")
         fitted = fit_image(image, self.header.image_size, self.header.mean_rgb)
-        self._worker.load(fitted.image, fitted.scale_to_original)
-        self._worker.run()
-        return first_image(self._worker.detections())
+        with self._lock:
+            self._worker.load(fitted.image, fitted.scale_to_original)
+            self._worker.run()
+            return first_image(self._worker.detections())
+
+
+def check_image(image: Any) -> None:
+    """Raise ValueError unless an image is a NumPy array, uint8 [H, W, 3] with pixels in it."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(
+            f"image must be a NumPy array, uint8 [H, W, 3], got {type(image).__name__}: ipu_utils.images.read_image "
+            "makes one of a file, np.asarray(image.convert('RGB')) of a Pillow image."
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(
+            f"image must be uint8 [H, W, 3] with pixels in it, got {image.dtype} {list(image.shape)}: convert it to "
+            "RGB."
+        )
 
 
 def first_image(found: Detections) -> ImageDetections:
@@ -209,6 +221,28 @@ def _check_machine(executable: Executable, openvino: Any) -> None:
             f"{executable.path} cannot run here: {'; '.join(found)}. Compile it on this machine: "
             "--exec-output-dir FOLDER with the model's options."
         )
+
+
+def _check_ports(executable: Executable, network: Any) -> None:
+    problem = mismatch(executable.header, _ports(network.inputs), _ports(network.outputs))
+    if problem is not None:
+        raise ExecutableError(
+            f"{executable.path} is not what it says it is: {problem}. Compile it again, and take executables only from "
+            "people you trust."
+        )
+
+
+def _ports(found: Sequence[Any]) -> List[Port]:
+    """Describe the inputs or outputs of a compiled network."""
+    shapes = [port.partial_shape for port in found]
+    return [
+        Port(
+            tuple(port.names),
+            tuple(shape.to_shape()) if shape.is_static else None,
+            TYPES.get(port.element_type.get_type_name(), port.element_type.get_type_name()),
+        )
+        for port, shape in zip(found, shapes)
+    ]
 
 
 def _import(openvino: Any, executable: Executable, num_threads: Optional[int], num_streams: Optional[int]) -> _Compiled:

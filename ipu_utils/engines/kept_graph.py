@@ -11,9 +11,10 @@ from hparams_config import Config
 from ipu_utils.config import NmsConfig, RunConfig
 from ipu_utils.devices.host import HostDevice, frozen_and_folded
 from ipu_utils.embedded import fingerprint, plan
-from ipu_utils.embedded.executable import Executable, Header, read_executable, write_executable
+from ipu_utils.embedded.contract import Opened
+from ipu_utils.embedded.executable import Executable, ExecutableError, Header, read_executable, write_executable
 from ipu_utils.embedded.host import kept
-from ipu_utils.embedded.runtime import output_names
+from ipu_utils.embedded.ports import Port, mismatch, output_names
 from ipu_utils.engines.described import Model
 from ipu_utils.graph.edit import operation
 from ipu_utils.graph.freeze import FrozenStep, as_function
@@ -30,10 +31,16 @@ class KeptPipeline(TensorFlowPipeline):
     def __init__(self, executable: Executable, hparams: Config, nms: NmsConfig, device: HostDevice):
         header = executable.header
         super().__init__(None, hparams, nms, header.precision, device)
-        self._graph_def = tf.compat.v1.GraphDef.FromString(executable.network().tobytes())
         class_names, box_names = output_names(header)
         self._outputs = [f"{name}:0" for name in class_names + box_names]
-        self._function = as_function(FrozenStep(self._graph_def, (f"{INPUT}:0",), tuple(self._outputs)))
+        try:
+            self._graph_def = tf.compat.v1.GraphDef.FromString(executable.network().tobytes())
+            self._function = as_function(FrozenStep(self._graph_def, (f"{INPUT}:0",), tuple(self._outputs)))
+        except Exception as error:  # TensorFlow raises whatever parsing and importing come upon.
+            raise ExecutableError(f"{executable.path} cannot be used by TensorFlow ({error}): remove it.") from error
+        problem = mismatch(header, _ports(self._function.inputs), _ports(self._function.outputs))
+        if problem is not None:
+            raise ExecutableError(f"{executable.path} is not what it says it is: {problem}. Remove it.")
 
     def heads(self, images: tf.Tensor) -> Tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
         """See `TensorFlowPipeline.heads`; images of the type that the file was made for."""
@@ -42,6 +49,17 @@ class KeptPipeline(TensorFlowPipeline):
         else:  # The nodes themselves: a function that is called would keep kernels from fusing.
             outputs = tf.graph_util.import_graph_def(self._graph_def, {f"{INPUT}:0": images}, self._outputs, "network")
         return outputs[: self._levels], outputs[self._levels :]
+
+
+def _ports(tensors: Sequence[tf.Tensor]) -> List[Port]:
+    return [
+        Port(
+            (tensor.op.name,),
+            tuple(tensor.shape) if tensor.shape.is_fully_defined() else None,
+            tensor.dtype.name,
+        )
+        for tensor in tensors
+    ]
 
 
 def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tuple[Model, KeptPipeline]:
@@ -62,8 +80,8 @@ def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tupl
         header = plan.with_weights(header, model.weights, model.random)
         built = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
         write_executable(path, header, _named(built, header).SerializeToString())
-    executable = read_executable(path)
-    return Model(executable.header), KeptPipeline(executable, hparams, config.nms, device)
+        opened = Opened(path, header, 0.0, "compiled", read_executable(path))
+    return Model(opened.header), KeptPipeline(opened.executable, hparams, config.nms, device)
 
 
 def _named(pipeline: TensorFlowPipeline, header: Header) -> tf.compat.v1.GraphDef:

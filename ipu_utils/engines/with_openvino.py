@@ -42,7 +42,8 @@ class Engine:
         path, onchip_nms = plan.cached_file(folder, header), self._config.nms.onchip_nms
         opened = kept(self._config, header, path)
         if opened is not None:
-            return Model(opened.header), OpenVinoPipeline(path, opened.header, onchip_nms)
+            pipeline = OpenVinoPipeline(path, opened.header, onchip_nms, executable=opened.executable)
+            return Model(opened.header), pipeline
         header, freeze = build(self._config, header)
         make = functools.partial(compile_into, path, header, freeze, self._config.device.num_threads)
         return Model(header), OpenVinoPipeline(path, header, onchip_nms, make)

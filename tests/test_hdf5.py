@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HDF5 files from elsewhere, and the file `checkpoint`: what is in them is read, and nothing that lies elsewhere."""
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ipu_utils.checkpoint_state import newest_in
+from ipu_utils.errors import UserError
+from ipu_utils.hdf5 import open_hdf5
+from ipu_utils.keras2 import tf
+from ipu_utils.weights import load_weights
+
+h5py = pytest.importorskip("h5py")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Makes a file with one dataset and what a function adds; returns its path."""
+
+    def make(add=lambda file: None):
+        path = tmp_path / "model.h5"
+        with h5py.File(str(path), "w") as file:
+            file.create_dataset("a/a/kernel:0", data=np.ones((3, 2), np.float32))
+            add(file)
+        return path
+
+    return make
+
+
+def test_every_dataset_is_found_once_whatever_leads_to_it(made):
+    def add(file):
+        file["b/again"] = file["a/a/kernel:0"]
+        file["b/soft"] = h5py.SoftLink("/a/a/kernel:0")
+        file["b/nowhere"] = h5py.SoftLink("/none")
+        file["a/a/loop"] = file["/"]
+        file.create_dataset("b/empty", data=h5py.Empty("f"))
+
+    with open_hdf5(made(add)) as found:
+        assert len(found.datasets) == 2 and "b/empty" in found.datasets
+        (path,) = set(found.datasets) - {"b/empty"}
+        np.testing.assert_array_equal(found.datasets[path][()], np.ones((3, 2)))
+        assert found.shape_of(path) == (3, 2) and found.shape_of("b/empty") == (0,)
+
+
+def external_storage(file):
+    file.create_dataset("b/secret", (3, 2), "f4", external=[("/etc/passwd", 0, 24)])
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((3, 2), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (3, 2))
+    file.create_virtual_dataset("b/secret", layout)
+
+
+def link(file):
+    file["b/secret\x1b[2J"] = h5py.ExternalLink("other.h5", "/x")
+
+
+@pytest.mark.parametrize(
+    "add, message",
+    [
+        (external_storage, "the values of b/secret in it lie in another file"),
+        (virtual, "the values of b/secret in it lie in another file"),
+        (link, r"b/secret\\x1b\[2J in it is a link to another file"),
+    ],
+    ids=["storage", "virtual", "link"],
+)
+def test_what_leads_to_another_file_is_refused(made, add, message):
+    with pytest.raises(UserError, match=message), open_hdf5(made(add)):
+        pass
+
+
+@pytest.mark.parametrize("length", [0, 8, 100, 1000, -100])
+def test_a_file_that_is_cut_is_the_users_error(made, length):
+    path = made()
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match=r"model\.h5 is (not an HDF5 file|damaged)"), open_hdf5(path):
+        pass
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(str(tmp_path / "model.h5"))
+    with pytest.raises(UserError, match="is not an HDF5 file"), open_hdf5(tmp_path / "model.h5"):
+        pass
+
+
+@pytest.fixture
+def model():
+    """A stand-in for a network with one variable."""
+    kernel = tf.Variable(np.zeros((3, 2), np.float32), name="a/kernel")
+    return SimpleNamespace(
+        weights=[kernel], name="", config=SimpleNamespace(name="efficientdet-d0", backbone_name="b0")
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.full((3, 2), "text", object),
+        np.full((3, 2), b"text", "S4"),
+        np.zeros((3, 2), np.complex64),
+        np.zeros((3, 2), bool),
+        np.zeros((3, 2), [("a", "f4")]),
+    ],
+    ids=["text", "bytes", "complex", "boolean", "structure"],
+)
+def test_values_that_are_no_numbers_are_refused_and_nothing_is_loaded(tmp_path, model, value):
+    with h5py.File(str(tmp_path / "model.h5"), "w") as file:
+        dtype = h5py.string_dtype() if value.dtype == object else None
+        file.create_dataset("a/a/kernel:0", data=value, dtype=dtype)
+    with pytest.raises(UserError, match=r"a/kernel holds \S+ values, expected numbers"):
+        load_weights(model, tmp_path / "model.h5")
+    assert not model.weights[0].numpy().any()
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4", "u1"])
+def test_numbers_of_any_type_are_loaded(tmp_path, model, dtype):
+    with h5py.File(str(tmp_path / "model.h5"), "w") as file:
+        file.create_dataset("a/a/kernel:0", data=np.full((3, 2), 7, dtype))
+    assert load_weights(model, tmp_path / "model.h5").matched == 1
+    assert (model.weights[0].numpy() == 7).all()
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        (b'model_checkpoint_path: "model"', "model"),
+        (b'model_checkpoint_path: "/somewhere/else/model"', "model"),
+        (b'model_checkpoint_path: "\\303\\251"', "\u00e9"),
+        (b'model_checkpoint_path: "absent"', None),
+        (b'model_checkpoint_path: ""', None),
+        (b'model_checkpoint_path: "/"', None),
+        (b'model_checkpoint_path: ".."', None),
+        (b'model_checkpoint_path: "a\\000b"', None),
+        (b'model_checkpoint_path: "' + b"x" * 5000 + b'"', None),
+        (b"model_checkpoint_path: 1", None),
+        (b"\xff\xfe", None),
+        (b"{", None),
+        (b"", None),
+    ],
+    ids=range(13),
+)
+def test_the_file_checkpoint_names_a_checkpoint_of_its_own_folder_or_none(tmp_path, text, name):
+    for prefix in ("model", "\u00e9"):
+        (tmp_path / f"{prefix}.index").write_text("")
+    (tmp_path / "checkpoint").write_bytes(text)
+    assert newest_in(tmp_path) == (None if name is None else tmp_path / name)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_something_else_of_that_name_is_passed_over(tmp_path, make):
+    make(str(tmp_path / "checkpoint"))
+    assert newest_in(tmp_path) is None
