@@ -131,7 +131,7 @@ def test_each_form_gives_the_reference_outputs_and_tells_how_names_were_matched(
 def test_every_model_loads_from_each_form(name, tmp_path):
     described, trainable = variables_of(name)
     rng = np.random.RandomState(0)
-    values = {variable: rng.rand(*shape).astype(np.float32) for variable, shape in described}
+    values = {variable: np.asarray(rng.rand(*shape), np.float32) for variable, shape in described}
     model = new_model(name)
     unnamed = [(None, value) for value in values.values()]
     for form, path in (
