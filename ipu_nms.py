@@ -175,7 +175,8 @@ def ipu_nms(
     )
     used = outputs.indices != UNUSED_INDEX
     # Not simply classes + 1: the largest int32 that fills unused rows would wrap.
-    kept = tf.where(used, outputs.classes, tf.zeros_like(outputs.classes) - CLASS_OFFSET) + CLASS_OFFSET
+    classes = tf.minimum(outputs.classes, tf.int32.max - CLASS_OFFSET)  # and so would a class of that number
+    kept = tf.where(used, classes, tf.zeros_like(classes) - CLASS_OFFSET) + CLASS_OFFSET
     return Detections(outputs.boxes, outputs.scores, kept, outputs.indices)
 
 

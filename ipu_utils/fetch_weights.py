@@ -9,22 +9,21 @@ all: the archive is checked and unpacked under another name first.
 
 import hashlib
 import os
-import re
 import sys
 import tempfile
 import time
 import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
-from typing import BinaryIO, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
+from ipu_utils import transport
 from ipu_utils.archives import unpack
 from ipu_utils.arguments import Parser
 from ipu_utils.console import progress_bar, run_script
 from ipu_utils.errors import UserError
 from ipu_utils.names import shown
 from ipu_utils.settings import MODEL_NAMES
+from ipu_utils.transport import Broken, number_in
 
 PUBLISHED = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
 COLLECTIONS = ("coco", "coco2", "coco640", "advprop")
@@ -33,8 +32,8 @@ KNOWN: Dict[str, Tuple[int, str]] = {
     "coco2/efficientdet-d0.tar.gz": (28828936, "74794c937aa1fa2f559c2393d22b251b1f7135a49b108bd0414bc4f4800ca15d"),
     "coco2/efficientdet-d1.tar.gz": (48828228, "31d8741da9840ab8bddfaa041d395d84a8c1e4e54db01cf8d277471afad5d6e0"),
 }
-PIECE = 1 << 16
-ATTEMPTS, PAUSE_SECONDS, TIMEOUT_SECONDS = 5, 1.0, 30.0
+ATTEMPTS, PAUSE_SECONDS = 5, 1.0
+NEWS = 1 << 16  # bytes; fewer do not make an attempt a success, else a server that trickles would never be given up
 
 Progress = Callable[[int, Optional[int]], None]  # bytes so far, bytes in all where that is known
 
@@ -129,8 +128,8 @@ def download(source: Source, partial: Path, progress: Progress) -> None:
     """Bring the file at an address to disk, going on with what is there of it.
 
     Raises:
-      UserError: it cannot be had after ATTEMPTS tries without a byte of news, or has another size or checksum than
-        known; the wrong file is removed.
+      UserError: it cannot be had after ATTEMPTS tries without NEWS, is larger than a checkpoint can be, or has another
+        size or checksum than known; the wrong file is removed. Or it cannot be written.
     """
     attempts = 0
     while True:
@@ -138,18 +137,16 @@ def download(source: Source, partial: Path, progress: Progress) -> None:
         try:
             total = _continue(source, partial, before, progress)
         except urllib.error.HTTPError as error:
+            problem = f"{error.code} {shown(error.reason)[:200]}"
             if error.code < 500:  # What the server denies today it denies in a second, too.
-                raise UserError(f"{source.url}: the server answers {error.code} {error.reason}.") from error
-            problem = f"{error.code} {error.reason}"
-        except UserError:
-            raise
-        except (OSError, ValueError, HTTPException) as error:  # A broken answer is no OSError.
-            problem = str(getattr(error, "reason", error)) or type(error).__name__
+                raise UserError(f"{source.url}: the server answers {problem}.") from error
+        except Broken as error:
+            problem = str(error)
         else:
             if total is None or partial.stat().st_size >= total:
                 break
             problem = f"it ended after {partial.stat().st_size} of {total} bytes"
-        grown = partial.exists() and partial.stat().st_size > before
+        grown = partial.exists() and partial.stat().st_size >= before + NEWS
         attempts = 1 if grown else attempts + 1
         if attempts >= ATTEMPTS:
             raise UserError(f"{source.url} cannot be fetched: {problem}. What has arrived is kept: try again later.")
@@ -161,53 +158,63 @@ def _continue(source: Source, partial: Path, before: int, progress: Progress) ->
     """Ask for what is missing and append it; returns the size of the whole where it is known."""
     if source.size is not None and before >= source.size:
         return source.size
-    request = urllib.request.Request(source.url, headers={"User-Agent": "efficientdet-benchmark"})
+    headers = {"User-Agent": "efficientdet-benchmark"}
     if before:
-        request.add_header("Range", f"bytes={before}-")
+        headers["Range"] = f"bytes={before}-"
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        answer = transport.open_address(source.url, headers)
     except urllib.error.HTTPError as error:
         if error.code == 416 and before:  # Nothing beyond what is there: complete, or not a part of this file.
             total = _total_of(error.headers.get("Content-Range", ""))
             if total == before:
                 return total
             partial.unlink()
-            raise ValueError("what had arrived was not a part of this file") from error
+            raise Broken("what had arrived was not a part of this file") from error
         raise
     with answer:
         start, total = _range_of(answer)
         if start not in (0, before):
-            raise ValueError(f"the server sent bytes from {start} on, asked for were those from {before} on")
+            raise Broken(f"the server sent bytes from {start} on, asked for were those from {before} on")
         if source.size is not None and total is not None and total != source.size:
             raise UserError(f"{source.url} has {total} bytes, expected {source.size}: the server has another file.")
-        with open(str(partial), "ab" if start else "wb") as file:
-            _copy(answer, file, total, progress)
+        limit = next(size for size in (source.size, total, transport.MAX_BYTES) if size is not None)
+        if limit > transport.MAX_BYTES:
+            raise UserError(f"{source.url} has {limit} bytes, more than any checkpoint: it is another file.")
+        try:
+            with open(str(partial), "ab" if start else "wb") as file:
+                _copy(source, answer, file, limit, lambda done: progress(done, total))
+        except UserError:
+            partial.unlink()  # too much of something else
+            raise
+        except OSError as error:  # of the file: those of the server are told as Broken
+            raise UserError(
+                f"{partial} cannot be written ({error.strerror or error}): free space, or name another place with "
+                "--output. What has arrived is kept."
+            ) from error
     return total
 
 
-def _range_of(answer) -> Tuple[int, Optional[int]]:
+def _range_of(answer: Any) -> Tuple[int, Optional[int]]:
     """(first byte that an answer holds, size of the whole file or None)."""
     if getattr(answer, "status", None) == 206:  # a file:// address has none before Python 3.9
-        match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-        if match is None:
-            raise ValueError("the server sent a part and does not say which")
-        return int(match.group(1)), _total_of(answer.headers["Content-Range"])
-    length = answer.headers.get("Content-Length")
-    return 0, int(length) if length else None
+        start = number_in(answer.headers.get("Content-Range"), r"bytes (\d+)-.*")
+        if start is None:
+            raise Broken("the server sent a part and does not say which")
+        return start, _total_of(answer.headers["Content-Range"])
+    return 0, number_in(answer.headers.get("Content-Length"))
 
 
 def _total_of(content_range: str) -> Optional[int]:
-    match = re.search(r"/(\d+)$", content_range)
-    return int(match.group(1)) if match else None
+    return number_in(content_range, r".*/(\d+)")
 
 
-def _copy(answer: BinaryIO, file: BinaryIO, total: Optional[int], progress: Progress) -> None:
-    while True:
-        piece = answer.read(PIECE)
-        if not piece:
-            return
+def _copy(source: Source, answer: Any, file: BinaryIO, limit: int, progress: Callable[[int], None]) -> None:
+    for piece in transport.pieces(answer):
+        if file.tell() + len(piece) > limit:
+            raise UserError(f"{source.url} sends more than the {limit} bytes that it should have: it is another file.")
         file.write(piece)
-        progress(file.tell(), total)
+        file.flush()  # an error belongs here, not to a later piece
+        progress(file.tell())
 
 
 def _check(source: Source, partial: Path, total: Optional[int]) -> None:

@@ -2,14 +2,16 @@
 """What tells one executable from another."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ipu_utils.config import load_config
 from ipu_utils.devices import detect
-from ipu_utils.embedded import fingerprint
+from ipu_utils.embedded import fingerprint, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,6 +50,33 @@ def test_a_single_file_may_hold_the_weights(tmp_path, name):
 def test_there_may_be_none(tmp_path):
     (tmp_path / "checkpoint").write_text("names a file that is not there")
     assert names(tmp_path) == names(tmp_path / "absent") == names(tmp_path / "no" / "such" / "prefix") == []
+
+
+def test_the_one_checkpoint_of_a_path_has_a_name(checkpoint, tmp_path):
+    assert (
+        fingerprint.checkpoint_name(checkpoint)
+        == fingerprint.checkpoint_name(checkpoint.parent)
+        == checkpoint / "model"
+    )
+    assert fingerprint.checkpoint_name(checkpoint / "model") == checkpoint / "model"
+    (checkpoint / "other.index").write_text("")
+    assert fingerprint.checkpoint_name(checkpoint) == checkpoint
+    assert fingerprint.checkpoint_name(tmp_path / "none") == tmp_path / "none"
+
+
+def test_checkpoints_of_equal_content_are_one_executable_and_two_places(checkpoint, tmp_path):
+    copy = tmp_path / "copy (2)" / "efficientdet-d0"
+    shutil.copytree(str(checkpoint), str(copy))
+    headers = []
+    for folder in (checkpoint, copy):
+        config = load_config(["--model-dir", str(folder)], "embedded", choose_device=lambda asked: "cpu")
+        headers.append(plan.plan(config, "float32", "float32", "OpenVINO", ("x86_64",)))
+    assert headers[0] == headers[1] and not headers[0].random_weights
+    written = plan.with_weights(
+        headers[0], f"7 of 7 variables from {checkpoint}/model (TensorFlow 1 checkpoint, averaged)", False
+    )
+    told = plan.told_anew(written, config)
+    assert told.weights == f"7 of 7 variables from {copy}/model (TensorFlow 1 checkpoint, averaged)"
 
 
 def test_weights_are_known_by_content_not_by_age(checkpoint):

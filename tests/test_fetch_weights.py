@@ -1,25 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetching against a server on this machine that breaks off, lies, and serves the wrong file."""
 
+import contextlib
 import fcntl
 import hashlib
 import http.server
 import io
 import os
 import pty
+import resource
 import select
+import shutil
+import signal
+import ssl
 import struct
 import subprocess
 import sys
 import tarfile
 import termios
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ipu_utils import fetch_weights
+from ipu_utils import fetch_weights, transport
 from ipu_utils.errors import UserError
 from ipu_utils.fetch_weights import KNOWN, Source, fetch, fetch_command, folder_of, source_of
 from ipu_utils.settings import MODEL_NAMES
@@ -48,7 +54,9 @@ class Server(http.server.ThreadingHTTPServer):
 
     Faults: ("stop", n) sends n bytes of what was asked for and hangs up; ("status", n) answers n; ("claim", n) says
     the file is n bytes longer than it is; "no ranges" sends everything whatever was asked for; "no length" does not
-    tell the size; "wrong part" sends a part that was not asked for.
+    tell the size; ("length", text) tells a wrong one; ("endless no length", n) sends everything n times; "wrong part"
+    sends a part that was not asked for; ("redirect", address) leads elsewhere; "trickle" sends a byte now and then,
+    "slow headers" does so with the headers.
     """
 
     daemon_threads = True
@@ -74,6 +82,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind == "status":
             self.send_error(number)
             return
+        if kind == "redirect":
+            self.send_response(302)
+            self.send_header("Location", number)
+            self.end_headers()
+            return
+        if kind == "slow headers":
+            self.drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000)
+            return
         size = len(server.content) + (number if kind == "claim" else 0)
         start = int(asked[6:].rstrip("-")) if asked and kind != "no ranges" else 0
         if start >= size:
@@ -85,11 +101,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if asked and kind != "no ranges" else 200)
         if asked and kind != "no ranges":
             self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
-        if kind != "no length":
+        if kind == "length":
+            self.send_header("Content-Length", number)
+        elif "no length" not in (kind or ""):
             self.send_header("Content-Length", str(size - start))
         self.end_headers()
         body = server.content[start:]
-        self.wfile.write(body[:number] if kind == "stop" else body)
+        if kind == "trickle":
+            self.drip(body)
+        elif kind == "endless no length":
+            with contextlib.suppress(OSError):  # Nobody listens to the end.
+                for _ in range(number):
+                    self.wfile.write(body)
+        else:
+            self.wfile.write(body[:number] if kind == "stop" else body)
+
+    def drip(self, content):
+        """Send a byte now and then, until the other side has enough."""
+        with contextlib.suppress(OSError):
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(0.02)
 
 
 @pytest.fixture
@@ -254,6 +287,106 @@ def test_a_file_that_is_complete_already_is_only_unpacked(server, source, tmp_pa
         partial.write_bytes(content)
         assert fetch(Source(source.url), tmp_path / expected.replace(" ", "-")) is True
         partial.exists() and partial.unlink()
+
+
+@pytest.mark.parametrize(
+    "where", ["ftp://127.0.0.1/a.tar.gz", "file:///etc/passwd", "data:,x", "gopher://x", "ftp://127.0.0.1/\x1b[2J"]
+)
+def test_a_redirection_to_another_kind_of_address_is_not_followed(server, source, tmp_path, where):
+    server.faults = [("redirect", where)] * 20
+    with pytest.raises(UserError, match=r"is not followed|answers 302") as refused:
+        fetch(source, tmp_path / "d0")
+    assert str(refused.value).isprintable() and len(server.requests) == 1 and names(tmp_path) == []
+
+
+def test_a_redirection_on_the_web_is_followed_and_one_in_circles_is_not(server, source, tmp_path):
+    server.faults = [("redirect", "/elsewhere")]
+    assert fetch(source, tmp_path / "d0") and [path for path, _ in server.requests] == [f"/{NAME}", "/elsewhere"]
+    server.faults = [("redirect", f"/{NAME}")] * 100
+    with pytest.raises(UserError, match="answers 302"):
+        fetch(source, tmp_path / "d1")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_a_redirection_from_https_to_http_is_not_followed(server, tmp_path, monkeypatch):
+    key = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    key += ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(key, cwd=str(tmp_path), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    with Server(PUBLISHED) as secure:
+        secure.socket = context.wrap_socket(secure.socket, server_side=True)
+        thread = threading.Thread(target=secure.serve_forever, args=(0.02,))
+        thread.start()
+        address = f"https://localhost:{secure.server_address[1]}/{NAME}"
+        assert fetch(Source(address), tmp_path / "d0")
+        secure.faults = [("redirect", f"{server.url}/{NAME}")]
+        with pytest.raises(UserError, match="is not followed: expected https"):
+            fetch(Source(address), tmp_path / "d1")
+        secure.shutdown()
+        thread.join()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/a", "data:,x", "nonsense", "", "http:/\x1b[2J"])
+def test_an_address_of_another_kind_is_refused(tmp_path, monkeypatch, url):
+    monkeypatch.setattr(fetch_weights, "PAUSE_SECONDS", 0)
+    with pytest.raises(UserError, match=r"is no address of http, https or file|cannot be fetched") as refused:
+        fetch(Source(url), tmp_path / "d0")
+    assert url == "http:/\x1b[2J" or "is no address" in str(refused.value)
+
+
+def test_a_server_that_stands_almost_still_is_given_up(server, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(transport, "WINDOW_SECONDS", 0.1)
+    server.faults = ["trickle"] * 20
+    with pytest.raises(UserError, match=r"cannot be fetched: only \d+ bytes came in .* What has arrived is kept"):
+        fetch(source, tmp_path / "d0")
+    assert len(server.requests) == fetch_weights.ATTEMPTS
+
+
+def test_headers_that_come_byte_by_byte_are_given_up(server, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(transport, "HEADER_SECONDS", 0.1)
+    server.faults = ["slow headers"] * 20
+    with pytest.raises(UserError, match="cannot be fetched"):
+        fetch(source, tmp_path / "d0")
+    assert len(server.requests) == fetch_weights.ATTEMPTS
+
+
+def test_a_server_that_sends_without_end_is_stopped_at_the_known_size_or_at_a_limit(
+    server, source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(transport, "MAX_BYTES", 2 * len(PUBLISHED))
+    for known in (source, Source(source.url)):
+        server.faults = [("endless no length", 9)]
+        with pytest.raises(UserError, match="sends more than the"):
+            fetch(known, tmp_path / "d0")
+        assert names(tmp_path) == []
+    server.faults = [("claim", 3 * len(PUBLISHED))]
+    with pytest.raises(UserError, match="more than any checkpoint"):
+        fetch(Source(source.url), tmp_path / "d0")
+
+
+def test_a_disk_that_is_full_ends_it_at_once(server, source, tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limit[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot be written \(File too large\): free space"):
+            fetch(source, tmp_path / "d0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert len(server.requests) == 1
+    (partial,) = tmp_path.iterdir()
+    assert partial.stat().st_size == 200_000, "what had arrived is kept"
+    assert fetch(source, tmp_path / "d0") and offsets(server) == [0, 200_000]
+
+
+@pytest.mark.parametrize("length", ["-5", "x", "9" * 5000, ""])
+def test_a_length_that_is_none_counts_as_unknown(server, tmp_path, length):
+    server.faults = [("length", length)]
+    assert fetch(Source(f"{server.url}/{NAME}"), tmp_path / "d0")
 
 
 def test_every_model_has_an_address_and_known_archives_are_among_them():

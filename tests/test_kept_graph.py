@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TensorFlow's network from --executable-cache-dir: the same numbers, and nothing is built for them."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -10,7 +11,13 @@ import ipu_inference
 from ipu_utils import model
 from ipu_utils.config import load_config
 from ipu_utils.console import run_script
+from ipu_utils.devices.host import HostDevice
+from ipu_utils.embedded import plan
+from ipu_utils.embedded.executable import ExecutableError, read_executable, write_executable
+from ipu_utils.embedded.ports import described
 from ipu_utils.engines import open_engine
+from ipu_utils.engines.kept_graph import KeptPipeline
+from ipu_utils.keras2 import tf
 from ipu_utils.run_hparams import hparams_of
 
 MODEL = ["--device", "cpu", "--engine", "tensorflow", "--model-name", "efficientdet-lite0", "--image-size", "64"]
@@ -45,6 +52,33 @@ def test_a_second_run_computes_the_same_and_builds_nothing(tmp_path, monkeypatch
             if np.ndim(one) == 4:  # outputs of the heads
                 np.testing.assert_allclose(one, without_file, rtol=1e-3, atol=1e-3)
     assert pipeline.postprocess(found[0]).detections.lengths.min() > 10
+
+
+def test_a_graph_that_is_not_what_its_header_says_is_refused(tmp_path):
+    """A network of constants, of the right form and then of another one."""
+    config = load_config([*MODEL, *FEW], choose_device=lambda asked: "cpu")
+    hparams, device = hparams_of(config.model, config.data.image_size), HostDevice("cpu")
+    header = plan.plan(config, "float32", "float32", f"TensorFlow {tf.__version__}", ("x86_64",))
+    image, outputs = described(header)
+
+    def pipeline_of(header):
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.compat.v1.placeholder(image.type_name, image.shape, name="images")
+            for port in outputs:
+                tf.zeros(port.shape, port.type_name, name=port.names[0])
+        write_executable(tmp_path / "a.effdet", header, graph.as_graph_def().SerializeToString())
+        return KeptPipeline(read_executable(tmp_path / "a.effdet"), hparams, config.nms, device)
+
+    assert len(pipeline_of(header).heads(tf.zeros(image.shape, image.type_name))[0]) == 5
+    for changes, message in [
+        ({"output_type": "float16"}, "output class_3 of its network is float32, its header says float16"),
+        ({"batch_size": 2}, r"input of its network is \[1, 64, 64, 3\]"),
+        ({"num_classes": 91}, "output class_3 of its network is"),
+        ({"anchors": {**header.anchors, "max_level": 8}}, "cannot be used by TensorFlow"),
+    ]:
+        with pytest.raises(ExecutableError, match=message):
+            pipeline_of(dataclasses.replace(header, **changes))
 
 
 def test_another_model_option_or_damage_builds_again(tmp_path, capfd, caplog):

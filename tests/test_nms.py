@@ -67,6 +67,14 @@ def kept(outputs, image):
     return outputs.indices[image, :length], outputs.scores[image, :length]
 
 
+def test_classes_near_the_greatest_number_stay_positive():
+    boxes = np.array([[[0, 0, 4, 4], [10, 0, 14, 4], [20, 0, 24, 4]]], np.float32)
+    classes = np.array([[2**31 - 1, 2**31 - 2, 7]], np.int32)
+    params = {"nms_configs": {"method": "hard", "iou_thresh": 0.5, "score_thresh": 0.1, "max_output_size": 4}}
+    found = ipu_nms.ipu_nms(params, np.array([[0.9, 0.8, 0.7]], np.float32), boxes, classes, device="host")
+    assert found.classes.numpy().tolist() == [[2**31 - 1, 2**31 - 1, 8, 0]]
+
+
 @examples
 @given(seed=seeds, count=counts, ties=st.booleans(), odd=st.booleans(), iou=thresholds, score=thresholds, limit=limits)
 def test_class_agnostic_hard_suppression_equals_tensorflow(seed, count, ties, odd, iou, score, limit):

@@ -275,6 +275,76 @@ def test_the_detector_checks_before_it_hands_out_addresses():
         Detector(np.zeros((9, 4)), [9], 90, (64, 64), mode="best")
 
 
+def at_an_odd_address(array, shift=1):
+    """A copy of an array that lies `shift` bytes beyond an aligned address."""
+    array = np.ascontiguousarray(array)
+    memory = np.zeros(array.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + shift
+    found = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_arrays_at_odd_addresses_give_the_same(dtype):
+    config = make_config(score_thresh=0.3)
+    heads = [[output.astype(dtype) for output in outputs] for outputs in make_heads(8, LEVELS_64X96, 2, objects=60)]
+    scales = np.array([1.5, 0.5], np.float32)
+    detector = make_detector(config, LEVELS_64X96)
+    moved = [[at_an_odd_address(output) for output in outputs] for outputs in heads]
+    assert not moved[0][0].flags.aligned
+    assert_same_bits(detector.run(*moved, at_an_odd_address(scales)), detector.run(*heads, scales))
+    maxima = [output.reshape(*output.shape[:3], 9, 90).max(-1) for output in heads[0]]
+    ids = [output.reshape(*output.shape[:3], 9, 90).argmax(-1).astype(np.int32) for output in heads[0]]
+    assert_same_bits(
+        detector.run(maxima, moved[1], class_ids=[at_an_odd_address(one) for one in ids]),
+        detector.run(maxima, heads[1], class_ids=ids),
+    )
+
+
+@pytest.mark.skipif(not hasattr(np.ndarray, "__dlpack__"), reason="this NumPy cannot lend its memory")
+@pytest.mark.parametrize("shift", [1, 2, 4])
+def test_tensors_at_odd_addresses_give_the_same(shift):
+    def tensor(array):
+        return tf.experimental.dlpack.from_dlpack(at_an_odd_address(array, shift).__dlpack__())
+
+    config = make_config(score_thresh=0.3)
+    class_outputs, box_outputs = make_heads(8, LEVELS_64X96, 2, objects=60)
+    scales = np.array([1.5, 0.5], np.float32)
+    moved = [[tensor(output) for output in outputs] for outputs in (class_outputs, box_outputs)]
+    assert_same_bits(
+        ipu_nms.detect(config, *moved, tensor(scales)), ipu_nms.detect(config, class_outputs, box_outputs, scales)
+    )
+    scores, boxes, classes = ipu_nms.decode(config, class_outputs, box_outputs, "best-class")
+    assert_same_bits(ipu_nms.decode(config, *moved, "best-class"), (scores, boxes, classes))
+    arguments = [part.numpy() for part in (scores, boxes, classes)]
+    assert_same_bits(
+        ipu_nms.ipu_nms(config.as_dict(), *map(tensor, arguments), device="host"),
+        ipu_nms.ipu_nms(config.as_dict(), *arguments, device="host"),
+    )
+
+
+@pytest.mark.parametrize("wrong", [2**31 - 1, 2**31 - 2, 90, -1, -(2**31)])
+def test_a_class_that_does_not_exist_is_refused(wrong):
+    class_outputs, box_outputs = make_heads(8, LEVELS_64X96, 1, objects=5)
+    maxima = [output.reshape(*output.shape[:3], 9, 90).max(-1) for output in class_outputs]
+    ids = [np.zeros(output.shape, np.int32) for output in maxima]
+    detector = make_detector(make_config(), LEVELS_64X96)
+    ids[2][0, 1, 1, 4] = wrong
+    with pytest.raises(UserError, match="class_ids has a class that is not 0 to 89"):
+        detector.run(maxima, box_outputs, class_ids=ids)
+    ids[2][0, 1, 1, 4] = 89
+    detector.run(maxima, box_outputs, class_ids=ids)
+
+
+@pytest.mark.parametrize("name", ["num_classes", "max_detections", "threads"])
+@pytest.mark.parametrize("value", [0, -1, 2**31, 2**32 + 1])
+def test_numbers_that_an_integer_of_32_bits_does_not_hold_are_refused(name, value):
+    arguments = {"num_classes": 3, "max_detections": 10, "threads": 1, name: value}
+    with pytest.raises(UserError, match=rf"{name} is -?\d+: expected 1 to 2147483647"):
+        Detector(np.zeros((9, 4)), [9], image_size=(64, 64), **arguments)
+
+
 def test_one_detector_serves_several_threads():
     config = make_config(score_thresh=0.3)
     detector = make_detector(config, LEVELS_64X96, threads=2)

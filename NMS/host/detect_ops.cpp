@@ -103,7 +103,7 @@ REGISTER_OP("HostDetect")
     .Doc("Detections from the outputs of the heads, finest level first. image_scales [N], or empty for none.");
 
 // Fills `heads` from the inputs of a call, or gives the call an error.
-void readHeads(OpKernelContext *context, std::int64_t classes, Heads *heads) {
+void readHeads(OpKernelContext *context, std::int64_t classes, AlignedInputs &inputs, Heads *heads) {
   tensorflow::OpInputList logits, regressions;
   const Tensor *anchors;
   OP_REQUIRES_OK(context, context->input_list("class_outputs", &logits));
@@ -120,27 +120,26 @@ void readHeads(OpKernelContext *context, std::int64_t classes, Heads *heads) {
                     ofBoxes.dim_size(0) == batch,
                 invalid("all levels must hold the same number of images, got ", ofLogits.DebugString(), " and ",
                         ofBoxes.DebugString(), " in level ", level, " and ", batch, " in the first."));
-    std::int64_t values = 1, coordinates = 1;
-    for (int i = 1; i < ofLogits.dims(); ++i)
-      values *= ofLogits.dim_size(i);
-    for (int i = 1; i < ofBoxes.dims(); ++i)
-      coordinates *= ofBoxes.dim_size(i);
+    const std::int64_t values = valuesFrom(ofLogits, 1), coordinates = valuesFrom(ofBoxes, 1);
+    OP_REQUIRES(context, values >= 0 && coordinates >= 0,
+                invalid("level ", level, " holds more values an image than an index of 32 bits can number: ",
+                        ofLogits.DebugString(), " and ", ofBoxes.DebugString(), "."));
     OP_REQUIRES(context, values % classes == 0 && values / classes * 4 == coordinates,
                 invalid("level ", level, " has ", values, " logits and ", coordinates, " coordinates an image; with ",
                         classes, " classes that is not the same number of anchors. Check num_classes."));
-    heads->levels.push_back(
-        {static_cast<std::size_t>(values / classes), dataOf(logits[level]), nullptr, dataOf(regressions[level])});
+    heads->levels.push_back({static_cast<std::size_t>(values / classes), dataOf(logits[level], inputs), nullptr,
+                             dataOf(regressions[level], inputs)});
     total += values / classes;
   }
   OP_REQUIRES(context, anchors->shape() == TensorShape({total, 4}),
               invalid("the head outputs hold ", total, " anchors, so anchors must be [", total, ",4], got ",
                       anchors->shape().DebugString(), ". Check the image size and the levels."));
-  OP_REQUIRES(context, total * classes < (std::int64_t{1} << 31),
+  OP_REQUIRES(context, total < (std::int64_t{1} << 31) / classes + 1 && total * classes < (std::int64_t{1} << 31),
               invalid(total, " anchors of ", classes, " classes are more than an index of 32 bits can number."));
   heads->type = dtypeOf(logits[0].dtype());
   heads->batch = static_cast<std::size_t>(batch);
   heads->classes = static_cast<std::size_t>(classes);
-  heads->anchors = anchors->flat<float>().data();
+  heads->anchors = dataOf<float>(*anchors, inputs);
 }
 
 class HostDecode : public tensorflow::OpKernel {
@@ -154,7 +153,8 @@ public:
 
   void Compute(OpKernelContext *context) override {
     DecodeCall call{};
-    readHeads(context, classes_, &call.heads);
+    AlignedInputs inputs;
+    readHeads(context, classes_, inputs, &call.heads);
     if (!context->status().ok())
       return;
     const std::int64_t batch = static_cast<std::int64_t>(call.heads.batch);
@@ -192,7 +192,8 @@ public:
 
   void Compute(OpKernelContext *context) override {
     DetectCall call{};
-    readHeads(context, classes_, &call.heads);
+    AlignedInputs inputs;
+    readHeads(context, classes_, inputs, &call.heads);
     const Tensor *scales = nullptr;
     OP_REQUIRES_OK(context, context->input("image_scales", &scales));
     if (!context->status().ok())
@@ -211,7 +212,7 @@ public:
     call.options = options_;
     call.imageHeight = height_;
     call.imageWidth = width_;
-    call.scales = scales->NumElements() ? scales->flat<float>().data() : nullptr;
+    call.scales = scales->NumElements() ? dataOf<float>(*scales, inputs) : nullptr;
     call.outCorners = dataOf<float>(boxes);
     call.outScores = dataOf<float>(scores);
     call.outClasses = dataOf<std::int32_t>(labels);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libdetect.h"
 
+#include "aligned.hpp"
 #include "pipeline.hpp"
 #include "threads.hpp"
 
@@ -38,10 +39,11 @@ void runOnThreads(std::size_t threads, std::size_t count, const std::function<vo
     thread.join();
 }
 
-// Null when the configuration is usable, else what is wrong with it.
-const char *complaint(const detect_config &config) {
-  if (!config.anchors || !config.level_anchors || config.num_levels < 1)
-    return "anchors, level_anchors and at least one level are needed";
+constexpr std::int64_t mostIndices = std::int64_t{1} << 31;
+constexpr std::int64_t mostRows = std::int64_t{1} << 40; // of an output: more than any memory holds
+
+// Null when the configuration is usable, else what is wrong with it. `levels` is what level_anchors points to.
+const char *complaint(const detect_config &config, const std::int64_t *levels) {
   if (config.num_classes < 1 || config.max_detections < 1 || config.threads < 1)
     return "num_classes, max_detections and threads must be at least 1";
   if (config.mode < DETECT_BEST_CLASS || config.mode > DETECT_MULTI_CLASS)
@@ -56,13 +58,23 @@ const char *complaint(const detect_config &config) {
     return "image_height and image_width must be positive";
   std::int64_t anchors = 0;
   for (std::int32_t level = 0; level < config.num_levels; ++level) {
-    if (config.level_anchors[level] < 0 || config.level_anchors[level] > (std::int64_t{1} << 31))
+    if (levels[level] < 0 || levels[level] > mostIndices)
       return "level_anchors must not be negative nor above 2^31";
-    anchors += config.level_anchors[level];
+    anchors += levels[level];
   }
-  if (anchors * config.num_classes >= (std::int64_t{1} << 31))
+  if (anchors > (mostIndices - 1) / config.num_classes)
     return "more pairs of anchor and class than an index of 32 bits can number";
   return nullptr;
+}
+
+std::size_t sizeOf(std::int32_t dtype) { return dtype == DETECT_FLOAT32 ? sizeof(float) : sizeof(std::uint16_t); }
+
+// Does every class that a caller names exist? A class is reported as its number and one.
+bool classesExist(const std::int32_t *classes, std::size_t count, std::size_t number) {
+  bool all = true;
+  for (std::size_t i = 0; i < count; ++i)
+    all &= static_cast<std::uint32_t>(classes[i]) < number; // a negative one is above all others
+  return all;
 }
 
 } // namespace
@@ -72,28 +84,41 @@ extern "C" {
 int32_t detect_interface(void) { return DETECT_INTERFACE; }
 
 detect_handle *detect_create(const detect_config *config, char *error, int64_t error_size) {
-  const char *what = config ? complaint(*config) : "there is no configuration";
-  if (!what) {
-    try {
-      std::unique_ptr<detect_handle> handle(new detect_handle);
-      std::size_t anchors = 0;
-      for (std::int32_t level = 0; level < config->num_levels; ++level) {
-        handle->levelAnchors.push_back(static_cast<std::size_t>(config->level_anchors[level]));
-        anchors += handle->levelAnchors.back();
+  const char *what = "there is no configuration";
+  if (config) {
+    detect_config given;
+    std::memcpy(&given, config, sizeof given);
+    what = "anchors, level_anchors and at least one level are needed";
+    if (given.anchors && given.level_anchors && given.num_levels >= 1) {
+      try {
+        nms_host::AlignedInputs inputs;
+        const std::size_t count = static_cast<std::size_t>(given.num_levels);
+        const std::int64_t *levels = inputs.array<std::int64_t>(given.level_anchors, count);
+        what = complaint(given, levels);
+        if (!what) {
+          std::unique_ptr<detect_handle> handle(new detect_handle);
+          std::size_t anchors = 0;
+          for (std::size_t level = 0; level < count; ++level) {
+            handle->levelAnchors.push_back(static_cast<std::size_t>(levels[level]));
+            anchors += handle->levelAnchors.back();
+          }
+          handle->anchors.resize(anchors * 4);
+          if (anchors)
+            std::memcpy(handle->anchors.data(), given.anchors, anchors * 4 * sizeof(float));
+          handle->classes = static_cast<std::size_t>(given.num_classes);
+          handle->mode = static_cast<Mode>(given.mode);
+          handle->options.iouThreshold = given.iou_threshold;
+          handle->options.scoreThreshold = given.score_threshold;
+          handle->options.sigma = given.sigma;
+          handle->options.maxDetections = static_cast<std::uint32_t>(given.max_detections);
+          handle->imageHeight = given.image_height;
+          handle->imageWidth = given.image_width;
+          handle->threads = static_cast<std::size_t>(given.threads);
+          return handle.release();
+        }
+      } catch (const std::bad_alloc &) {
+        what = "not enough memory";
       }
-      handle->anchors.assign(config->anchors, config->anchors + anchors * 4);
-      handle->classes = static_cast<std::size_t>(config->num_classes);
-      handle->mode = static_cast<Mode>(config->mode);
-      handle->options.iouThreshold = config->iou_threshold;
-      handle->options.scoreThreshold = config->score_threshold;
-      handle->options.sigma = config->sigma;
-      handle->options.maxDetections = static_cast<std::uint32_t>(config->max_detections);
-      handle->imageHeight = config->image_height;
-      handle->imageWidth = config->image_width;
-      handle->threads = static_cast<std::size_t>(config->threads);
-      return handle.release();
-    } catch (const std::bad_alloc &) {
-      what = "not enough memory";
     }
   }
   if (error && error_size > 0)
@@ -111,30 +136,49 @@ int32_t detect_run(detect_handle *handle, const void *const *class_outputs, cons
     return DETECT_BAD_ARGUMENT;
   if (batch > 0 && (!boxes || !scores || !classes || !indices || !lengths))
     return DETECT_BAD_ARGUMENT;
+  if (batch > mostRows / static_cast<std::int64_t>(handle->options.maxDetections))
+    return DETECT_BAD_ARGUMENT;
   try {
+    nms_host::AlignedInputs inputs;
+    nms_host::AlignedOutputs outputs;
+    const std::size_t images = static_cast<std::size_t>(batch), rows = images * handle->options.maxDetections;
+    const std::size_t size = sizeOf(dtype), values = class_ids ? 1 : handle->classes;
+    const std::size_t count = handle->levelAnchors.size();
+    // The lists of addresses are arrays of others, too.
+    const auto *logits = inputs.array<const void *>(class_outputs, count);
+    const auto *regressions = inputs.array<const void *>(box_outputs, count);
+    const auto *ids = inputs.array<const std::int32_t *>(class_ids, count);
     nms_host::DetectCall call{};
-    for (std::size_t i = 0; i < handle->levelAnchors.size(); ++i)
-      call.heads.levels.push_back(
-          {handle->levelAnchors[i], class_outputs[i], class_ids ? class_ids[i] : nullptr, box_outputs[i]});
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t anchors = images * handle->levelAnchors[i];
+      const std::int32_t *labels = ids ? inputs.array<std::int32_t>(ids[i], anchors) : nullptr;
+      if (labels && !classesExist(labels, anchors, handle->classes))
+        return DETECT_BAD_CLASS;
+      call.heads.levels.push_back({handle->levelAnchors[i], inputs.at(logits[i], size, anchors * values * size), labels,
+                                   inputs.at(regressions[i], size, anchors * 4 * size)});
+    }
     call.heads.type = static_cast<DType>(dtype);
-    call.heads.batch = static_cast<std::size_t>(batch);
+    call.heads.batch = images;
     call.heads.classes = handle->classes;
     call.heads.anchors = handle->anchors.data();
     call.mode = handle->mode;
     call.options = handle->options;
     call.imageHeight = handle->imageHeight;
     call.imageWidth = handle->imageWidth;
-    call.scales = scales;
-    call.outCorners = boxes;
-    call.outScores = scores;
-    call.outClasses = classes;
-    call.outIndices = indices;
-    call.outLengths = lengths;
+    call.scales = inputs.array<float>(scales, images);
+    call.outCorners = outputs.array(boxes, rows * 4);
+    call.outScores = outputs.array(scores, rows);
+    call.outClasses = outputs.array(classes, rows);
+    call.outIndices = outputs.array(indices, rows);
+    call.outLengths = outputs.array(lengths, images);
     const nms_host::ParallelFor parallelFor = [&](std::size_t count, const std::function<void(std::size_t)> &work) {
       runOnThreads(handle->threads, count, work);
     };
     const nms_host::Context context{handle->pool, parallelFor, handle->threads, {}};
-    return nms_host::detect(call, context) == nms_host::Outcome::done ? DETECT_OK : DETECT_OUT_OF_MEMORY;
+    if (nms_host::detect(call, context) != nms_host::Outcome::done)
+      return DETECT_OUT_OF_MEMORY;
+    outputs.deliver();
+    return DETECT_OK;
   } catch (const std::bad_alloc &) {
     return DETECT_OUT_OF_MEMORY;
   }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Detections from the outputs of the heads, for programs without TensorFlow: plain C, made for ctypes. Data stays where
- * it is: every array is given by its address. Types, modes and formulas are those of NMS/nms_core.hpp and
- * detect_core.hpp, and the results are bit for bit those of the TensorFlow operator HostDetect.
+ * it is: every array is given by its address; one that is not aligned for its type is copied. Types, modes and formulas
+ * are those of NMS/nms_core.hpp and detect_core.hpp, and the results are bit for bit those of the TensorFlow operator
+ * HostDetect.
  */
 #ifndef LIBDETECT_H
 #define LIBDETECT_H
@@ -19,11 +20,11 @@ extern "C" {
 #define DETECT_API
 #endif
 
-#define DETECT_INTERFACE 1 /* raised when a structure or function changes its meaning */
+#define DETECT_INTERFACE 2 /* raised when a structure or function changes its meaning */
 
 enum { DETECT_FLOAT32 = 0, DETECT_FLOAT16 = 1, DETECT_BFLOAT16 = 2 };
 enum { DETECT_BEST_CLASS = 0, DETECT_CLASS_AGNOSTIC = 1, DETECT_MULTI_CLASS = 2 };
-enum { DETECT_OK = 0, DETECT_BAD_ARGUMENT = 1, DETECT_OUT_OF_MEMORY = 2 };
+enum { DETECT_OK = 0, DETECT_BAD_ARGUMENT = 1, DETECT_OUT_OF_MEMORY = 2, DETECT_BAD_CLASS = 3 };
 
 typedef struct {
   const float *anchors;         /* [sum of level_anchors, 4]: y1, x1, y2, x2 in pixels, finest level first; copied */
@@ -52,8 +53,8 @@ DETECT_API void detect_destroy(detect_handle *handle);
 /* One batch of N images. May be called by several threads at once on one handle.
  *   class_outputs: num_levels addresses of [N, anchors of the level, num_classes] logits;
  *     with class_ids: of [N, anchors of the level], the greatest logit of each anchor.
- *   class_ids: null, or num_levels addresses of [N, anchors of the level] int32, the class of that logit (not in
- *     DETECT_MULTI_CLASS).
+ *   class_ids: null, or num_levels addresses of [N, anchors of the level] int32, the class of that logit, from 0 to
+ *     num_classes - 1, else DETECT_BAD_CLASS (not in DETECT_MULTI_CLASS).
  *   box_outputs: num_levels addresses of [N, anchors of the level, 4] regressions.
  *   dtype: of class_outputs and box_outputs.
  *   scales: null, or [N] factors for the clipped boxes.

@@ -73,7 +73,8 @@ public:
     OP_REQUIRES(context, labels.shape() == TensorShape({batch, count}) || labels.shape() == TensorShape({batch, 0}),
                 invalid("classes must be [N, K] = [", batch, ",", count, "], or [", batch,
                         ",0] when no box has a class, got ", labels.shape().DebugString(), "."));
-    OP_REQUIRES(context, count * classes < (std::int64_t{1} << 31) && classes >= 1,
+    const std::int64_t candidates = valuesFrom(scores.shape(), 1);
+    OP_REQUIRES(context, candidates >= 0 && candidates < (std::int64_t{1} << 31) && classes >= 1,
                 invalid("scores ", scores.shape().DebugString(),
                         " hold no class, or more candidates an image than an index of 32 bits can number."));
     const std::int64_t rows = options_.maxDetections;
@@ -85,15 +86,16 @@ public:
     OP_REQUIRES_OK(context, context->allocate_output(4, TensorShape({batch}), &lengths));
 
     NmsCall call{};
+    AlignedInputs inputs;
     call.type = dtypeOf(scores.dtype());
     call.mode = mode_;
     call.options = options_;
     call.batch = static_cast<std::size_t>(batch);
     call.boxes = static_cast<std::size_t>(count);
     call.classes = static_cast<std::size_t>(classes);
-    call.scores = dataOf(scores);
-    call.corners = dataOf(boxes);
-    call.labels = labelled && !multi ? labels.flat<std::int32_t>().data() : nullptr;
+    call.scores = dataOf(scores, inputs);
+    call.corners = dataOf(boxes, inputs);
+    call.labels = labelled && !multi ? dataOf<std::int32_t>(labels, inputs) : nullptr;
     call.outIndices = dataOf<std::int32_t>(outIndices);
     call.outScores = dataOf(outScores);
     call.outCorners = dataOf(outBoxes);

@@ -3,6 +3,7 @@
 // What the TensorFlow kernels of this folder share: attributes, element types, threads, cancellation, errors.
 #pragma once
 
+#include "aligned.hpp"
 #include "pipeline.hpp"
 #include "threads.hpp"
 
@@ -41,7 +42,28 @@ inline DType dtypeOf(tensorflow::DataType type) {
   }
 }
 
-inline const void *dataOf(const tensorflow::Tensor &tensor) { return tensor.tensor_data().data(); }
+// The values of an input. Not flat(), which ends the process where a tensor is not aligned for vectors; slices and
+// memory of others may not even be aligned for their type, and are copied then.
+inline const void *dataOf(const tensorflow::Tensor &tensor, AlignedInputs &inputs) {
+  const auto data = tensor.tensor_data();
+  return inputs.at(data.data(), static_cast<std::size_t>(tensorflow::DataTypeSize(tensor.dtype())), data.size());
+}
+
+template <typename T> const T *dataOf(const tensorflow::Tensor &tensor, AlignedInputs &inputs) {
+  return static_cast<const T *>(dataOf(tensor, inputs));
+}
+
+// How many values the dimensions from `first` on hold; -1 when that is more than 2^31, which no head gives.
+inline std::int64_t valuesFrom(const tensorflow::TensorShape &shape, int first) {
+  constexpr std::int64_t most = std::int64_t{1} << 31;
+  std::int64_t values = 1;
+  for (int i = first; i < shape.dims(); ++i) {
+    if (shape.dim_size(i) != 0 && values > most / shape.dim_size(i))
+      return -1;
+    values *= shape.dim_size(i);
+  }
+  return values;
+}
 
 template <typename T = void> T *dataOf(tensorflow::Tensor *tensor) {
   return reinterpret_cast<T *>(const_cast<char *>(tensor->tensor_data().data()));

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detections from head outputs without TensorFlow: NMS/host/build/libdetect.so through ctypes.
 
-Imports NumPy alone. Arrays are handed over by their addresses, nothing is copied. The results are bit for bit those of
+Imports NumPy alone. Arrays are handed over by their addresses; one that is not aligned for its type is copied, no other
+is. The results are bit for bit those of
 `ipu_nms.detect`, whose semantics are told in ipu_nms.py.
 """
 
@@ -14,9 +15,10 @@ import numpy as np
 from ipu_utils.devices import native
 from ipu_utils.errors import UserError
 
-_INTERFACE = 1  # DETECT_INTERFACE of NMS/host/libdetect.h
+_INTERFACE = 2  # DETECT_INTERFACE of NMS/host/libdetect.h
 _MODES = {"best-class": 0, "class-agnostic": 1, "multi-class": 2}
 _DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
+_MOST = 2**31 - 1  # ctypes cuts larger numbers off without a word
 _Bytes = ctypes.c_char * 0  # as many as one likes
 
 
@@ -82,6 +84,9 @@ class Detector:
         """
         if mode not in _MODES:
             raise UserError(f"NMS mode {mode!r}: expected one of {', '.join(_MODES)}.")
+        for name, value in (("num_classes", num_classes), ("max_detections", max_detections), ("threads", threads)):
+            if not 1 <= value <= _MOST:
+                raise UserError(f"{name} is {value}: expected 1 to {_MOST}.")
         anchors = np.ascontiguousarray(anchors, np.float32)
         levels = np.ascontiguousarray(level_anchors, np.int64)
         if anchors.shape != (levels.sum(), 4):
@@ -128,7 +133,8 @@ class Detector:
             first axis is the batch. With `class_ids`: the greatest logit of each anchor, [B, H, W, anchors].
           box_outputs: regressions, [B, H, W, anchors * 4].
           scales: [B], factors for the boxes, from the network's input to the original image.
-          class_ids: where the network computes the maxima itself, int32 [B, H, W, anchors] with the class of each.
+          class_ids: where the network computes the maxima itself, int32 [B, H, W, anchors] with the class of each,
+            from 0 to C - 1.
           dtype: "float32", "float16" or "bfloat16". None: the arrays' own. NumPy has no bfloat16: give it as uint16
             arrays and name it here.
 
@@ -146,7 +152,7 @@ class Detector:
         boxes = self._checked("box_outputs", box_outputs, batch, 4, storage)
         ids = None if class_ids is None else self._checked("class_ids", class_ids, batch, 1, np.dtype("int32"))
         if scales is not None:
-            scales = np.ascontiguousarray(scales, np.float32)
+            scales = _aligned(np.ascontiguousarray(scales, np.float32))
             if scales.shape != (batch,):
                 raise UserError(f"scales must be [{batch}], one factor an image, got {list(scales.shape)}.")
         found = Detections(
@@ -168,13 +174,15 @@ class Detector:
         )
         if status == 2:
             raise MemoryError("no memory for the candidates: raise the score threshold")
+        if status == 3:
+            raise UserError(f"class_ids has a class that is not 0 to {self._num_classes - 1}.")
         if status:
             raise UserError("class_ids do not go with mode multi-class: give the logits of all classes.")
         return found
 
     def _checked(self, name: str, arrays: Sequence[Any], batch: int, values: int, dtype: np.dtype) -> List[np.ndarray]:
         """Return the arrays, sure to lie in memory as the library will read them."""
-        arrays = [np.ascontiguousarray(array) for array in arrays]
+        arrays = [_aligned(np.ascontiguousarray(array)) for array in arrays]
         if len(arrays) != len(self._levels):
             raise UserError(f"{name} has {len(arrays)} levels, expected {len(self._levels)}.")
         for array, anchors in zip(arrays, self._levels):
@@ -184,6 +192,10 @@ class Detector:
                     f"{anchors * values} values an image ({anchors} anchors of {values})."
                 )
         return arrays
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    return array if array.flags.aligned else array.copy()
 
 
 def _address(array: np.ndarray) -> int:
