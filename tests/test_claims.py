@@ -99,7 +99,7 @@ def test_an_executable_is_an_input_too(place):
 
 def test_generated_names_count_as_outputs(place):
     (place / "out").mkdir()
-    name = picture_names("efficientdet-d0", (512, 512), 3, 1)[1]
+    name = picture_names("efficientdet-d0", "512", 3, 1)[1]
     arguments = [*FOLDER, "--output-predictions", "--output-dir", "out"]
     os.symlink("../in/1.jpg", str(place / "out" / name))
     with pytest.raises(UserError, match=f"--output-dir out/{name} would overwrite the image in/1.jpg"):
@@ -209,7 +209,7 @@ def test_the_page_of_a_comparison_is_not_one_of_its_records(place):
 
 
 def test_benchmarks_keep_their_own_file(place, capsys):
-    (place / "benchmark_results.json").write_text("a: {cmd: python -c pass}\n")
+    (place / "benchmark_results.json").write_text("generated: {cmd: python -c pass}\n")
     status = run_script(lambda: run_benchmarks.main(["--spec", "benchmark_results.json", "--log-dir", "."]))
     assert status == 2 and "would overwrite --spec" in capsys.readouterr().err
     assert "cmd" in (place / "benchmark_results.json").read_text()
@@ -232,7 +232,7 @@ def test_what_runs_have_written_into_the_folder_is_no_photograph(place, folder):
     os.symlink("in", "link")
     out = place / folder
     out.mkdir(parents=True, exist_ok=True)
-    names = [*picture_names("efficientdet-d0", (512, 512), 2, 1), *picture_names("efficientdet-lite3x", (64, 96), 3, 2)]
+    names = [*picture_names("efficientdet-d0", "512", 2, 1), *picture_names("efficientdet-lite3x", "96x64", 3, 2)]
     for name in names:
         shutil.copy("in/1.jpg", str(out / name))
     found, notes = listed("--output-predictions", "--output-dir", folder)
@@ -251,20 +251,20 @@ def test_the_whole_folder_of_outputs_is_left_out_where_it_is_inside_and_nothing_
 
 
 def test_a_folder_of_nothing_but_results_says_so(place):
-    paths = [place / "in" / name for name in picture_names("efficientdet-d0", 512, 2, 1)]
+    paths = [place / "in" / name for name in picture_names("efficientdet-d0", "512", 2, 1)]
     with pytest.raises(UserError, match="holds no photograph, only 2 pictures that runs have written"):
         photographs(paths, place / "in")
 
 
 def test_a_repeated_image_is_a_photograph(place):
     (place / "in" / "0").mkdir()
-    shutil.copy("in/1.jpg", f"in/0/{picture_names('efficientdet-d0', 512, 1, 1)[0]}")
+    shutil.copy("in/1.jpg", f"in/0/{picture_names('efficientdet-d0', '512', 1, 1)[0]}")
     found = config("--random-weights", "--dataset-type", "repeated-image", "--image-path", "in")
     assert found.data.image_path == Path("in/1.jpg")
 
 
 def test_instances_share_photographs_alone(place):
-    shutil.copy("in/1.jpg", f"in/{picture_names('efficientdet-d0', 512, 1, 1)[0]}")
+    shutil.copy("in/1.jpg", f"in/{picture_names('efficientdet-d0', '512', 1, 1)[0]}")
     data = DataConfig(dataset_type="image-directory", image_path=Path("in"), share=(1, 2))
     source = open_source(data, (64, 64), 1)
     assert [source.name(number) for number in range(source.count)] == ["2.jpg"] and len(source.files) == 3

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import coco_set
 import numpy as np
 import pytest
+from PIL import Image
 
 from hparams_config import get_inference_config
 from ipu_utils import coco_eval
@@ -112,9 +113,10 @@ def test_an_image_counts_once_however_often_it_comes(coco, source, tmp_path):
 
 
 def named(folder, *names):
-    files = ImageFiles([], folder, SIZE)
-    files.paths, files.count = [folder / name for name in names], len(names)
-    return files
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(str(folder / name))
+    return ImageFiles([folder / name for name in names], folder, SIZE)
 
 
 def test_ids_are_the_last_number_of_the_file_name(tmp_path):

@@ -37,6 +37,7 @@ def expected(coco, tmp_path_factory):
         rows = slice(0, lengths)
         sizes = source.size(number)
         file.append(coco_entries(ids[name], boxes[rows], scores[rows], classes[rows].tolist(), sizes))
+    file.commit()
     file.close()
     values = coco_set.by_hand(coco, path)
     assert 0.05 < values[0] < 0.95, "a detector without flaws, or without a hit, would prove nothing"
