@@ -11,6 +11,7 @@ from ipu_utils.errors import ConfigError
 MAX_FILE_BYTES = 65536
 MAX_ALIASES = 200
 MAX_MERGED_KEYS = 500
+MAX_REASON = 400  # characters of what is wrong
 MAX_VALUES = 20000  # with every alias written out
 
 
@@ -61,6 +62,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = " ".join(str(error).split()).rstrip(".")
+    text = text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."  # it may repeat the file
     return text if isinstance(error, (yaml.YAMLError, ValueError)) else f"a value cannot be converted ({text})"
 
 

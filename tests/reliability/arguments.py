@@ -2,7 +2,7 @@
 """Options, presets and hparams that cannot be meant."""
 
 from pathlib import Path
-from typing import List
+from typing import Any, Callable, List
 from unittest import mock
 
 from reliability.case import MODEL, TINY, Case, Outcome, Stage
@@ -56,8 +56,22 @@ CONFLICTS = [
         environ={"OMPI_COMM_WORLD_SIZE": "2"},
     ),
 ]
+
+
+def _names(text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "names.yaml").write_text(text)
+
+
 CASES = [
     *CONFLICTS,
+    *(
+        _refused(given, "--hparams", "label_map={folder}/names.yaml", words=["label map", told], prepare=_names(text))
+        for given, text, told in (
+            ("a label map whose key is infinite", ".inf: person", "as a class id"),
+            ("a label map whose name is nothing", "1: ~", "class 1 is called None"),
+            ("a label map that is empty", "", "expected names by class id"),
+        )
+    ),
     _refused("an unknown model", "--model-name", "efficientdet-d9", words=["--model-name", "Did you mean"]),
     _refused("a model's name in capitals", "--model-name", "EfficientDet-D0", words=["one of efficientdet-d0"]),
     _refused("an empty model name", "--model-name", "", words=["--model-name must be one of"]),

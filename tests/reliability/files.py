@@ -9,6 +9,8 @@ import struct
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
+import tar_headers
+
 from reliability.case import Case, Stage
 from reliability.during import act_during
 from reliability.runner import here
@@ -108,6 +110,14 @@ def _saved(
             data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
 
     return prepare
+
+
+def _h5_with_values_elsewhere(folder: Path) -> None:
+    import h5py
+
+    (folder / "weights").mkdir()
+    with h5py.File(str(folder / "weights" / "model.h5"), "w") as file:
+        file.create_dataset("a/a/kernel:0", (3, 2), "f4", external=[("/etc/passwd", 0, 24)])
 
 
 def _poisoned(network: Any) -> None:
@@ -248,6 +258,31 @@ CASES = [
         "cannot be unpacked",
         arguments=["--model-dir", "{folder}/weights/model.tar.gz"],
     ),
+    _checkpoint(
+        "an archive whose second header has a size below zero",
+        _written(
+            "model.tar.gz",
+            tar_headers.compressed(
+                tar_headers.member(b"d0/model.index", b"1")
+                + tar_headers.header(b"d0/model.data-0", size_field=tar_headers.base256(-1024))
+                + tar_headers.END
+            ),
+        ),
+        "model.tar.gz cannot be unpacked",
+        "of negative size",
+        arguments=["--model-dir", "{folder}/weights/model.tar.gz"],
+    ),
+    _checkpoint(
+        "an archive with a name that a terminal would obey",
+        _written(
+            "model.tar.gz",
+            tar_headers.compressed(tar_headers.pax((b"path", b"../\x1b]0;owned\x07")) + tar_headers.header()),
+        ),
+        r"../\x1b]0;owned\x07 in it would be written outside",
+        arguments=["--model-dir", "{folder}/weights/model.tar.gz"],
+    ),
+    _checkpoint("an .h5 whose values lie in another file", _h5_with_values_elsewhere, "lie in another file"),
+    _checkpoint("a file checkpoint that is no text", _written("checkpoint", b"\xff\xfe{"), "there is no checkpoint in"),
     _checkpoint("a checkpoint cut in half", _saved("efficientdet-lite0", cut=True), "checkpoint", slow=True),
     _checkpoint(
         "a checkpoint of another model", _saved("efficientdet-lite1"), "does not fit efficientdet-lite0", slow=True
