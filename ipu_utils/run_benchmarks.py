@@ -7,23 +7,27 @@ Exit status: 0, 1 when a benchmark failed or a number was not found, 2 when the 
 """
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ipu_utils import benchmark_spec as specs
 from ipu_utils.arguments import Parser
+from ipu_utils.benchmark_checks import check_timeout
 from ipu_utils.claims import Claim, check_apart
-from ipu_utils.console import run_script, show_notes
+from ipu_utils.console import EXIT_INTERRUPTED, run_script, show_notes
 from ipu_utils.errors import UserError
 from ipu_utils.files import check_writable, write_atomically
-from ipu_utils.names import shown, shown_lines
+from ipu_utils.interruption import telling
+from ipu_utils.names import file_stem, shown, shown_lines
 from ipu_utils.options import did_you_mean
 
 EXIT_FAILED = 1
@@ -42,70 +46,102 @@ class Finished(NamedTuple):
 
 
 def run_command(command: Sequence[str], folder: Path, env: Mapping[str, str], timeout: Optional[float]) -> Finished:
-    """Run a command to its end, or until its time is up: then it and all it has started is killed."""
+    """Run a command to its end, or until its time is up: then it and all it has started is killed.
+
+    Its output goes into files, so that nothing it leaves running holds up the end.
+    """
     start = time.perf_counter()
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=str(folder),
-            env={**os.environ, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        return Finished(127, "", f"{command[0]}: {error.strerror}", 0.0)
-    try:
-        stdout, stderr = process.communicate(timeout=timeout)
-        status = process.returncode
-    except subprocess.TimeoutExpired:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=str(folder),
+                env={**os.environ, **env},
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            return Finished(127, "", f"{getattr(error, 'filename', None) or command[0]}: {reason}", 0.0)
+        note = ""
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            status, note = TIMED_OUT, f"\nTimeout ({timeout:g})\n"
+        except BaseException:
+            _kill(process)
+            raise
+        seconds = time.perf_counter() - start
+        return Finished(status, _text_of(out), _text_of(err) + note, seconds)
+
+
+def _kill(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
-        status, stderr = TIMED_OUT, f"{stderr}\nTimeout ({timeout:g})\n"
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    return Finished(status, stdout, stderr, time.perf_counter() - start)
+    process.wait()
+
+
+def _text_of(file: IO[bytes]) -> str:
+    """All of it, with line ends as Python's text files have them; bytes that are no UTF-8 are spelled."""
+    file.seek(0)
+    return file.read().decode("utf-8", "backslashreplace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def run_variant(
-    benchmark: specs.Benchmark, variant: specs.Variant, timeout: Optional[float], log_dir: Path
+    benchmark: specs.Benchmark, variant: specs.Variant, timeout: Optional[float], folder: Path
 ) -> Dict[str, Any]:
-    """Run one variant, keep its output in log_dir/<name>, and return its result as JSON types."""
+    """Run one variant, keep its output in a folder, and return its result as JSON types, whatever fails."""
     text = specs.command_of(benchmark, variant)
-    words = shlex.split(os.path.expandvars(text))
     # The interpreter that runs this, whatever is first on the path: its packages were installed for the benchmark.
-    command = [sys.executable if word in ("python", "python3") else word for word in words]
+    command = [sys.executable if word in specs.INTERPRETERS else word for word in specs.words_of(benchmark, text)]
+    result = empty_result(benchmark, variant)
     done = run_command(command, benchmark.folder, benchmark.env, timeout or benchmark.timeout)
-    results: Dict[str, Optional[float]] = dict.fromkeys([*(benchmark.entry.get("data") or {})])
-    if done.status == 0:
-        found = specs.extract(benchmark, done.stdout + done.stderr, specs.instances_counted_by_the_reader(text))
-        results = specs.derive(benchmark, variant, found)
-    folder = log_dir / variant.name
-    for name, text in zip(LOGS, (done.stdout, done.stderr)):
-        write_atomically(folder / name, (text.encode("utf-8", "backslashreplace"),), "--log-dir")
-    missing = done.status == 0 and None in results.values()
+    result.update(test_duration=done.seconds, exitcode=done.status)
+    problems = []
+    try:
+        for name, content in zip(LOGS, (done.stdout, done.stderr)):
+            write_atomically(folder / name, (content.encode("utf-8", "backslashreplace"),), "--log-dir")
+    except UserError as error:
+        problems.append(str(error))
+    if done.status:
+        last = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
+        problems.append(f"status {done.status}: {last}")
+    else:
+        try:
+            found = specs.extract(benchmark, done.stdout + done.stderr, specs.instances_counted_by_the_reader(text))
+            result["results"] = specs.derive(benchmark, variant, found)
+            problems += _missing(found, result["results"])
+        except TimeoutError as error:
+            problems.append(str(error))
+    if problems:
+        result.update(exitcode=done.status or EXIT_FAILED, error="\n".join(problems))
+    return result
+
+
+def empty_result(benchmark: specs.Benchmark, variant: specs.Variant) -> Dict[str, Any]:
+    """The result of a variant before it has run, as JSON types."""
     return {
         "benchmark_name": benchmark.name,
         "variant_name": variant.name,
         "params": dict(variant.parameters),
-        "command": text,
-        "results": results,
-        "test_duration": done.seconds,
-        "exitcode": EXIT_FAILED if missing else done.status,
-        "error": _reason(done, results),
+        "command": specs.command_of(benchmark, variant),
+        "results": dict.fromkeys(benchmark.entry.get("data") or {}),
+        "test_duration": 0.0,
+        "exitcode": 0,
+        "error": None,
     }
 
 
-def _reason(done: Finished, results: Mapping[str, Optional[float]]) -> Optional[str]:
-    if done.status:
-        last = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
-        return f"status {done.status}: {last}"
-    missing = [name for name, value in results.items() if value is None]
-    return f"not found in the output: {', '.join(missing)}" if missing else None
+def _missing(found: Mapping[str, Optional[float]], results: Mapping[str, Optional[float]]) -> List[str]:
+    """What to say of numbers that are not there."""
+    unread = [name for name, value in found.items() if value is None]
+    uncomputed = [name for name, value in results.items() if value is None and name not in unread]
+    return [
+        *([f"not found in the output: {', '.join(unread)} (finite numbers are read)"] if unread else []),
+        *([f"without a finite value: {', '.join(uncomputed)}"] if uncomputed else []),
+    ]
 
 
 def format_results(results: Sequence[Mapping[str, Any]]) -> str:
@@ -115,10 +151,25 @@ def format_results(results: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"{'variant':{width}} " + " ".join(f"{name:>20}" for name in names)]
     for result in results:
         values = [result["results"].get(name) for name in names]
-        cells = " ".join(f"{'-':>20}" if value is None else f"{value:20.3f}" for value in values)
+        cells = " ".join(f"{'-' if value is None else _cell(value):>20}" for value in values)
         failed = "" if result["exitcode"] == 0 else f"  FAILED (status {result['exitcode']})"
         lines.append(f"{result['variant_name']:{width}} {cells}{failed}")
     return "\n".join(map(shown, lines))
+
+
+def _cell(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1e15 else f"{value:.6g}"
+
+
+def log_folders(variants: Sequence[specs.Variant]) -> List[str]:
+    """A name for the folder of each one's logs, below --log-dir: its own name where that can be one; all differ."""
+    taken, folders = {RESULTS_FILE}, []
+    for variant in variants:
+        stem = file_stem(variant.name)
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        folders.append(next(name for name in itertools.chain([stem], numbered) if name not in taken))
+        taken.add(folders[-1])
+    return folders
 
 
 def chosen(spec: Mapping[str, specs.Benchmark], names: Sequence[str]) -> List[specs.Benchmark]:
@@ -166,31 +217,55 @@ def build_parser() -> Parser:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     options = build_parser().parse_args(argv)
-    if options.timeout is not None and not options.timeout > 0:
-        raise UserError(f"--timeout must be seconds above 0; got {options.timeout:g}.")
+    if options.timeout is not None:
+        check_timeout("--timeout", options.timeout)
     benchmarks = chosen(specs.read_spec(options.spec), options.benchmark)
     pairs = [(benchmark, variant) for benchmark in benchmarks for variant in specs.variants(benchmark)]
     if options.list:
         for benchmark, variant in pairs:
             print(shown(f"{variant.name}: {specs.command_of(benchmark, variant)}"))
         return 0
+    for benchmark, variant in pairs:  # variables of the environment may hold quotes
+        specs.words_of(benchmark, specs.command_of(benchmark, variant))
     check_data_sets(benchmarks, os.environ)
-    written = [options.log_dir / RESULTS_FILE, *(options.log_dir / one.name / log for _, one in pairs for log in LOGS)]
-    check_apart([Claim(path, "--log-dir") for path in dict.fromkeys(written)], [Claim(options.spec, "--spec")])
+    folders = [options.log_dir / name for name in log_folders([variant for _, variant in pairs])]
+    written = [options.log_dir / RESULTS_FILE, *(folder / log for folder in folders for log in LOGS)]
+    check_apart([Claim(path, "--log-dir") for path in written], [Claim(options.spec, "--spec")])
     check_writable(options.log_dir / RESULTS_FILE, "--log-dir")
-    results = []
-    for benchmark, variant in pairs:
-        print(shown(f"{variant.name}: {specs.command_of(benchmark, variant)}"), file=sys.stderr, flush=True)
-        if benchmark.entry.get("requirements_file"):
-            show_notes([f"{benchmark.name} needs {benchmark.entry['requirements_file']} installed"])
-        result = run_variant(benchmark, variant, options.timeout, options.log_dir)
-        results.append(result)
-        if result["error"] is not None:
-            print(f"{shown(variant.name)} FAILED: {shown_lines(result['error'])}", file=sys.stderr, flush=True)
-    content = json.dumps(results, indent=1) + "\n"
-    write_atomically(options.log_dir / RESULTS_FILE, (content.encode(),), "--log-dir")
+    results: List[Dict[str, Any]] = []
+    with telling(lambda: format_results(results) if results else None):
+        for (benchmark, variant), folder in zip(pairs, folders):
+            _announce(benchmark, variant)
+            try:
+                result = run_variant(benchmark, variant, options.timeout, folder)
+            except KeyboardInterrupt as error:
+                status, name = getattr(error, "status", EXIT_INTERRUPTED), getattr(error, "name", "SIGINT")
+                results.append(
+                    {**empty_result(benchmark, variant), "exitcode": status, "error": f"interrupted by {name}"}
+                )
+                _write(results, options.log_dir)
+                raise
+            results.append(result)
+            _write(results, options.log_dir)  # whatever becomes of the next one
+            if result["error"] is not None:
+                print(f"{shown(variant.name)} FAILED: {shown_lines(result['error'])}", file=sys.stderr, flush=True)
+    if not results:
+        _write(results, options.log_dir)
     print(format_results(results))
     return EXIT_FAILED if any(result["exitcode"] for result in results) else 0
+
+
+def _announce(benchmark: specs.Benchmark, variant: specs.Variant) -> None:
+    print(shown(f"{variant.name}: {specs.command_of(benchmark, variant)}"), file=sys.stderr, flush=True)
+    if benchmark.entry.get("requirements_file"):
+        show_notes([f"{benchmark.name} needs {benchmark.entry['requirements_file']} installed"])
+    if benchmark.missing_location:
+        show_notes([f"{benchmark.name}: there is no folder {benchmark.missing_location}; runs in {benchmark.folder}"])
+
+
+def _write(results: Sequence[Mapping[str, Any]], log_dir: Path) -> None:
+    content = json.dumps(results, indent=1, allow_nan=False) + "\n"
+    write_atomically(log_dir / RESULTS_FILE, (content.encode(),), "--log-dir")
 
 
 if __name__ == "__main__":

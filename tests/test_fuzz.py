@@ -14,7 +14,7 @@ from ipu_utils.run_hparams import hparams_of
 from ipu_utils.settings import ModelConfig, OutputConfig
 
 COUNTS = {"arguments": 250, "yaml": 400, "hparams": 400, "images": 400, "executables": 500,
-          "annotations": 150, "records": 120,
+          "annotations": 150, "records": 120, "benchmarks": 200,
           "label-maps": 300, "archives": 300, "checkpoints": 150}  # fmt: skip
 
 

@@ -54,12 +54,12 @@ def bent(rng: random.Random, value: Any) -> Any:
         elif kind == 3:
             container[key] = str(container[key]) if rng.random() < 0.8 else [container[key]]
         elif kind == 4 and isinstance(container, dict):
-            container[rng.choice(WORDS)] = rng.choice(ODD)
+            container[rng.choice(WORDS)] = copy.deepcopy(rng.choice(ODD))
         elif kind == 5 and isinstance(container[key], (int, float)) and not isinstance(container[key], bool):
             with contextlib.suppress(OverflowError):
                 container[key] *= rng.choice((-1, 0, 1.0, 1e-12, 3, 1e9, 1e300))
         else:
-            container[key] = rng.choice(ODD)
+            container[key] = copy.deepcopy(rng.choice(ODD))
     return value
 
 

@@ -13,6 +13,7 @@ from typing import Any, List, Tuple
 
 import hparams_config
 from fuzz import file_surfaces
+from fuzz.benchmark_surface import Benchmarks
 from fuzz.driver import mutated
 from fuzz.image_files import Images
 from fuzz.in_folder import InFolder
@@ -251,6 +252,7 @@ KINDS = (
     Executables,
     CocoAnnotations,
     Records,
+    Benchmarks,
     *file_surfaces.KINDS,
 )
 SURFACES = {surface.name: surface for surface in KINDS}

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Sequence
 
@@ -162,9 +163,37 @@ def _nothing(folder: Path) -> None:
     """Nothing to prepare."""
 
 
+def _benchmarks(stage: Stage) -> Outcome:
+    """Two entries; what is put in the second one's place is the case's first argument."""
+    first = "../first: {generated: true, cmd: python -c 'print(5)', data: {t: {regexp: (5)}}}"
+    path = stage.folder / "b.yml"
+    path.write_text(f"{first}\nsecond: {{generated: true, {stage.case.arguments[0]}}}\n")
+    command = [sys.executable, "-m", "ipu_utils.run_benchmarks", "--spec", str(path)]
+    return in_process_of_its_own([*command, "--log-dir", str(stage.folder / "logs")], {})
+
+
+def _nothing_has_run(stage: Stage) -> None:
+    assert [path.name for path in stage.folder.iterdir()] == ["b.yml"]
+
+
+def _first_is_kept(stage: Stage) -> None:
+    results = json.loads((stage.folder / "logs" / "benchmark_results.json").read_text())
+    assert [result["results"] for result in results] == [{"t": 5}, {"t": None}]
+    assert sorted(path.name for path in stage.folder.iterdir()) == ["b.yml", "logs"]
+
+
 LONG = "{folder}/" + "n" * 255
 ANNOTATED = [*FOLDER, "--coco-annotations", "{folder}/a.json"]
 CASES = [
+    Case(
+        "benchmarks of which the second has an open quote", ['cmd: "python \'x"'], 2, ["second: cmd", "quotation"],
+        run=_benchmarks, check=_nothing_has_run,
+    ),
+    Case(
+        "benchmarks of which the second finds no finite number",
+        ["cmd: python -c 'print(1e999)', data: {t: {regexp: (.*)}}"], 1, ["FAILED: not found"],
+        run=_benchmarks, check=_first_is_kept,
+    ),
     _refused("COCO results over the annotations", [*ANNOTATED, "--coco-results", "{folder}/a.json"], "overwrite"),
     _refused("a record over the annotations, by a link", [*ANNOTATED, "--results-json", "{folder}/link"], "overwrite"),
     _refused("a page over a photograph", [*FOLDER, "--report", "{folder}/in/1.jpg"], "would overwrite the image"),
