@@ -228,6 +228,7 @@ def test_accents_match_in_either_form(coco, expected, tmp_path, form):
     writer = CocoWriter(source, None, written(tmp_path, dataset))
     run(source, writer, lambda name: coco_set.flawed(coco, name[-len("000000000000.jpg") :]))
     np.testing.assert_array_equal(writer.accuracy().values, expected)
+    assert "note:" not in writer.report()
 
 
 def numbered(form):
@@ -287,6 +288,17 @@ def test_categories_that_may_be_several_classes_are_refused(coco, tmp_path, form
     annotations = written(tmp_path, dataset)
     with pytest.raises(UserError, match=words):
         CocoWriter(source_of(coco), None, annotations, classes)
+
+
+def test_names_that_two_categories_have_tell_nothing(coco, expected, tmp_path):
+    """As some tools export them: category 0 is all things together and called like one of them."""
+    dataset = copy.deepcopy(coco.dataset)
+    each("categories", name="person")(dataset)
+    dataset["categories"].insert(0, {"id": 0, "name": "person"})
+    values, report = measured(coco, written(tmp_path, dataset), NAMES)
+    np.testing.assert_array_equal(values, expected)
+    assert "names of classes and categories differ, numbers were compared" in report
+    assert "categories[0] (0, person) has no objects" in report
 
 
 def test_categories_beyond_the_model_count_as_missed_and_are_told(coco, tmp_path):
