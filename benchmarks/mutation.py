@@ -82,7 +82,13 @@ AREAS = (
             "ipu_automl_io.py",
         ),
         30,
-        ("tests/test_anchors.py", "tests/test_nms_np.py", "tests/test_preprocess.py", "tests/test_postprocess.py"),
+        (
+            "tests/test_anchors.py",
+            "tests/test_nms_np.py",
+            "tests/test_preprocess.py",
+            "tests/test_visualize.py",
+            "tests/test_postprocess.py",
+        ),
     ),
     Area(
         "resizing",
