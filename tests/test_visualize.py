@@ -236,3 +236,11 @@ def test_inputs_are_written_beside_and_sizes_are_width_by_height(tmp_path):
     assert names == [f"efficientdet-d0_96x64_{kind}_b0_img{i}.jpg" for kind in ("input", "output") for i in (0, 1)]
     with Image.open(tmp_path / "out" / "efficientdet-d0_96x64_output_b0_img1.jpg") as image:
         assert np.abs(np.asarray(image).astype(int) - GREY).max() < 3  # No detection, no drawing.
+
+
+@pytest.mark.parametrize("score, drawn", [(0.02, True), (0.005, False)])
+def test_without_a_threshold_scores_from_a_hundredth_on_are_drawn(score, drawn):
+    image = np.zeros((60, 80, 3), np.uint8)
+    boxes = np.array([[10, 10, 50, 70]], np.float32)
+    annotated = visualize_image(image, boxes, np.array([1]), np.array([score], np.float32))
+    assert bool(np.any(annotated)) is drawn

@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do the tests notice when a line of the code is wrong? Changes single lines, one at a time, and runs their tests.
+
+    pip install universalmutator
+    python benchmarks/mutation.py --output mutation.jsonl
+
+The changes are those of the package universalmutator, for Python and for C++. Of every area's lines that can be changed
+a sample is drawn with a fixed seed, and of every line one change. Left out is what no behaviour depends on (comments,
+docstrings, annotations, texts of errors and of the log), what does not compile, and in Python what makes up a name,
+which any test would notice. Everything happens in a copy of the tree; the native libraries must have been built. A
+change is noticed when a test fails, when the process dies, or when it takes several times the processor time that the
+tests take otherwise. Results are appended as they come, one JSON object a line; a second run goes on where the first
+ended, and `--table` prints what is there.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import io
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 13
+WALL_LIMIT = 900  # seconds that one run of tests may take, whatever else the machine does
+# What a run of tests is forked from, to import it once. No operation may have run before a fork.
+PRELOADED = ("numpy", "pytest", "tensorflow", "tf_keras", "pycocotools.cocoeval", "PIL.Image", "yaml", "h5py")
+RULES = {".py": ["universal.rules", "python.rules"], "C++": ["universal.rules", "c_like.rules", "cpp.rules"]}
+LEFT_OUT = {"raise", "log", "logger", "print", "warn", "warning", "info", "error", "debug"}  # whose texts may change
+
+
+class Area(NamedTuple):
+    """Files that belong together, and the tests that belong to them, the quickest first.
+
+    `make` builds what the tests need; `command` is a test that is no pytest and runs first.
+    """
+
+    name: str
+    files: Sequence[str]
+    count: int
+    tests: Sequence[str]
+    make: Sequence[str] = ()
+    command: Sequence[str] = ()
+
+
+class Change(NamedTuple):
+    file: str
+    line: int
+    before: str
+    after: str
+
+
+AREAS = (
+    Area(
+        "network",
+        ("tf2/efficientdet_keras.py", "tf2/fpn_configs.py", "tf2/util_keras.py", "backbone/*.py", "utils.py"),
+        24,
+        ("tests/test_network.py", "tests/test_golden.py"),
+    ),
+    Area(
+        "post-processing",
+        (
+            "tf2/postprocess.py",
+            "tf2/candidates.py",
+            "tf2/suppression.py",
+            "tf2/anchor*.py",
+            "tf2/nms_settings.py",
+            "nms_np.py",
+            "ipu_automl_io.py",
+        ),
+        30,
+        (
+            "tests/test_anchors.py",
+            "tests/test_nms_np.py",
+            "tests/test_preprocess.py",
+            "tests/test_visualize.py",
+            "tests/test_postprocess.py",
+        ),
+    ),
+    Area(
+        "resizing",
+        ("ipu_utils/resize.py", "ipu_utils/normalisation.py", "dataloader.py"),
+        14,
+        ("tests/test_resize.py", "tests/test_preprocess.py", "tests/test_input_shapes.py"),
+    ),
+    Area(
+        "weights",
+        ("ipu_utils/weights*.py",),
+        20,
+        (
+            "tests/test_weights_text.py",
+            "tests/test_weights.py",
+            "tests/test_weights_forms.py",
+            "tests/test_weights_of_automl.py",
+        ),
+    ),
+    Area(
+        "coordinates",
+        ("ipu_utils/coco*.py", "ipu_utils/predictions.py", "visualize/*.py", "tf2/label_util.py"),
+        24,
+        (
+            "tests/test_label_util.py",
+            "tests/test_predictions.py",
+            "tests/test_visualize.py",
+            "tests/test_coco_annotations.py",
+            "tests/test_coco.py",
+        ),
+    ),
+    Area(
+        "statistics",
+        ("ipu_utils/statistics.py", "ipu_utils/results.py", "ipu_utils/latency.py"),
+        14,
+        ("tests/test_statistics.py", "tests/test_results.py", "tests/test_embedded_latency.py"),
+    ),
+    Area(
+        "C++ core",
+        (
+            "NMS/nms_core.hpp",
+            "NMS/host/pipeline.cpp",
+            "NMS/host/scan.cpp",
+            "NMS/host/scan.hpp",
+            "NMS/host/select.hpp",
+            "NMS/host/threads.hpp",
+            "NMS/host/types.hpp",
+            "NMS/host/libdetect.cpp",
+            "NMS/host/aligned.hpp",
+        ),
+        24,
+        ("tests/test_many_detections.py", "tests/test_nms_detect.py"),
+        make=("-C", "NMS/host"),
+        command=(
+            "sh",
+            "-c",
+            "make -s -C NMS/tests build/test_host SANITIZERS= && NMS/tests/build/test_host",
+        ),
+    ),
+    Area(
+        "C++ operators",
+        ("NMS/host/detect_ops.cpp", "NMS/host/nms_op.cpp", "NMS/host/op_support.hpp"),
+        10,
+        ("tests/test_nms_detect.py", "tests/test_nms.py"),
+        make=("-C", "NMS/host"),
+    ),
+)
+
+
+class _Behaviour(ast.NodeTransformer):
+    """Leaves of a module what its behaviour depends on."""
+
+    def visit(self, node: ast.AST) -> Any:
+        if getattr(node, "body", None) and isinstance(node.body, list) and isinstance(node.body[0], ast.Expr):
+            node.body[0] = ast.Pass() if isinstance(node.body[0].value, ast.Constant) else node.body[0]
+        for name in ("annotation", "returns"):
+            if hasattr(node, name):
+                setattr(node, name, ast.Name("annotation") if name == "annotation" else None)
+        called = getattr(node, "func", None)
+        if isinstance(node, ast.Raise) or getattr(called, "attr", getattr(called, "id", None)) in LEFT_OUT:
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.JoinedStr):
+                    inner.values = []
+                elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    inner.value = ""
+        return self.generic_visit(node)
+
+
+def _behaviour(source: str, python: bool) -> str:
+    """What two sources have in common when the one behaves like the other; raises SyntaxError."""
+    if python:
+        return ast.dump(_Behaviour().visit(ast.parse(source)))
+    source = re.sub(r'"(\\.|[^"\\\n])*"', '""', source)
+    return re.sub(r"//[^\n]*", "", source)
+
+
+def changes(file: str) -> List[List[Change]]:
+    """The changes of a file, by line."""
+    try:
+        from universalmutator import mutator
+    except ImportError as error:
+        raise SystemExit("The changes come from the package universalmutator: pip install universalmutator") from error
+    path = ROOT / file
+    lines = path.read_text().splitlines(keepends=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        mutants = mutator.mutants_regexp(
+            lines, ruleFiles=RULES[".py" if path.suffix == ".py" else "C++"], ignorePatterns=[]
+        )
+    by_line: Dict[int, List[Change]] = {}
+    for line, text, *_ in mutants:
+        by_line.setdefault(line, []).append(Change(file, line, lines[line - 1], text))
+    return [by_line[line] for line in sorted(by_line)]
+
+
+def _names(source: str) -> FrozenSet[str]:
+    """Every name in Python source, of variables, attributes, arguments and modules."""
+    parts = ("id", "attr", "arg", "name", "module")
+    return frozenset(str(getattr(node, part, "")) for node in ast.walk(ast.parse(source)) for part in parts)
+
+
+def matters(change: Change) -> bool:
+    """Whether a change compiles, makes up no name and is more than one of comments, annotations or texts."""
+    original = (ROOT / change.file).read_text()
+    lines = original.splitlines(keepends=True)
+    changed = "".join([*lines[: change.line - 1], change.after, *lines[change.line :]])
+    python = change.file.endswith(".py")
+    try:
+        if python:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(changed, change.file, "exec")
+            if not _names(changed) <= _names(original):
+                return False
+        return _behaviour(changed, python) != _behaviour(original, python)
+    except (SyntaxError, ValueError):
+        return False
+
+
+def candidates(area: Area, seed: int) -> Iterator[Change]:
+    """An area's changes in the order in which they are tried, one of every line but comments and imports."""
+    draw = random.Random(f"{seed} {area.name}")
+    files = sorted({str(path.relative_to(ROOT)) for pattern in area.files for path in ROOT.glob(pattern)})
+    lines = [line for file in files for line in changes(file)]
+    draw.shuffle(lines)
+    for line in lines:
+        alternatives = draw.sample(line, len(line))
+        if line[0].before.lstrip().startswith(("#", "from ", "import ")):
+            continue
+        change = next(filter(matters, alternatives), None)
+        if change is not None:
+            yield change
+
+
+def _run_limited(child: Any, cpu_seconds: int, log: Path) -> Tuple[int, float]:
+    """Exit status and processor seconds of a function in a fork with its own group and its output in `log`."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setpgid(0, 0)
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+            os._exit(child())
+        finally:
+            os._exit(70)
+    deadline = time.monotonic() + WALL_LIMIT
+    while True:
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+        if time.monotonic() > deadline:
+            os.killpg(pid, signal.SIGKILL)
+            deadline = float("inf")
+        time.sleep(0.05)
+
+
+class Runner:
+    """Runs tests in a copy of the tree."""
+
+    def __init__(self, tree: Path, log: Path):
+        self.tree, self.log = tree, log
+        self._expected: Dict[str, float] = {}  # processor seconds of a test file, unchanged
+        self._prepared: Set[str] = set()  # names of areas
+
+    def _pytest(self, test: str) -> int:
+        import pytest
+
+        os.chdir(self.tree)
+        sys.path[:0] = [str(self.tree), str(self.tree / "tests")]
+        options = [
+            f"--basetemp={self.tree.parent / 'pytest'}",
+            "-x",
+            "-q",
+            "-m",
+            "not slow",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "-c",
+            ".pytest.ini",
+        ]
+        return int(pytest.main([*options, test]))
+
+    def _command(self, *command: str) -> int:
+        return subprocess.run(command, cwd=self.tree, stdout=2).returncode
+
+    def build(self, area: Area) -> bool:
+        """Whether the sources compile."""
+        return not area.make or not _run_limited(
+            lambda: min(1, self._command("make", *area.make, f"PYTHON={sys.executable}")), 3600, self.log
+        )[0]  # fmt: skip
+
+    def prepare(self, area: Area) -> None:
+        """Builds for an area and measures its tests before anything is changed; they must pass."""
+        if area.name in self._prepared:
+            return
+        self._prepared.add(area.name)
+        if not self.build(area):
+            raise SystemExit(f"{area.name}: does not build without any change, see {self.log}")
+        for test in area.tests:
+            status, self._expected[test] = _run_limited(lambda test=test: self._pytest(test), 3600, self.log)
+            if status:
+                raise SystemExit(f"{test} fails without any change, see {self.log}")
+
+    def passes(self, area: Area, change: Change) -> bool:
+        """Whether all tests of the area pass, in time; those named after the changed file run first."""
+        tests = sorted(area.tests, key=lambda test: Path(change.file).stem not in test)
+        return not any(
+            _run_limited(lambda test=test: self._pytest(test), int(3 * self._expected[test]) + 30, self.log)[0]
+            for test in tests
+        )
+
+    def outcome(self, area: Area, change: Change) -> str:
+        """'noticed', 'survived', or 'invalid' for what does not compile."""
+        path = self.tree / change.file
+        original = path.read_text()
+        lines = original.splitlines(keepends=True)
+        lines[change.line - 1] = change.after
+        path.write_text("".join(lines))
+        try:
+            if area.command:
+                # Tests of C++ alone; without the program the change did not compile.
+                program = self.tree / "NMS/tests/build/test_host"
+                program.unlink(missing_ok=True)
+                status, _ = _run_limited(lambda: min(1, self._command(*area.command)), 120, self.log)
+                if status:
+                    return "noticed" if program.exists() else "invalid"
+            if not self.build(area):
+                return "invalid"
+            return "survived" if self.passes(area, change) else "noticed"
+        finally:
+            path.write_text(original)
+
+
+def run(areas: Sequence[Area], seed: int, output: Path) -> None:
+    """Tries changes area by area in turn, so that a run that is cut short has tried some of each."""
+    os.environ.update(
+        TF_USE_LEGACY_KERAS="1", TF_CPP_MIN_LOG_LEVEL="3", PYTHONDONTWRITEBYTECODE="1", OMP_NUM_THREADS="1",
+        TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1",
+    )  # fmt: skip
+    sys.dont_write_bytecode = True
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    done = {(r["area"], r["file"], r["line"], r["after"]): r["outcome"] for r in records(output)}
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(
+            ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__", "outputs", "tmp")
+        )
+        runner = Runner(tree, output.with_suffix(".log"))
+        queues: Dict[str, Iterator[Change]] = {area.name: candidates(area, seed) for area in areas}
+        left = {area.name: area.count for area in areas}
+        while any(left.values()):
+            for area in areas:
+                change = next(queues[area.name], None) if left[area.name] else None
+                if change is None:
+                    left[area.name] = 0
+                    continue
+                outcome = done.get((area.name, change.file, change.line, change.after))
+                if outcome is None:
+                    runner.prepare(area)
+                    outcome = runner.outcome(area, change)
+                    with output.open("a") as file:
+                        file.write(json.dumps({"area": area.name, **change._asdict(), "outcome": outcome}) + "\n")
+                left[area.name] -= outcome != "invalid"
+
+
+def records(output: Path) -> List[Dict[str, Any]]:
+    """The results in a file, every change once."""
+    lines = output.read_text().splitlines() if output.is_file() else []
+    found = [json.loads(line) for line in lines]
+    return list({(r["area"], r["file"], r["line"], r["after"]): r for r in found}.values())
+
+
+def table(output: Path) -> str:
+    """The figures of a file of results, and every change that no test noticed, as Markdown."""
+    found = [record for record in records(output) if record["outcome"] != "invalid"]
+    rows = ["| area | changes | noticed |", "| --- | ---: | ---: |"]
+    for name in [*dict.fromkeys(record["area"] for record in found), "all"]:
+        here = [record["outcome"] for record in found if name in (record["area"], "all")]
+        rows.append(f"| {name} | {len(here)} | {here.count('noticed')} |")
+    survivors = [record for record in found if record["outcome"] == "survived"]
+    rows += [
+        "",
+        *(f"* {r['file']}:{r['line']}\n  `{r['before'].strip()}`\n  `{r['after'].strip()}`" for r in survivors),
+    ]
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="file of results, one JSON object a line")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of the sample (default {SEED})")
+    parser.add_argument("--areas", nargs="+", choices=[area.name for area in AREAS], help="only these")
+    parser.add_argument("--table", action="store_true", help="print the results that are there, run nothing")
+    arguments = parser.parse_args()
+    areas = [area for area in AREAS if not arguments.areas or area.name in arguments.areas]
+    if not arguments.table:
+        run(areas, arguments.seed, arguments.output.resolve())
+    print(table(arguments.output))
+
+
+if __name__ == "__main__":
+    main()
