@@ -179,6 +179,7 @@ CASES = [
         ["own.effdet is a pipe or a device"],
         "embedded",
         prepare=lambda folder: os.mkfifo(str(folder / "own.effdet")),
+        needs=["openvino"],
         own_process=True,
     ),
     Case(
