@@ -66,10 +66,13 @@ def _raise(number: int, frame: Any) -> None:
 
 
 def _watch(reader: int) -> None:
-    with os.fdopen(reader, "rb", buffering=0) as signals:
-        number = signals.read(1)
-    if not number or number[0] not in SIGNALS:
+    number = os.read(reader, 1)
+    while number and number[0] not in SIGNALS:
+        number = os.read(reader, 1)
+    if not number:
+        os.close(reader)
         return
+    # The pipe stays open: a second signal is written into it too, and Python reports one that nobody reads as broken.
     time.sleep(GRACE_SECONDS)
     # Whatever is printing, or waits for a lock of a stream, must not hold the end up.
     printer = threading.Thread(target=_tell_all, daemon=True)

@@ -46,6 +46,21 @@ def test_a_signal_ends_python_code_with_what_was_measured(number, status):
     assert seconds < 20
 
 
+def test_a_second_signal_that_is_handled_before_the_end_is_written_without_a_word():
+    code = """if True:
+        import os, signal, time
+        from ipu_utils.interruption import interruptible
+        with interruptible():
+            for _ in range(2):
+                signal.signal(signal.SIGINT, lambda number, frame: None)
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+            os._exit(0)
+        """
+    run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert (run.returncode, run.stdout) == (0, "")
+
+
 def test_native_code_that_does_not_return_is_ended_too():
     code = PRELUDE + (
         "def main():\n"
