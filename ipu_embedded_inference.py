@@ -56,8 +56,8 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
     check_ends(config)
     if embedded.exec_file is None:
         check_memory(config, plan.hparams_of(config))
-    if config.ipu.profile_dir is not None:
-        write_app_json(config, plan.hparams_of(config), config.ipu.profile_dir)
+    if config.output.profile_dir is not None:
+        write_app_json(config, plan.hparams_of(config), config.output.profile_dir)
     world = open_world(config)
     opened = world.executable(folder)
     print(report.describe_weights(opened.header), flush=True)
@@ -98,7 +98,8 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
         if writer is not None:
             write_predictions(writer, workers[0], inputs)
     samples = samples_of(times, opened.header.batch_size, alone, planned=arrivals is not None)
-    results.publish(report.outcome_of(config, opened, program, span.text, samples, seconds, objects, first_seconds))
+    outcome = report.outcome_of(config, opened, program, span.text, samples, seconds, objects, first_seconds)
+    results.publish(outcome, inputs.source)
     print(report.describe_objects(objects))
     print(start_up)
     if arrivals is not None and not keeps_up(times, arrivals):

@@ -46,8 +46,8 @@ def run(config: RunConfig, results: "Publisher") -> int:
     size_asked = config.data.image_size is not None
     writer = open_outputs(config.output, config.model.model_name, hparams, batches, size_asked)
     results.note(*describe_left_out(batches.source))
-    if config.ipu.profile_dir is not None:
-        write_app_json(config, hparams.as_dict(), config.ipu.profile_dir)
+    if config.output.profile_dir is not None:
+        write_app_json(config, hparams.as_dict(), config.output.profile_dir)
 
     model, pipeline = engine.prepare()
     print(summary.describe_run(config, hparams, device, model, pipeline), flush=True)
@@ -87,7 +87,7 @@ def run(config: RunConfig, results: "Publisher") -> int:
     outcome = summary.outcome_of(
         config, hparams, device, model, pipeline, samples, stages, timing.warmup_seconds, objects, **start_up
     )
-    results.publish(outcome)
+    results.publish(outcome, batches.source)
     print(summary.describe_objects(objects))
     print(summary.describe_start(*start_up.values(), timing.warmup_seconds))
     if model.random:

@@ -4,22 +4,11 @@
 import argparse
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
-from ipu_utils import settings
 from ipu_utils.errors import ConfigError
 from ipu_utils.names import shown
 from ipu_utils.options import Rule, boolean, did_you_mean, flag_of, rules_of
+from ipu_utils.sections import SCRIPTS, sections_of
 
-SCRIPTS = {"throughput": "ipu_inference.py", "embedded": "ipu_embedded_inference.py"}
-SECTIONS = {
-    "data": settings.DataConfig,
-    "model": settings.ModelConfig,
-    "nms": settings.NmsConfig,
-    "device": settings.DeviceConfig,
-    "ipu": settings.IpuConfig,
-    "benchmark": settings.BenchmarkConfig,
-    "output": settings.OutputConfig,
-    "embedded": settings.EmbeddedConfig,
-}
 TITLES = {
     "data": "input",
     "nms": "post-processing",
@@ -141,18 +130,6 @@ class Parser(argparse.ArgumentParser):
             hint = did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else ""
             self.error(f"unrecognized arguments: {' '.join(left)}.{hint}")
         return parsed
-
-
-def sections_of(script: str) -> Dict[str, Any]:
-    """Configuration sections of a script, by the name of `RunConfig`'s field."""
-    if script not in SCRIPTS:
-        raise ValueError(f"script must be one of {', '.join(SCRIPTS)}; got {script!r}")
-    return {name: section for name, section in SECTIONS.items() if name != "embedded" or script == "embedded"}
-
-
-def all_rules() -> Dict[str, Rule]:
-    """Rules of every option of either script; their names are the keys of a preset."""
-    return {name: rule for section in SECTIONS.values() for name, rule in rules_of(section).items()}
 
 
 def _group_of(section: str, name: str) -> Tuple[str, str]:

@@ -17,7 +17,7 @@ from ipu_utils.config import OutputConfig, RunConfig, app_json_path
 from ipu_utils.embedded.fingerprint import checkpoint_files
 from ipu_utils.errors import ConfigError
 from ipu_utils.image_sources import ImageSource
-from ipu_utils.options import flag_of
+from ipu_utils.options import flag_of, rules_of
 from ipu_utils.places import status_of, target_of
 from ipu_utils.predictions import DETECTIONS_FILE
 from ipu_utils.presets import preset_path
@@ -25,7 +25,6 @@ from ipu_utils.run_hparams import hparams_of
 
 STANDARD_OUTPUT = Path("-")
 STREAMS = ((1, "standard output"), (2, "standard error"))
-FILES = ("results_json", "results_csv", "report", "coco_results", "contact_sheet")  # options that name a file to write
 
 Identity = Tuple[Any, ...]
 
@@ -111,7 +110,8 @@ def _file_of_stream(number: int) -> Optional[Identity]:
 
 def written_files(output: OutputConfig) -> List[Claim]:
     """The files that options of a run name to be written."""
-    found = [Claim(getattr(output, name), flag_of(name)) for name in FILES if getattr(output, name) is not None]
+    files = [name for name, rule in rules_of(output).items() if rule.kind.is_written_file]
+    found = [Claim(getattr(output, name), flag_of(name)) for name in files if getattr(output, name) is not None]
     found = [claim for claim in found if claim.path != STANDARD_OUTPUT]
     if output.output_predictions:
         found.append(Claim(output.output_dir / DETECTIONS_FILE, "--output-dir"))
@@ -121,8 +121,8 @@ def written_files(output: OutputConfig) -> List[Claim]:
 def written_by(config: RunConfig) -> List[Claim]:
     """The files that a run writes, as far as options name them; an executable's name depends on what it is of."""
     found = written_files(config.output)
-    if config.ipu.profile_dir is not None:
-        found.append(Claim(app_json_path(config.ipu.profile_dir), "--profile-dir"))
+    if config.output.profile_dir is not None:
+        found.append(Claim(app_json_path(config.output.profile_dir), "--profile-dir"))
     return found
 
 

@@ -22,25 +22,10 @@ from ipu_utils.console import EXIT_USER_ERROR, drop_output, run_script
 from ipu_utils.errors import UserError
 from ipu_utils.files import check_writable
 from ipu_utils.names import shown
-from ipu_utils.settings import IPU_ONLY
 from ipu_utils.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
+from ipu_utils.work import TOLD, differences, work_differences
 
 EXIT_FAILED = 1
-# Options that say how long to measure and where results go. Whoever changes them measures the same thing.
-NOT_COMPARED = frozenset(
-    {"num_repeats", "warmup", "min_seconds", "percentiles", "results_json", "results_csv", "report", "quiet",
-     "output_dir", "log_level", "config", "exec_output_dir", "exec_file", "model_dir", "print_config", "dry_run"}
-)  # fmt: skip
-# What else makes two runs different work; the weights are known by their content.
-COMPARED = (
-    "model",
-    *(f"nms.{key}" for key in ("method", "iou_threshold", "score_threshold", "sigma", "max_detections", "on_device")),
-    "measured", "weights.random", "weights.sha256", "device.kind",
-)  # fmt: skip
-TOLD = (
-    "nms.implementation", "device.name", "device.engine", "device.threads", "machine.cpu", "machine.usable_cores",
-    "versions", "git.commit",
-)  # fmt: skip
 CONDITION = re.compile(r"([a-z]+|p\d+(?:\.\d+)?)\s*([<>])\s*([+-]\d+(?:\.\d+)?)\s*%")
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # of each row
@@ -70,42 +55,6 @@ class Line(NamedTuple):
     @property
     def ratio(self) -> float:
         return self.values[1] / self.values[0]
-
-
-def lookup(record: Mapping[str, Any], path: str) -> Any:
-    """Value at a path such as "device.name"; None where there is none."""
-    for key in path.split("."):
-        record = record.get(key) if isinstance(record, Mapping) else None
-    return record
-
-
-def differences(first: Mapping[str, Any], second: Mapping[str, Any], paths: Sequence[str]) -> List[str]:
-    """One line for each key below `paths` that differs."""
-    found = []
-    for path in paths:
-        one, two = lookup(first, path), lookup(second, path)
-        if isinstance(one, Mapping) and isinstance(two, Mapping):
-            found += differences(first, second, [f"{path}.{key}" for key in sorted({*one, *two})])
-        elif one != two:
-            found.append(f"{shown(path)}: {_short(one)} / {_short(two)}")
-    return found
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else shown(str(value))
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def work_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> List[str]:
-    """Say in what the two runs did not do the same work."""
-    # An option that only one of them knows came with a release in between, whose default is what was done before.
-    options = {*first["configuration"]} & {*second["configuration"]} - NOT_COMPARED
-    if "ipu" not in (lookup(first, "device.kind"), lookup(second, "device.kind")):
-        options -= {*IPU_ONLY}
-    found = differences(first, second, [f"configuration.{name}" for name in sorted(options)])
-    found += differences(first, second, COMPARED)
-    instances = [len(record["samples"]["instances"]) for record in (first, second)]
-    return found + ([f"instances: {instances[0]} / {instances[1]}"] if instances[0] != instances[1] else [])
 
 
 def ratio_interval(first: Sequence[float], second: Sequence[float], statistic: Statistic) -> Tuple[float, float]:

@@ -9,10 +9,11 @@ import re
 import sys
 from typing import Dict, List, Optional, Sequence
 
-from ipu_utils.arguments import SCRIPTS, Parser, build_parser, sections_of
+from ipu_utils.arguments import Parser, build_parser
 from ipu_utils.console import run_script
 from ipu_utils.options import flag_of, rules_of
 from ipu_utils.presets import CONFIG_DIR
+from ipu_utils.sections import SCRIPTS, sections_of
 from ipu_utils.settings import MODEL_NAMES
 
 SHELLS = ("bash", "zsh")

@@ -9,25 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from ipu_utils.arguments import DEFAULT_CONFIGS, build_parser, sections_of
+from ipu_utils.arguments import DEFAULT_CONFIGS, build_parser
+from ipu_utils.device_settings import DeviceConfig, IpuConfig
 from ipu_utils.environment import options_from_environment
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.files import write_atomically
 from ipu_utils.options import flag_of, path_kind, rules_of
 from ipu_utils.presets import read_preset
+from ipu_utils.run_settings import BenchmarkConfig, EmbeddedConfig, OutputConfig
+from ipu_utils.sections import names_where, sections_of
 from ipu_utils.settings import (
-    HOST_ONLY,
-    IPU_ONLY,
     MODEL_NAMES,
-    BenchmarkConfig,
     DataConfig,
-    DeviceConfig,
-    EmbeddedConfig,
-    IpuConfig,
     ModelConfig,
     NmsConfig,
     NmsMode,
-    OutputConfig,
     Precision,
 )
 
@@ -72,6 +68,17 @@ class RunConfig:
     typed: FrozenSet[str] = frozenset()  # names of the options that were on the command line
     command: Tuple[str, ...] = ()  # the script's file name and arguments
     notes: Tuple[str, ...] = ()  # what the user should know about the above; to be shown once
+
+    def value_of(self, name: str) -> Any:
+        """The value of an option of the script.
+
+        Raises:
+          KeyError: it has no such option.
+        """
+        for part, section in sections_of(self.script).items():
+            if name in rules_of(section):
+                return getattr(getattr(self, part), name)
+        raise KeyError(name)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], script: str = "throughput", **kwargs: Any) -> "RunConfig":
@@ -183,9 +190,10 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     results_dir = config.output.output_dir if config.output.output_predictions else None
     data = _check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
     on_ipu = config.device.device == "ipu"
-    idle = [name for name in (HOST_ONLY if on_ipu else IPU_ONLY) if name in config.typed]
+    device = config.device.device
+    idle = [name for name in names_where(lambda facets: device not in facets.read_by) if name in config.typed]
     if idle:
-        notes.append(f"no effect on this device ({config.device.device}): {_flags(idle)}.")
+        notes.append(f"no effect on this device ({device}): {_flags(idle)}.")
     if on_ipu:
         config = _check_ipu(config, notes)
     if config.embedded is not None:

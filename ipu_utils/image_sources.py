@@ -6,6 +6,8 @@ Ids run from 0 to count - 1 in a fixed order. `name` and `original` serve report
 pictures that runs have written are no photographs.
 """
 
+import contextlib
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -83,6 +85,13 @@ class ImageSource:
                 raise UserError(f"none of {self.count} images can be read; the last one: {error}") from error
             return None
 
+    def content(self) -> Dict[str, str]:
+        """SHA-256 of all images, those of other instances too, wherever they lie; and of what it is."""
+        found = hashlib.sha256()
+        for path in self.files:
+            found.update(_sha256_of_file(path))
+        return {"sha256": found.hexdigest(), "sha256_of": f"the SHA-256 of each of {len(self.files)} files, in order"}
+
     def size(self, image_id: int) -> Tuple[int, int]:
         """(height, width) of `original`, without decoding it."""
         return self._size(self._checked(image_id))
@@ -96,6 +105,15 @@ class ImageSource:
         return int(image_id)
 
 
+def _sha256_of_file(path: Path) -> bytes:
+    """Of nothing for a file that cannot be read; what it was made the run skip it or fail."""
+    found = hashlib.sha256()
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            found.update(piece)
+    return found.digest()
+
+
 class NoiseImages(ImageSource):
     """Uniform noise over 0..255, of the network's own size; image i depends on (seed, i, size) only.
 
@@ -105,6 +123,11 @@ class NoiseImages(ImageSource):
     def __init__(self, count: int, image_size: Tuple[int, int], seed: int, first: int = 0, step: int = 1):
         super().__init__(count, image_size)
         self.seed, self._first, self._step = seed, first, step
+
+    def content(self) -> Dict[str, str]:
+        height, width = self.image_size
+        text = f"uint8 noise of seed {self.seed}, {width}x{height} pixels"
+        return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "sha256_of": text}
 
     def _name(self, image_id: int) -> str:
         return f"generated-{self._first + self._step * image_id:04d}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 
 from ipu_utils.errors import ConfigError
+from ipu_utils.facets import Facets
 
 BOOLEAN_WORDS = {
     **dict.fromkeys(("true", "t", "1", "yes", "y"), True),
@@ -54,12 +55,15 @@ class Kind:
     metavar: str
     convert: Callable[[Any], Any]
     words: Optional[Mapping[str, Any]] = None  # what may be typed, where that is a fixed set
+    is_path: bool = False
+    is_written_file: bool = False
+    typed_as: Callable[[Any], str] = str  # a value that has no word and is no boolean
 
     def text_of(self, value: Any) -> str:
         """The value as one would type it."""
         if isinstance(value, bool):
             return str(value).lower()
-        return next((word for word, known in (self.words or {}).items() if known == value), str(value))
+        return next((word for word, known in (self.words or {}).items() if known == value), self.typed_as(value))
 
 
 def boolean() -> Kind:
@@ -115,7 +119,10 @@ def percents() -> Kind:
             raise ValueError
         return tuple(numbers)
 
-    return Kind("percentiles above 0 and up to 100, such as 50,99.9", "P,P,...", convert)
+    def typed_as(numbers: Tuple[float, ...]) -> str:
+        return ",".join(f"{number:g}" for number in numbers)
+
+    return Kind("percentiles above 0 and up to 100, such as 50,99.9", "P,P,...", convert, typed_as=typed_as)
 
 
 def choice(known: Mapping[str, Any], metavar: Optional[str] = None) -> Kind:
@@ -147,7 +154,7 @@ def text(metavar: str = "TEXT") -> Kind:
     return Kind("a text", metavar, convert)
 
 
-def path(metavar: str) -> Kind:
+def path(metavar: str, written_file: bool = False) -> Kind:
     """A path in the file system, as typed; `~` is expanded, because presets are not read by a shell."""
 
     def convert(value: Any) -> Path:
@@ -163,7 +170,7 @@ def path(metavar: str) -> Kind:
             raise ValueError(f" A name in it is longer than {MAX_NAME_BYTES} bytes, which no file system takes.")
         return expanded
 
-    return Kind("a path", metavar, convert)
+    return Kind("a path", metavar, convert, is_path=True, is_written_file=written_file)
 
 
 def image_size() -> Kind:
@@ -182,7 +189,8 @@ def image_size() -> Kind:
         return int(height), int(width)
 
     sides = f"each side from {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels"
-    return Kind(f"one number or WIDTHxHEIGHT, {sides}", "SIZE|WIDTHxHEIGHT", convert)
+    expected = f"one number or WIDTHxHEIGHT, {sides}"
+    return Kind(expected, "SIZE|WIDTHxHEIGHT", convert, typed_as=lambda size: f"{size[1]}x{size[0]}")
 
 
 def path_kind(flag: str, given: Path) -> str:
@@ -207,6 +215,7 @@ class Rule:
     help: str
     default: Any
     default_text: str  # how the help text quotes the default
+    facets: Facets
 
     def check(self, name: str, value: Any) -> Any:
         """Return `value` converted.
@@ -225,9 +234,9 @@ class Rule:
             raise ConfigError(f"{flag_of(name)} must be {self.kind.expected}; got {found}.{hint}") from None
 
 
-def option(default: Any, kind: Kind, help: str, default_text: Optional[str] = None) -> Any:
+def option(default: Any, kind: Kind, help: str, default_text: Optional[str] = None, *, facets: Facets) -> Any:
     """A dataclass field that is also a command-line option and a preset key."""
-    rule = Rule(kind, help, default, kind.text_of(default) if default_text is None else default_text)
+    rule = Rule(kind, help, default, kind.text_of(default) if default_text is None else default_text, facets)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 

@@ -3,6 +3,7 @@
 
 import dataclasses
 import hashlib
+import json
 import math
 import re
 import time
@@ -31,6 +32,9 @@ class Outcome:
     weights: Mapping[str, Any]
     nms: Mapping[str, Any]
     device: Mapping[str, Any]  # kind, name, engine, threads
+    images: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # sha256, and what it is of
     started: float = dataclasses.field(default_factory=lambda: time.time() - process.seconds_since_start())
 
 
@@ -70,6 +74,12 @@ def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
         found.update(f"{array.dtype} {array.shape}\n".encode())
         found.update(array.tobytes())
     return found.hexdigest()
+
+
+def hash_hparams(hparams: Mapping[str, Any]) -> str:
+    """SHA-256 of a model configuration without the names of its classes, which decide nothing."""
+    values = {key: value for key, value in hparams.as_dict().items() if key != "label_map"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def mean_ms(seconds: Sequence[float]) -> Optional[float]:

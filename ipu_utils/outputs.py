@@ -13,7 +13,7 @@ from ipu_utils.coco_classes import Classes, classes_of
 from ipu_utils.contact_sheet import ContactSheet
 from ipu_utils.image_sources import ImageSource
 from ipu_utils.predictions import open_writer, picture_names, size_label
-from ipu_utils.settings import OutputConfig
+from ipu_utils.run_settings import OutputConfig
 
 
 class Outputs:

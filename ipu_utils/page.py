@@ -241,7 +241,7 @@ def _sweep(records: Sequence[Record]) -> List[str]:
 
 
 def _comparison(first: Record, second: Record) -> List[str]:
-    from ipu_utils import compare
+    from ipu_utils import compare, work
 
     series = [Series("A", latencies_ms(first), 1), Series("B", latencies_ms(second), 2)]
     rows = []
@@ -249,7 +249,7 @@ def _comparison(first: Record, second: Record) -> List[str]:
         interval = "" if line.interval is None else f"{line.interval[0]:.3f} to {line.interval[1]:.3f}"
         rows.append((line.name, line.unit, *(f"{value:.3f}" for value in line.values), f"{line.ratio:.3f}", interval))
     told = [text.split(": ", 1) for text in compare.work_differences(first, second)]
-    told += [text.split(": ", 1) for text in compare.differences(first, second, compare.TOLD)]
+    told += [text.split(": ", 1) for text in work.differences(first, second, work.TOLD)]
     names = [f"{letter}: {one['model']['name']}, {one['started']}" for letter, one in (("A", first), ("B", second))]
     key = "".join(f'<p><span class="key s{index}"></span>{escape(name)}</p>' for index, name in enumerate(names, 1))
     cards = [

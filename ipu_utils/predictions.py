@@ -24,7 +24,7 @@ from ipu_utils.errors import UserError
 from ipu_utils.files import write_atomically
 from ipu_utils.image_sources import PADDING_ID, ImageSource
 from ipu_utils.names import file_stem, report_line
-from ipu_utils.settings import OutputConfig
+from ipu_utils.run_settings import OutputConfig
 from tf2 import label_util
 from utils import ImageSize, parse_image_size
 from visualize import vis_utils

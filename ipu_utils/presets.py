@@ -4,17 +4,16 @@
 from pathlib import Path
 from typing import Any, Dict, Mapping, NamedTuple
 
-from ipu_utils.arguments import all_rules
 from ipu_utils.bounded_yaml import load_yaml
 from ipu_utils.errors import ConfigError
 from ipu_utils.options import Rule, did_you_mean, path_kind
+from ipu_utils.sections import all_rules
 from ipu_utils.settings import MODEL_NAMES
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "ipu_configs"
 HOST_KEY = "host"  # sub-mapping whose keys win on a CPU or GPU
 BASE_SECTION = "efficientdet-base"  # for models without a section of their own
 BASE_SUFFIX = "-base"  # ends the names of sections that are only there to be merged into others
-NOT_IN_PRESETS = ("model_name", "device")  # They select the preset's part, so they cannot come from it.
 
 
 class Section(NamedTuple):
@@ -87,11 +86,12 @@ def _read_section(path: Path, name: Any, section: Any) -> Section:
 
 
 def _check_keys(where: str, section: Mapping[Any, Any]) -> Dict[str, Any]:
-    rules: Dict[str, Rule] = {name: rule for name, rule in all_rules().items() if name not in NOT_IN_PRESETS}
+    known: Dict[str, Rule] = all_rules()
+    rules = {name: rule for name, rule in known.items() if rule.facets.in_presets}
     checked = {}
     for key, value in section.items():
         name = str(key).replace("-", "_")
-        if name in NOT_IN_PRESETS:
+        if name in known and name not in rules:
             raise ConfigError(f"{where}: {key!r} can only be given on the command line.")
         if name not in rules:
             raise ConfigError(f"{where}: {key!r} is not an option.{did_you_mean(name, rules)}")

@@ -2,6 +2,7 @@
 """Where the results of a run go: the report for people, and records for programs."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import sys
@@ -14,13 +15,16 @@ from ipu_utils.config import OutputConfig, RunConfig
 from ipu_utils.console import show_notes
 from ipu_utils.distributed import Instances, combine
 from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.facets import Role
 from ipu_utils.files import cannot_write, check_writable, lock, write_atomically
+from ipu_utils.image_sources import ImageSource
 from ipu_utils.interruption import telling
 from ipu_utils.options import flag_of
 from ipu_utils.outcome import Outcome, describe_instances, describe_stages
 from ipu_utils.page import write_page
 from ipu_utils.places import leads_to_stream, target_of
 from ipu_utils.results import Samples, format_distribution, format_report
+from ipu_utils.sections import names_where
 
 
 class Publisher:
@@ -60,8 +64,13 @@ class Publisher:
         distribution = format_distribution(samples, self._config.benchmark.percentiles)
         return f"{format_report(samples, headline) if alone else headline}\n{distribution}"
 
-    def publish(self, outcome: Outcome) -> None:
-        """Print the report; write the records that were asked for. Every instance has to call it, the first reports."""
+    def publish(self, outcome: Outcome, images: Optional[ImageSource] = None) -> None:
+        """Print the report; write the records that were asked for. Every instance has to call it, the first reports.
+
+        Args:
+          outcome: what this instance has found out.
+          images: what it read. They are only read again, for the record's digest, when there is a record.
+        """
         outcome, output = combine(outcome, self._instances), self._config.output
         self._so_far = []
         if self._instances.index:
@@ -75,6 +84,8 @@ class Publisher:
             print(stages)
         if (output.results_json, output.results_csv, output.report) == (None, None, None):
             return
+        if images is not None:
+            outcome = dataclasses.replace(outcome, images=images.content())
         record, files = records.make_record(self._config, outcome), [output.results_json]
         write_records(output, self._config.benchmark.percentiles, [record], self._stdout, files)
 
@@ -150,7 +161,7 @@ def check_outputs(output: OutputConfig, percentiles: Sequence[float]) -> None:
         raise ConfigError("--results-json - and --results-csv - cannot both have standard output: give one a file.")
     if output.report == STANDARD_OUTPUT:
         raise ConfigError("--report - is no file: name one.")
-    names = ("results_json", "results_csv", "report")
+    names = names_where(lambda facets: facets.role is Role.RECORD)
     for path, option in ((getattr(output, name), flag_of(name)) for name in names):
         if path not in (None, STANDARD_OUTPUT):
             check_writable(path, option)

@@ -41,6 +41,7 @@ def make_record(config: RunConfig, outcome: Outcome) -> Dict[str, Any]:
         "configuration": options_dict(config),
         "model": dict(outcome.model),
         "weights": dict(outcome.weights),
+        "images": dict(outcome.images),
         "nms": dict(outcome.nms),
         "device": dict(outcome.device),
         "machine": machine.describe_machine(),

@@ -6,7 +6,6 @@ from typing import Any, Dict, List
 import yaml
 
 from ipu_utils import outputs, publish
-from ipu_utils.arguments import sections_of
 from ipu_utils.claims import check_images, check_run
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.executable import read_executable
@@ -15,12 +14,10 @@ from ipu_utils.image_sources import describe_left_out, open_source
 from ipu_utils.names import shown, shown_lines
 from ipu_utils.options import rules_of
 from ipu_utils.predictions import picture_names, size_label
-from ipu_utils.presets import NOT_IN_PRESETS
 from ipu_utils.run_hparams import check_wishes, hparams_of
+from ipu_utils.sections import sections_of
 from ipu_utils.summary import nms_settings
 from utils import parse_image_size
-
-NOT_PRINTED = (*NOT_IN_PRESETS, "print_config", "dry_run")
 
 
 def rehearse(config: RunConfig) -> bool:
@@ -60,15 +57,9 @@ def options(config: RunConfig) -> Dict[str, Any]:
         section = getattr(config, part)
         for name, rule in rules_of(section).items():
             value = getattr(section, name)
-            if value is None or name in NOT_PRINTED:
+            if value is None or not rule.facets.printed:
                 continue
-            if name == "image_size":
-                value = f"{value[1]}x{value[0]}"
-            elif isinstance(value, tuple):
-                value = ",".join(f"{item:g}" for item in value)
-            elif not isinstance(value, (bool, int, float)):
-                value = rule.kind.text_of(value)
-            found[name] = value
+            found[name] = value if isinstance(value, (bool, int, float)) else rule.kind.text_of(value)
     return found
 
 

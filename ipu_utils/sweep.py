@@ -13,18 +13,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ipu_utils.arguments import SCRIPTS, build_parser
+from ipu_utils.arguments import build_parser
 from ipu_utils.errors import UserError
+from ipu_utils.facets import ONCE, REFUSED, Role, Sweep
 from ipu_utils.interruption import temporary_folder
 from ipu_utils.options import flag_of
+from ipu_utils.sections import SCRIPTS, names_where, sweep_axes
 
 if TYPE_CHECKING:
     from ipu_utils.config import OutputConfig, RunConfig
 
-AXES = ("model_name", "micro_batch_size", "model_precision", "nms_mode")  # the first varies slowest
-RESULTS = ("results_json", "results_csv", "report")  # what the sweep writes for all cells
-# Files that cells would take from each other; a report or pictures can be a preset's, too.
-OVERWRITTEN = ("coco_results", "contact_sheet", "report", "output_predictions", "profile_dir")
+RECORDS = names_where(lambda facets: facets.role is Role.RECORD)  # what the sweep writes for all cells
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "POPDIST_NUM_TOTAL_REPLICAS")
 EXIT_CELL_FAILED = 1
 CELL_GRACE_SECONDS = 0.5  # for an interrupted cell, before the sweep reports, which has little more than a second
@@ -35,7 +34,7 @@ class Cell(NamedTuple):
     """One combination."""
 
     values: Mapping[str, str]  # of the swept axes, as typed
-    arguments: List[str]  # of the script, without those of RESULTS
+    arguments: List[str]  # of the script, without those of RECORDS
 
 
 class Done(NamedTuple):
@@ -66,15 +65,17 @@ def run_if_asked(argv: Optional[Sequence[str]], script: str) -> Optional[int]:
     configs = []
     for cell in found:
         typed = vars(build_parser(script).parse_args(cell.arguments))
-        for name, value in _overwritten(typed).items():
+        for name, value in _given(typed, REFUSED).items():
             raise UserError(f"every combination would write {flag_of(name)} {value} anew: leave it out here.")
         configs.append(_config_of(typed, script))
-    typed = vars(build_parser(script).parse_args(cell.arguments + _options(argv, RESULTS)))
-    return Sweep(script, found, typed, [config for config in configs if config is not None]).run()
+    typed = vars(build_parser(script).parse_args(cell.arguments + _options(argv, RECORDS)))
+    return Runs(script, found, typed, [config for config in configs if config is not None]).run()
 
 
-def _overwritten(values: Mapping[str, Any]) -> Dict[str, Any]:
-    return {name: values[name] for name in OVERWRITTEN if values.get(name) not in (None, False)}
+def _given(values: Mapping[str, Any], *kinds: Sweep) -> Dict[str, Any]:
+    """Options of these kinds that are there and ask for something."""
+    names = names_where(lambda facets: facets.sweep in kinds)
+    return {name: values[name] for name in names if values.get(name) not in (None, False)}
 
 
 def _config_of(typed: Mapping[str, Any], script: str) -> Optional["RunConfig"]:
@@ -90,7 +91,7 @@ def _config_of(typed: Mapping[str, Any], script: str) -> Optional["RunConfig"]:
         config = resolve(typed, script, "cpu" if device == "auto" else device, os.environ)
     except UserError:
         return None
-    for name, value in _overwritten(options_dict(config)).items():
+    for name, value in _given(options_dict(config), REFUSED, ONCE).items():
         raise UserError(
             f"every combination would write {flag_of(name)} {value} anew, which --config {config.config_name} asks for."
         )
@@ -99,9 +100,9 @@ def _config_of(typed: Mapping[str, Any], script: str) -> Optional["RunConfig"]:
 
 def cells(argv: Sequence[str]) -> List[Cell]:
     """Every combination of the comma lists on a command line; a single cell without values where there is none."""
-    lists = {name: _last_value(argv, name) for name in AXES}
+    lists = {name: _last_value(argv, name) for name in sweep_axes()}
     lists = {name: value for name, value in lists.items() if value is not None and "," in value}
-    rest = _without(argv, [*lists, *RESULTS])
+    rest = _without(argv, [*lists, *RECORDS])
     values = [list(dict.fromkeys(part.strip() for part in value.split(","))) for value in lists.values()]
     found = []
     for row in itertools.product(*values):
@@ -139,7 +140,7 @@ def _without(argv: Sequence[str], names: Sequence[str]) -> List[str]:
     return [word for flag, words in _split(argv) if flag not in flags for word in words]
 
 
-class Sweep:
+class Runs:
     """Runs cells one after the other."""
 
     def __init__(
@@ -153,7 +154,7 @@ class Sweep:
         from ipu_utils import publish
         from ipu_utils.config import BenchmarkConfig, OutputConfig
 
-        output = OutputConfig(**{name: self._typed[name] for name in RESULTS if name in self._typed})
+        output = OutputConfig(**{name: self._typed[name] for name in RECORDS if name in self._typed})
         percentiles = self._typed.get("percentiles", BenchmarkConfig.percentiles)
         self._check_files(output)
         publish.check_outputs(output, percentiles)

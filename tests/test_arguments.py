@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils.arguments import SCRIPTS, StoreFalseOverridable, StoreTrueOverridable, all_rules, build_parser
+from ipu_utils.arguments import StoreFalseOverridable, StoreTrueOverridable, build_parser
 from ipu_utils.config import MODEL_NAMES, NmsMode, Precision, load_config, options_dict
 from ipu_utils.options import flag_of
+from ipu_utils.sections import SCRIPTS, all_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 TRUE_WORDS = ("true", "t", "1", "yes", "y", "True", "T", "YES", "Y")

@@ -22,7 +22,8 @@ from ipu_utils.errors import UserError
 from ipu_utils.image_sources import ImageFiles, NoiseImages, open_source
 from ipu_utils.outputs import check, open_outputs
 from ipu_utils.run_hparams import hparams_of
-from ipu_utils.settings import DataConfig, ModelConfig, OutputConfig
+from ipu_utils.run_settings import OutputConfig
+from ipu_utils.settings import DataConfig, ModelConfig
 
 ROOT = Path(__file__).parent.parent
 SIZE = (64, 64)

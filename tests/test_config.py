@@ -246,7 +246,7 @@ PROFILED = {"POPLAR_ENGINE_OPTIONS": '{"autoReport.all": "true", "autoReport.dir
 
 
 def test_a_profile_directory_of_the_environment_is_used():
-    assert load(environ=PROFILED).ipu.profile_dir == Path("env_profile")
+    assert load(environ=PROFILED).output.profile_dir == Path("env_profile")
 
 
 def test_a_profile_directory_in_two_places_is_an_error(capsys):
@@ -267,9 +267,9 @@ def test_the_environment_beats_the_preset_and_the_command_line_both():
 def test_flags_of_the_environment_reach_the_configuration(capsys):
     environ = {"TF_POPLAR_FLAGS": "--use_synthetic_data --executable_cache_path=/tmp/cache"}
     config = load(environ=environ)
-    assert config.ipu.synthetic is True and config.ipu.executable_cache_dir == Path("/tmp/cache")
+    assert config.ipu.synthetic is True and config.device.executable_cache_dir == Path("/tmp/cache")
     config = load("--executable-cache-dir", "mine", environ=environ)
-    assert config.ipu.executable_cache_dir == Path("mine") and "the command line wins" in config.notes[0]
+    assert config.device.executable_cache_dir == Path("mine") and "the command line wins" in config.notes[0]
     assert "remove one of them" in refused(capsys, "--synthetic", "false", environ=environ)
 
 
@@ -284,7 +284,7 @@ def test_a_broken_environment_is_an_error(capsys):
 
 def test_the_processes_own_environment_is_the_default(monkeypatch):
     monkeypatch.setenv("POPLAR_ENGINE_OPTIONS", PROFILED["POPLAR_ENGINE_OPTIONS"])
-    assert load_config([], choose_device=lambda word: "ipu").ipu.profile_dir == Path("env_profile")
+    assert load_config([], choose_device=lambda word: "ipu").output.profile_dir == Path("env_profile")
 
 
 # The dataclasses by themselves
@@ -348,7 +348,7 @@ def test_the_record_of_a_run_holds_every_option_as_plain_json():
 def test_app_json_holds_arguments_and_model_configuration(tmp_path):
     config = load("--profile-dir", tmp_path / "new" / "profile", "--model-name", "efficientdet-d1")
     hparams = hparams_config.get_efficientdet_config("efficientdet-d1")
-    write_app_json(config, hparams, config.ipu.profile_dir)
+    write_app_json(config, hparams, config.output.profile_dir)
     content = json.loads((tmp_path / "new" / "profile" / "app.json").read_text())
     assert content["arguments"] == options_dict(config)
     assert content["config"]["name"] == "efficientdet-d1" and content["config"]["num_classes"] == 90

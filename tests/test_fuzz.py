@@ -11,7 +11,8 @@ from fuzz.surfaces import SURFACES
 from ipu_utils.bounded_yaml import load_yaml
 from ipu_utils.errors import ConfigError
 from ipu_utils.run_hparams import hparams_of
-from ipu_utils.settings import ModelConfig, OutputConfig
+from ipu_utils.run_settings import OutputConfig
+from ipu_utils.settings import ModelConfig
 
 COUNTS = {"arguments": 250, "yaml": 400, "hparams": 400, "images": 400, "executables": 500,
           "annotations": 150, "records": 120, "benchmarks": 200,

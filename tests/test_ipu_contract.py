@@ -13,9 +13,11 @@ import ipu_stand_in
 import numpy as np
 import pytest
 
+from ipu_utils.device_settings import IpuConfig
 from ipu_utils.devices import ipu_options
 from ipu_utils.keras2 import tf
-from ipu_utils.settings import EmbeddedConfig, IpuConfig, ModelConfig, Precision
+from ipu_utils.run_settings import EmbeddedConfig
+from ipu_utils.settings import ModelConfig, Precision
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE_FILE = ROOT / "ipu_utils" / "devices" / "ipu.py"

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from ipu_device_steps import images, state, step
 
+from ipu_utils.device_settings import IpuConfig
 from ipu_utils.devices import ipu_options
 from ipu_utils.distributed import open_instances
 from ipu_utils.errors import CompiledOnly, ConfigError, UserError
 from ipu_utils.keras2 import tf
-from ipu_utils.settings import IpuConfig, ModelConfig, Precision
+from ipu_utils.settings import ModelConfig, Precision
 
 pytest_plugins = ("ipu_fixtures",)
 

@@ -14,7 +14,6 @@ import yaml
 from test_record import outcome, run_config
 
 from ipu_utils import completion, doctor
-from ipu_utils.arguments import all_rules
 from ipu_utils.config import load_config, options_dict
 from ipu_utils.console import progress_bar, run_script
 from ipu_utils.doctor import Finding
@@ -22,6 +21,7 @@ from ipu_utils.errors import UserError
 from ipu_utils.options import flag_of
 from ipu_utils.publish import publisher
 from ipu_utils.rehearsal import check, describe_config, rehearse
+from ipu_utils.sections import all_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW_TO_IMPORT = ("tensorflow", "numpy", "PIL", "openvino", "mpi4py", "tqdm")

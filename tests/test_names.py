@@ -35,7 +35,8 @@ from ipu_utils.page import write_page
 from ipu_utils.record import make_record, read_record, to_json
 from ipu_utils.rehearsal import check, describe_config
 from ipu_utils.results import Samples, format_report
-from ipu_utils.settings import DataConfig, OutputConfig
+from ipu_utils.run_settings import OutputConfig
+from ipu_utils.settings import DataConfig
 from ipu_utils.summary import describe_skipped
 from visualize.labels import fit_text, text_mask
 

@@ -21,7 +21,8 @@ from ipu_utils.contact_sheet import CELL, COLUMNS, ContactSheet, lay_out
 from ipu_utils.errors import UserError
 from ipu_utils.image_sources import open_source
 from ipu_utils.outputs import open_outputs
-from ipu_utils.settings import DataConfig, OutputConfig
+from ipu_utils.run_settings import OutputConfig
+from ipu_utils.settings import DataConfig
 from visualize import labels, vis_utils
 
 DATA = Path(__file__).parent / "data"

@@ -14,7 +14,7 @@ from hparams_config import get_inference_config
 from ipu_utils.errors import UserError
 from ipu_utils.image_sources import ImageFiles, NoiseImages
 from ipu_utils.predictions import PredictionWriter, clip_to_photograph, open_writer, size_label
-from ipu_utils.settings import OutputConfig
+from ipu_utils.run_settings import OutputConfig
 
 SIZE = (64, 96)  # (height, width)
 HEIGHT, WIDTH = 120, 160  # of every photograph below

@@ -19,6 +19,7 @@ import popdist
 import popdist.tensorflow
 from tensorflow.python import ipu
 
+from ipu_utils.device_settings import IpuConfig
 from ipu_utils.devices import ipu_options
 from ipu_utils.errors import CompiledOnly, ConfigError, UserError
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
@@ -26,7 +27,8 @@ from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import FrozenStep, freeze, producer
 from ipu_utils.graph.repeat_nearest import repeat_nearest
 from ipu_utils.keras2 import tf
-from ipu_utils.settings import EmbeddedConfig, IpuConfig, ModelConfig
+from ipu_utils.run_settings import EmbeddedConfig
+from ipu_utils.settings import ModelConfig
 from ipu_utils.stages import Stages
 
 TRACE_CHANNEL = "EfficientDet"
@@ -49,12 +51,14 @@ def create(config: Optional[Any] = None) -> "IpuDevice":
     ipu_config = IpuConfig() if config is None else config.ipu
     model = ModelConfig() if config is None else config.model
     embedded = None if config is None else config.embedded
-    ipu_options.check_purpose(ipu_config, embedded is not None)
-    variables, warnings = ipu_options.environment(ipu_config, os.environ)
+    profile_dir = None if config is None else config.output.profile_dir
+    cache_dir = None if config is None else config.device.executable_cache_dir
+    ipu_options.check_purpose(ipu_config, embedded is not None, cache_dir is not None)
+    variables, warnings = ipu_options.environment(ipu_config, profile_dir, cache_dir, os.environ)
     for warning in warnings:
         log.warning(warning)
     os.environ.update(variables)  # The SDK reads them once, when it is first used.
-    for folder in filter(None, (ipu_config.profile_dir, ipu_config.executable_cache_dir)):
+    for folder in filter(None, (profile_dir, cache_dir)):
         Path(folder).mkdir(parents=True, exist_ok=True)
     configure(ipu_config, model, trap_exceptions=config is not None and config.output.debug)
     return IpuDevice(ipu_config, embedded)

@@ -2,8 +2,10 @@
 """What the configuration means for an IPU, as plain values: no SDK and no TensorFlow needed to ask."""
 
 import os
-from typing import Any, Dict, List, Mapping, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from ipu_utils.device_settings import IpuConfig
 from ipu_utils.environment import (
     ENGINE_VARIABLE,
     FLAGS_VARIABLE,
@@ -12,7 +14,7 @@ from ipu_utils.environment import (
     poplar_flags_of,
 )
 from ipu_utils.errors import ConfigError, UserError
-from ipu_utils.settings import MAX_IO_TILES, MIN_IO_TILES, IpuConfig, ModelConfig, Precision
+from ipu_utils.settings import MAX_IO_TILES, MIN_IO_TILES, ModelConfig, Precision
 
 # Names of members of the SDK's enums.
 CONNECTION_TYPES = {"always": "ALWAYS", "never": "NEVER", "on_demand": "ON_DEMAND"}
@@ -76,46 +78,52 @@ def io_tiles(ipu: IpuConfig) -> int:
     return number + number % 2  # The compiler would round an odd number up; so what is reported is what is used.
 
 
-def engine_options(ipu: IpuConfig) -> Dict[str, str]:
-    """Poplar engine options that the configuration asks for."""
+def engine_options(ipu: IpuConfig, profile_dir: Optional[Path]) -> Dict[str, str]:
+    """Poplar engine options that the configuration asks for; a profile goes to `profile_dir`, where one is named."""
     options: Dict[str, str] = {}
-    if ipu.profile_dir is not None:
+    if profile_dir is not None:
         options["autoReport.all"] = "true"
-        options["autoReport.directory"] = str(ipu.profile_dir)
+        options["autoReport.directory"] = str(profile_dir)
         options["debug.instrument"] = str(not ipu.skip_execution_report).lower()
     if ipu.opt_internal_exchange_target is not None:
         options["opt.internalExchangeOptimisationTarget"] = ipu.opt_internal_exchange_target
     return options
 
 
-def poplar_flags(ipu: IpuConfig, environ: Mapping[str, str]) -> List[str]:
+def poplar_flags(ipu: IpuConfig, cache_dir: Optional[Path], environ: Mapping[str, str]) -> List[str]:
     """Flags for TF_POPLAR_FLAGS that the configuration asks for and the environment does not have."""
     found, flags = poplar_flags_of(environ), []
     if ipu.synthetic and found.get("use_synthetic_data", "false") == "false":
         flags += ["--use_synthetic_data", "--synthetic_data_initializer=random"]
-    if ipu.executable_cache_dir is not None:
-        path = os.path.abspath(str(ipu.executable_cache_dir))
-        if found.get("executable_cache_path") not in (path, str(ipu.executable_cache_dir)):
+    if cache_dir is not None:
+        path = os.path.abspath(str(cache_dir))
+        if found.get("executable_cache_path") not in (path, str(cache_dir)):
             flags.append(f"--executable_cache_path={path}")
     return flags
 
 
-def environment(ipu: IpuConfig, environ: Mapping[str, str]) -> Tuple[Dict[str, str], Tuple[str, ...]]:
+def environment(
+    ipu: IpuConfig, profile_dir: Optional[Path], cache_dir: Optional[Path], environ: Mapping[str, str]
+) -> Tuple[Dict[str, str], Tuple[str, ...]]:
     """Variables to set before anything of the SDK reads them, and warnings about what they override.
+
+    Args:
+      ipu: the IPU's options. profile_dir, cache_dir: --profile-dir and --executable-cache-dir.
+      environ: `os.environ` or the like; it is read only.
 
     Raises:
       ConfigError: the environment contradicts the configuration, or cannot be read.
     """
-    engine = merge_engine_options(environ, engine_options(ipu), STREAM_OPTIONS)
+    engine = merge_engine_options(environ, engine_options(ipu, profile_dir), STREAM_OPTIONS)
     variables = {ENGINE_VARIABLE: engine.json}
-    flags = merge_poplar_flags(environ.get(FLAGS_VARIABLE), poplar_flags(ipu, environ))
+    flags = merge_poplar_flags(environ.get(FLAGS_VARIABLE), poplar_flags(ipu, cache_dir, environ))
     if flags:
         variables[FLAGS_VARIABLE] = flags
     return variables, engine.warnings
 
 
-def check_purpose(ipu: IpuConfig, embedded: bool) -> None:
-    """Refuse options with which the script cannot do what it is for.
+def check_purpose(ipu: IpuConfig, embedded: bool, kept: bool) -> None:
+    """Refuse options with which the script cannot do what it is for; `kept`: does a folder keep what is compiled?
 
     Raises:
       UserError: compiling without a device and without a place that keeps the result; requests that carry no data.
@@ -124,7 +132,7 @@ def check_purpose(ipu: IpuConfig, embedded: bool) -> None:
         raise UserError(
             "--synthetic: requests to an embedded executable carry their data. Use it with ipu_inference.py."
         )
-    if ipu.ipu_connection_type == "never" and not embedded and ipu.executable_cache_dir is None:
+    if ipu.ipu_connection_type == "never" and not embedded and not kept:
         raise UserError(
             "--ipu-connection-type never compiles without an IPU, so nothing can be measured: add "
             "--executable-cache-dir FOLDER to keep what is compiled, or use ipu_embedded_inference.py --compile-only "

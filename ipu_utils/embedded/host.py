@@ -73,7 +73,7 @@ class HostWorld:
             plan.check_typed(executable, self._config)
             return Opened(executable.path, executable.header, 0.0, "given", executable)
         header = wanted(self._config)
-        cached = self._config.ipu.executable_cache_dir
+        cached = self._config.device.executable_cache_dir
         if cached is not None and self._config.embedded.exec_output_dir is None:
             return kept_or_compiled(self._config, header, plan.cached_file(cached, header))
         return kept_or_compiled(self._config, header, folder / plan.file_name(header))

@@ -20,12 +20,11 @@ from ipu_utils.files import write_atomically
 from ipu_utils.keras2 import tf
 from ipu_utils.model import prepare
 from ipu_utils.pipeline import Detections
-from ipu_utils.settings import IPU_ONLY
+from ipu_utils.sections import names_where
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
 
 log = logging.getLogger(__name__)
 FILE_NAME = "application.poplar_exec"
-NOT_COMPILED = ("ipu_connection_type", "executable_cache_dir")  # options that leave the program as it is
 
 
 class IpuWorker:
@@ -107,9 +106,9 @@ class IpuWorld:
         config = self._config
         chosen = config.model.model_precision
         precision = self._device.default_precision() if chosen is None else chosen.value
-        options = {name: value for name, value in options_dict(config).items() if name in IPU_ONLY}
-        options = {name: value for name, value in options.items() if name not in NOT_COMPILED}
-        options.update(on_chip=self._on_chip(), iterations=config.benchmark.benchmark_repeats)
+        compiled = names_where(lambda facets: facets.compiled.by_value and "ipu" in facets.compiled.devices)
+        options = {name: value for name, value in options_dict(config).items() if name in compiled}
+        options.update(on_chip=self._on_chip())
         return plan.plan(config, precision, precision, self._device.engine, ("ipu",), options)
 
     def _pipeline(self, network: Any, precision: str) -> TensorFlowPipeline:

@@ -15,19 +15,8 @@ from ipu_utils.hparams_rules import ANCHOR_KEYS
 from ipu_utils.names import shown
 from ipu_utils.normalisation import rgb
 from ipu_utils.options import flag_of
+from ipu_utils.sections import all_rules
 from tf2 import label_util
-
-# Options that a given executable has decided, and where its header says how.
-DECIDED = {
-    "model_name": lambda header: header.model_name,
-    "image_size": lambda header: header.image_size,
-    "micro_batch_size": lambda header: header.batch_size,
-    "model_precision": lambda header: header.precision,
-    "io_precision": lambda header: header.input_type,
-    "nms_mode": lambda header: header.nms_mode,
-}
-# Options that only compiling can follow.
-COMPILED_IN = ("hparams", "preset", "model_dir", "no_ema", "random_weights", "random_candidates")
 
 
 def hparams_of(config: RunConfig) -> hparams_config.Config:
@@ -124,30 +113,21 @@ def check_typed(executable: Executable, config: RunConfig) -> None:
     Raises:
       UserError: an option was typed that the executable cannot follow any more.
     """
-    for name in COMPILED_IN:
-        if name in config.typed:
+    for name, rule in all_rules().items():
+        if name in config.typed and rule.facets.compiled.fixed:
             raise UserError(
                 f"{flag_of(name)} takes part in compiling, and --exec-file {executable.path} is compiled already: "
                 "leave it out, or give --exec-output-dir FOLDER instead."
             )
-    typed = {
-        "model_name": config.model.model_name,
-        "image_size": config.data.image_size,
-        "micro_batch_size": config.data.micro_batch_size,
-        "model_precision": config.model.model_precision,
-        "io_precision": config.model.io_precision,
-        "nms_mode": config.nms.nms_mode,
-    }
-    for name, has in DECIDED.items():
-        if name in config.typed and typed[name] != has(executable.header):
+        told = rule.facets.compiled.header
+        if name not in config.typed or told is None:
+            continue
+        typed, found = config.value_of(name), getattr(executable.header, told)
+        if typed != found:
             raise ExecutableError(
-                f"{executable.path} was compiled for {flag_of(name)} {_word(has(executable.header))}, not "
-                f"{_word(typed[name])}: leave the option out, or compile another with --exec-output-dir FOLDER."
+                f"{executable.path} was compiled for {flag_of(name)} {rule.kind.text_of(found)}, not "
+                f"{rule.kind.text_of(typed)}: leave the option out, or compile another with --exec-output-dir FOLDER."
             )
-
-
-def _word(value: Any) -> str:
-    return "x".join(map(str, value[::-1])) if isinstance(value, tuple) else str(value)
 
 
 def cached_file(folder: Path, header: Header) -> Path:

@@ -75,6 +75,7 @@ def outcome_of(
             "num_classes": header.num_classes,
             "precision": header.precision,
             "input_type": header.input_type,
+            "hparams_sha256": header.fingerprint["settings"],
         },
         weights=weights_facts(
             header.weights,

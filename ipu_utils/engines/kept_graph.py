@@ -73,7 +73,7 @@ def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tupl
     device.check_precision(precision)
     engine = f"TensorFlow {tf.__version__}"
     header = plan.plan(config, precision, precision, engine, fingerprint.cpu_features())
-    path = plan.cached_file(config.ipu.executable_cache_dir, header)
+    path = plan.cached_file(config.device.executable_cache_dir, header)
     opened = kept(config, header, path)
     if opened is None:
         model = prepare(config, hparams, device)

@@ -35,7 +35,7 @@ class Engine:
         """Find the executable, or build the network that loading it compiles; for errors see `build`."""
         header = wanted(self._config)
         self.device.check_precision(header.precision)
-        folder = self._config.ipu.executable_cache_dir
+        folder = self._config.device.executable_cache_dir
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="efficientdet-")
             folder = Path(self._temporary.name)

@@ -31,7 +31,7 @@ class Engine:
 
     def prepare(self) -> Tuple[Union[Prepared, Model], TensorFlowPipeline]:
         """Build the network with its weights, or take it from a file; for errors see `ipu_utils.model.prepare`."""
-        if self._config.ipu.executable_cache_dir is not None and self.device.kind != "ipu":
+        if self._config.device.executable_cache_dir is not None and self.device.kind != "ipu":
             from ipu_utils.engines.kept_graph import prepare_kept
 
             return prepare_kept(self._config, self._hparams, self.device)

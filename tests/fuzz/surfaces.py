@@ -19,12 +19,13 @@ from fuzz.image_files import Images
 from fuzz.in_folder import InFolder
 from fuzz.json_surfaces import CocoAnnotations, Records
 from fuzz.texts import WORDS, bent, word
-from ipu_utils.arguments import all_rules, build_parser
+from ipu_utils.arguments import build_parser
 from ipu_utils.config import load_config, options_dict
 from ipu_utils.embedded import executable
 from ipu_utils.errors import ConfigError
 from ipu_utils.presets import CONFIG_DIR, read_preset
 from ipu_utils.run_hparams import hparams_of
+from ipu_utils.sections import all_rules
 from ipu_utils.settings import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[2]
