@@ -46,19 +46,25 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
     from ipu_utils.embedded import plan, report
     from ipu_utils.embedded.contract import open_world
     from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
-    from ipu_utils.image_sources import describe_left_out
+    from ipu_utils.image_sources import describe_left_out, open_source
     from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
     from ipu_utils.memory import check_memory
     from ipu_utils.outputs import open_outputs
+    from ipu_utils.rehearsal import foretell
     from ipu_utils.summary import describe_skipped
+    from utils import parse_image_size
 
     embedded, benchmark, stages = config.embedded, config.benchmark, Stages()
     check_ends(config)
     if embedded.exec_file is None:
         check_memory(config, plan.hparams_of(config))
+    world = open_world(config)
+    if config.output.dry_run:
+        height, width = parse_image_size(plan.hparams_of(config).image_size)
+        foretell(config, lambda: world.foresee(folder), open_source(config.data, (height, width), 1))
+        return 0
     if config.output.profile_dir is not None:
         write_app_json(config, plan.hparams_of(config), config.output.profile_dir)
-    world = open_world(config)
     opened = world.executable(folder)
     print(report.describe_weights(opened.header), flush=True)
     if embedded.compile_only:
@@ -121,17 +127,21 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     # A command line that is wrong, or asks for help, has been answered by now: before NumPy was imported.
     from ipu_utils.distributed import joined
     from ipu_utils.publish import publisher
-    from ipu_utils.rehearsal import rehearse
+    from ipu_utils.rehearsal import describe_config, without_new_folders
     from ipu_utils.run_hparams import follow_hparams
 
     config = follow_hparams(config)
     setup_logging("error" if config.output.quiet else config.output.log_level)
-    if rehearse(config):
+    if config.output.print_config:
+        print(describe_config(config), end="")
         return 0
     with contextlib.ExitStack() as stack:
+        if config.output.dry_run:
+            stack.enter_context(without_new_folders(config))
         config, instances = stack.enter_context(joined(config))
         results = stack.enter_context(publisher(config, instances))
-        results.note(*config.notes)
+        if not config.output.dry_run:  # which tells them among what it prints
+            results.note(*config.notes)
         folder = config.embedded.exec_output_dir
         if folder is None:
             folder = Path(stack.enter_context(temporary_folder("efficientdet-")))

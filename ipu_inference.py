@@ -5,6 +5,7 @@
 python ipu_inference.py --model-name efficientdet-d0
 """
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ def run(config: RunConfig, results: "Publisher") -> int:
     from ipu_utils.memory import check_memory
     from ipu_utils.outputs import open_outputs
     from ipu_utils.pipeline import count_objects, timed_call, write_predictions
+    from ipu_utils.rehearsal import foretell
     from ipu_utils.results import Samples, measure
     from ipu_utils.run_hparams import hparams_of
 
@@ -45,6 +47,9 @@ def run(config: RunConfig, results: "Publisher") -> int:
     device, batches = engine.device, engine.batches
     size_asked = config.data.image_size is not None
     writer = open_outputs(config.output, config.model.model_name, hparams, batches, size_asked)
+    if config.output.dry_run:
+        foretell(config, engine.foresee, batches.source)
+        return 0
     results.note(*describe_left_out(batches.source))
     if config.output.profile_dir is not None:
         write_app_json(config, hparams.as_dict(), config.output.profile_dir)
@@ -107,15 +112,21 @@ def main(argv=None) -> int:
     from ipu_utils.distributed import joined
     from ipu_utils.engines import choose_engine
     from ipu_utils.publish import publisher
-    from ipu_utils.rehearsal import rehearse
+    from ipu_utils.rehearsal import describe_config, without_new_folders
     from ipu_utils.run_hparams import follow_hparams
 
     config = follow_hparams(choose_engine(config))
     setup_logging("error" if config.output.quiet else config.output.log_level)
-    if rehearse(config):
+    if config.output.print_config:
+        print(describe_config(config), end="")
         return 0
-    with joined(config) as (config, instances), publisher(config, instances) as results:
-        results.note(*config.notes)
+    with contextlib.ExitStack() as stack:
+        if config.output.dry_run:
+            stack.enter_context(without_new_folders(config))
+        config, instances = stack.enter_context(joined(config))
+        results = stack.enter_context(publisher(config, instances))
+        if not config.output.dry_run:  # which tells them among what it prints
+            results.note(*config.notes)
         return run(config, results)
 
 

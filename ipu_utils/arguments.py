@@ -138,10 +138,11 @@ def _group_of(section: str, name: str) -> Tuple[str, str]:
     return section, TITLES.get(section, section)
 
 
-def build_parser(script: str = "throughput") -> Parser:
+def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
     """The parser of "throughput" (ipu_inference.py) or "embedded" (ipu_embedded_inference.py).
 
-    The parsed namespace holds what was typed and nothing else, so that presets and defaults can come below it.
+    The parsed namespace holds what was typed and nothing else, so that presets and defaults can come below it. With
+    `lists`, what options that take comma lists have is left as it was typed.
     """
     sections = sections_of(script)
     parser = Parser(
@@ -163,7 +164,7 @@ def build_parser(script: str = "throughput") -> Parser:
             group, title = _group_of(section, name)
             if group not in groups:
                 groups[group] = parser.add_argument_group(title, IPU_REMARK if section == "ipu" else None)
-            _add_option(groups[group], name, rule)
+            _add_option(groups[group], name, rule, lists and rule.facets.sweep.kind == "axis")
         if section == "device":
             groups["device"].add_argument(
                 "--list-devices", action=ListDevices, nargs=0, help="print the devices of this machine and exit"
@@ -171,10 +172,12 @@ def build_parser(script: str = "throughput") -> Parser:
     return parser
 
 
-def _add_option(group: Any, name: str, rule: Rule) -> None:
+def _add_option(group: Any, name: str, rule: Rule, as_typed: bool) -> None:
     described = f"{rule.help} (default: {rule.default_text})".replace("%", "%%")
     if isinstance(rule.default, bool):
         action = StoreFalseOverridable if rule.default else StoreTrueOverridable
         group.add_argument(flag_of(name), action=action, metavar="true|false", help=described)
+    elif as_typed:
+        group.add_argument(flag_of(name), metavar=rule.kind.metavar, help=described)
     else:
         group.add_argument(flag_of(name), action=StoreChecked, rule=rule, metavar=rule.kind.metavar, help=described)

@@ -66,6 +66,7 @@ class RunConfig:
     output: OutputConfig
     embedded: Optional[EmbeddedConfig] = None  # None for the throughput script
     typed: FrozenSet[str] = frozenset()  # names of the options that were on the command line
+    given: Mapping[str, Tuple[Any, str]] = dataclasses.field(default_factory=dict)  # option -> (value, where from)
     command: Tuple[str, ...] = ()  # the script's file name and arguments
     notes: Tuple[str, ...] = ()  # what the user should know about the above; to be shown once
 
@@ -79,6 +80,11 @@ class RunConfig:
             if name in rules_of(section):
                 return getattr(getattr(self, part), name)
         raise KeyError(name)
+
+    def source_of(self, name: str) -> str:
+        """Where the value of an option comes from."""
+        value, source = self.given[name]
+        return source if value == self.value_of(name) else f"derived ({source}: {'none' if value is None else value})"
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], script: str = "throughput", **kwargs: Any) -> "RunConfig":
@@ -144,19 +150,33 @@ def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping
     config_name = typed.get("config", DEFAULT_CONFIGS[script])
     typed_options = {name: value for name, value in typed.items() if name != "config"}
     model_name = typed.get("model_name", ModelConfig.model_name)
-    known = {name for section in sections_of(script).values() for name in rules_of(section)}
-    preset = read_preset(config_name, model_name, host=device != "ipu")
-    below: Dict[str, Any] = {}
+    known = {name: rule for section in sections_of(script).values() for name, rule in rules_of(section).items()}
+    preset = read_preset(config_name, model_name)
     notes: List[str] = []
-    if model_name in SMALL_EXCHANGE_MODELS:
-        below["opt_internal_exchange_target"] = "memory"
-    below.update((name, value) for name, value in preset.items() if name in known)
-    if device == "ipu":
-        below.update(options_from_environment(environ, typed, notes))
+    layers: List[Tuple[str, Mapping[str, Any]]] = []  # where options come from, the weakest first
     if script == "embedded":
-        below.setdefault("warmup", EMBEDDED_WARMUP)
-    options = _derive({**below, **typed_options, "device": device}, script, typed, notes)
+        layers.append(("default of this script", {"warmup": EMBEDDED_WARMUP}))
+    if model_name in SMALL_EXCHANGE_MODELS:
+        layers.append(("default of large models", {"opt_internal_exchange_target": "memory"}))
+    layers.append((f"preset {config_name}", preset.own))
+    if device == "ipu":
+        layers.append(("environment", options_from_environment(environ, typed, notes)))
+    else:
+        layers.append((f"preset {config_name}, for a host", preset.host))
+    layers.append(("command line", typed_options))
+    given: Dict[str, Any] = {}
+    sources: Dict[str, str] = {}
+    for source, options in layers:
+        options = {name: value for name, value in options.items() if name in known}
+        given.update(options)
+        sources.update(dict.fromkeys(options, source))
+    options = _derive({**given, "device": device}, script, typed, notes)
     config = RunConfig.from_options(options, script, config_name=config_name, typed=frozenset(typed))
+    found = {
+        name: (rule.check(name, given.get(name, rule.default)), sources.get(name, "default"))
+        for name, rule in known.items()
+    }
+    config = dataclasses.replace(config, given=found)
     return dataclasses.replace(_check(config, notes), notes=tuple(notes))
 
 

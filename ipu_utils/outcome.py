@@ -32,9 +32,7 @@ class Outcome:
     weights: Mapping[str, Any]
     nms: Mapping[str, Any]
     device: Mapping[str, Any]  # kind, name, engine, threads
-    images: Mapping[str, str] = dataclasses.field(
-        default_factory=dict
-    )  # sha256, and what it is of
+    images: Mapping[str, str] = dataclasses.field(default_factory=dict)  # sha256, and what it is of
     started: float = dataclasses.field(default_factory=lambda: time.time() - process.seconds_since_start())
 
 

@@ -43,16 +43,15 @@ def preset_path(config: str) -> Path:
     )
 
 
-def read_preset(config: str, model_name: str, host: bool) -> Dict[str, Any]:
+def read_preset(config: str, model_name: str) -> Section:
     """Options that a preset gives a model: its own section, else the file's base section, else none.
 
     Args:
       config: name in ipu_configs/, or path of a YAML file.
       model_name: e.g. "efficientdet-d0".
-      host: whether the section's `host` keys apply.
 
     Returns:
-      Option name -> checked value.
+      Option name -> checked value, for every device and over them for a host.
 
     Raises:
       ConfigError: no such preset, or anything in it is not what it should be; the whole file is checked.
@@ -62,8 +61,7 @@ def read_preset(config: str, model_name: str, host: bool) -> Dict[str, Any]:
     if not isinstance(sections, dict):
         raise ConfigError(f"{path} must be a mapping from model names to options, found {_kind_of(sections)}.")
     read = {name: _read_section(path, name, section) for name, section in sections.items()}
-    own, on_host = read.get(model_name, read.get(BASE_SECTION, Section({}, {})))
-    return {**own, **on_host} if host else own
+    return read.get(model_name, read.get(BASE_SECTION, Section({}, {})))
 
 
 def _kind_of(value: Any) -> str:

@@ -1,36 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs that measure nothing: print the resolved configuration, or check it and say what would run. No TensorFlow."""
+"""Runs that measure nothing: print the resolved configuration, or say what would run after all checks of the run."""
 
-from typing import Any, Dict, List
+import contextlib
+import os
+from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 import yaml
 
-from ipu_utils import outputs, publish
-from ipu_utils.claims import check_images, check_run
-from ipu_utils.config import RunConfig
-from ipu_utils.embedded.executable import read_executable
-from ipu_utils.embedded.fingerprint import checkpoint_files
-from ipu_utils.image_sources import describe_left_out, open_source
+from ipu_utils import outputs
+from ipu_utils.claims import written_by
+from ipu_utils.config import RunConfig, app_json_path
+from ipu_utils.embedded.contract import Foreseen
+from ipu_utils.files import check_writable
+from ipu_utils.image_sources import ImageSource, describe_left_out
 from ipu_utils.names import shown, shown_lines
-from ipu_utils.options import rules_of
-from ipu_utils.predictions import picture_names, size_label
-from ipu_utils.run_hparams import check_wishes, hparams_of
+from ipu_utils.options import flag_of, rules_of
+from ipu_utils.run_hparams import hparams_of
 from ipu_utils.sections import sections_of
-from ipu_utils.summary import nms_settings
+from ipu_utils.summary import describe_nms
 from utils import parse_image_size
-
-
-def rehearse(config: RunConfig) -> bool:
-    """Do what --print-config and --dry-run ask for; False when neither is given, and the run is for real.
-
-    Raises:
-      UserError: --dry-run has found what would have stopped the run.
-    """
-    if config.output.print_config:
-        print(describe_config(config), end="")
-    elif config.output.dry_run:
-        print("\n".join(map(shown, check(config))))
-    return config.output.print_config or config.output.dry_run
 
 
 def describe_config(config: RunConfig) -> str:
@@ -40,7 +28,7 @@ def describe_config(config: RunConfig) -> str:
     remarks = [
         f"# script: {config.script}, preset: {config.config_name}, device: {config.device.device}",
         f"# model: {config.model.model_name}, {width}x{height} pixels, {hparams.num_classes} classes",
-        f"# nms: {config.nms.nms_mode.value}, {nms_settings(hparams)}",
+        f"# nms: {config.nms.nms_mode.value}, {describe_nms(hparams.nms_configs)}",
         *(f"# note: {note}" for note in config.notes),
     ]
     content = {config.model.model_name: options(config)}
@@ -63,39 +51,46 @@ def options(config: RunConfig) -> Dict[str, Any]:
     return found
 
 
-def _has_executable(config: RunConfig) -> bool:
-    return config.embedded is not None and config.embedded.exec_file is not None
+@contextlib.contextmanager
+def without_new_folders(config: RunConfig) -> Iterator[None]:
+    """Remove the empty folders that trying outputs has made."""
+    places = [claim.path for claim in written_by(config)]
+    folders = [config.device.executable_cache_dir, config.embedded and config.embedded.exec_output_dir]
+    places += [folder / "executable" for folder in folders if folder is not None]
+    new = {parent for place in places for parent in place.absolute().parents if not os.path.exists(str(parent))}
+    try:
+        yield
+    finally:
+        for folder in sorted(new, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
-def _executable_header(config: RunConfig) -> Any:
-    """The header of a given executable, whose classes count; only read where annotations are compared with them."""
-    if not _has_executable(config) or config.output.coco_annotations is None:
-        return None
-    return read_executable(config.embedded.exec_file).header
+def foretell(config: RunConfig, foresee: Callable[[], Foreseen], source: ImageSource) -> None:
+    """End a --dry-run: find out about the network and about annotations, and print what would run.
 
-
-def check(config: RunConfig) -> List[str]:
-    """Check what can be checked without building anything, and say what would run.
+    Args:
+      config: the run. foresee: see `ipu_utils.embedded.contract.World`. source: its images.
 
     Raises:
       UserError: something would have stopped the run.
     """
-    check_run(config)
-    publish.check_outputs(config.output, config.benchmark.percentiles)
+    if config.output.profile_dir is not None:
+        check_writable(app_json_path(config.output.profile_dir), "--profile-dir")
+    found = foresee()
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
-    height, width = parse_image_size(hparams.image_size)
-    source = open_source(config.data, (height, width), config.data.micro_batch_size)
-    size = size_label((height, width), config.data.image_size is not None)
-    names = (config.model.model_name, size, source.count, config.data.micro_batch_size)
-    check_images(config.output, source, picture_names(*names) if config.output.output_predictions else ())
-    path, benchmark = config.model.weights_path, config.benchmark
-    weights = "random"
-    if not config.model.random_weights:
-        found = bool(checkpoint_files(path))
-        weights = str(path) if found else f"random, for there is no checkpoint in {path}"
-        if not found and not _has_executable(config):
-            check_wishes(config)
-    told = outputs.check(config.output, source, _executable_header(config) or hparams)
+    told = outputs.check(config.output, source, found.header or hparams)
+    print("\n".join(map(shown, _described(config, found, source, told))))
+
+
+def _described(config: RunConfig, found: Foreseen, source: ImageSource, annotations: Sequence[str]) -> List[str]:
+    """What would run, as the report says it; then every option with its value and where that comes from."""
+    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.preset), config.benchmark
+    name, size, batch = config.model.model_name, parse_image_size(hparams.image_size), config.data.micro_batch_size
+    mode, thresholds = config.nms.nms_mode.value, hparams.nms_configs
+    if found.header is not None:  # made already, of what its header says
+        name, size, batch = found.header.model_name, found.header.image_size, found.header.batch_size
+        mode, thresholds = found.header.nms_mode, found.header.nms_configs
     images = ", ".join([f"{source.count} images of {config.data.image_path}", *describe_left_out(source)])
     if config.data.dataset_type == "generated":
         images = "noise"
@@ -105,13 +100,27 @@ def check(config: RunConfig) -> List[str]:
     engine = "" if config.device.engine == "auto" else f", {config.device.engine}"
     return [
         "dry run: nothing is measured",
-        f"model:     {config.model.model_name}, {width}x{height} pixels",
-        f"weights:   {weights}",
+        f"model:     {name}, {size[1]}x{size[0]} pixels",
+        f"weights:   {found.weights}",
         f"device:    {config.device.device}{engine}",
-        f"data:      {images}, batches of {config.data.micro_batch_size}",
-        f"nms:       {config.nms.nms_mode.value}, {nms_settings(hparams)}",
+        f"network:   {found.executable}",
+        f"data:      {images}, batches of {batch}",
+        f"nms:       {mode}, {describe_nms(thresholds)}",
         f"work:      {work}",
         *(f"note:      {note}" for note in config.notes),
-        *told,
+        *annotations,
         *source.left_out.describe().expandtabs(4).splitlines(),
+        "options:",
+        *describe_sources(config),
     ]
+
+
+def describe_sources(config: RunConfig) -> List[str]:
+    """A line for every option: its value, and where that comes from."""
+    lines = []
+    for part in sections_of(config.script):
+        for name, rule in rules_of(getattr(config, part)).items():
+            value = config.value_of(name)
+            text = rule.default_text if value == rule.default else rule.kind.text_of(value)
+            lines.append(f"    {config.source_of(name):40} {flag_of(name)} {text}")
+    return lines

@@ -28,6 +28,11 @@ class Precision(Word):
     BFLOAT16 = "bfloat16"
     UINT8 = "uint8"
 
+    @property
+    def word(self) -> str:
+        """The command line's word: "half" for float16."""
+        return next(word for word, precision in PRECISION_WORDS.items() if precision is self)
+
 
 class NmsMode(Word):
     """Which classes of an anchor are candidates, and which boxes suppress each other."""

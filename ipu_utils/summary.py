@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lines around the report: what ran, before it; what the statistics leave out, after it. Text only."""
 
-from typing import TYPE_CHECKING, Mapping, Tuple
+import math
+from typing import TYPE_CHECKING, Any, Mapping, Tuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ipu_utils.names import report_line, shown
 from ipu_utils.normalisation import normalisation_of
 from ipu_utils.outcome import Outcome, hash_hparams, nms_facts, weights_facts
 from ipu_utils.results import Samples
+from tf2.nms_settings import nms_settings
 from utils import parse_image_size
 
 if TYPE_CHECKING:  # These need TensorFlow; the text does not.
@@ -19,23 +21,13 @@ if TYPE_CHECKING:  # These need TensorFlow; the text does not.
     from ipu_utils.pipeline import Objects, Pipeline
 
 NAMED_FILES = 100  # of those that could not be read; the rest is counted
-PRECISION_WORDS = {precision.value: word.lower() for word, precision in Precision.__members__.items()}
 
 
-def precision_word(type_name: str) -> str:
-    """The command line's word for a type name: "float16" -> "half"."""
-    return PRECISION_WORDS[type_name]
-
-
-def nms_settings(hparams: Config) -> str:
+def describe_nms(nms_configs: Mapping[str, Any]) -> str:
     """The thresholds in effect, in words."""
-    nms = hparams.nms_configs
-    method = nms.method or "hard"
-    if method == "gaussian":
-        rule = f"soft (gaussian, sigma {0.5 if nms.sigma is None else nms.sigma})"
-    else:
-        rule = f"hard, IoU > {0.5 if nms.iou_thresh is None else nms.iou_thresh} suppresses"
-    lowest = {"hard": "any", "gaussian": "0.001"}[method] if nms.score_thresh is None else nms.score_thresh
+    nms = nms_settings(nms_configs)
+    rule = f"soft (gaussian, sigma {nms.sigma})" if nms.soft else f"hard, IoU > {nms.iou_thresh} suppresses"
+    lowest = nms.score_thresh if math.isfinite(nms.score_thresh) else "any"
     return f"{rule}, score > {lowest}, at most {nms.max_output_size} an image"
 
 
@@ -60,7 +52,7 @@ def describe_run(config: RunConfig, hparams: Config, device: "Device", model: "P
     height, width = parse_image_size(hparams.image_size)
     data, benchmark = config.data, config.benchmark
     source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
-    precision, wire = precision_word(model.precision), precision_word(config.model.io_precision.value)
+    precision, wire = Precision(model.precision).word, config.model.io_precision.word
     fields = [
         ("weights", model.weights),
         ("model", f"{config.model.model_name}, {width}x{height} pixels, {hparams.num_classes} classes"),
@@ -68,7 +60,7 @@ def describe_run(config: RunConfig, hparams: Config, device: "Device", model: "P
         ("precision", f"{precision}, images travel as {wire}{_input_range(hparams)}"),
         ("data", f"{data.dataset_type} ({source})"),
         ("batch", f"{data.micro_batch_size} images, {benchmark.benchmark_repeats} batches a call"),
-        ("nms", f"{config.nms.nms_mode.value}, {nms_settings(hparams)}; {pipeline.nms_implementation}"),
+        ("nms", f"{config.nms.nms_mode.value}, {describe_nms(hparams.nms_configs)}; {pipeline.nms_implementation}"),
         ("measured", measured_span(config)),
     ]
     return "\n".join(report_line(*field) for field in fields)

@@ -11,14 +11,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ipu_utils.arguments import build_parser
+from ipu_utils.console import show_notes
 from ipu_utils.errors import UserError
 from ipu_utils.facets import ONCE, REFUSED, Role, Sweep
 from ipu_utils.interruption import temporary_folder
 from ipu_utils.options import flag_of
-from ipu_utils.sections import SCRIPTS, names_where, sweep_axes
+from ipu_utils.sections import SCRIPTS, all_rules, names_where, sweep_axes
 
 if TYPE_CHECKING:
     from ipu_utils.config import OutputConfig, RunConfig
@@ -57,7 +58,7 @@ def run_if_asked(argv: Optional[Sequence[str]], script: str) -> Optional[int]:
       UserError: the sweep cannot be run.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    found = cells(argv)
+    found = cells(argv, script)
     if len(found) == 1 and not found[0].values:
         return None
     if any(os.environ.get(name, "1") != "1" for name in LAUNCHERS):
@@ -68,7 +69,10 @@ def run_if_asked(argv: Optional[Sequence[str]], script: str) -> Optional[int]:
         for name, value in _given(typed, REFUSED).items():
             raise UserError(f"every combination would write {flag_of(name)} {value} anew: leave it out here.")
         configs.append(_config_of(typed, script))
-    typed = vars(build_parser(script).parse_args(cell.arguments + _options(argv, RECORDS)))
+    parser = build_parser(script, lists=True)
+    typed = vars(parser.parse_args(argv))
+    if not typed.get("quiet"):
+        show_notes(parser.notes)
     return Runs(script, found, typed, [config for config in configs if config is not None]).run()
 
 
@@ -98,46 +102,28 @@ def _config_of(typed: Mapping[str, Any], script: str) -> Optional["RunConfig"]:
     return config
 
 
-def cells(argv: Sequence[str]) -> List[Cell]:
-    """Every combination of the comma lists on a command line; a single cell without values where there is none."""
-    lists = {name: _last_value(argv, name) for name in sweep_axes()}
-    lists = {name: value for name, value in lists.items() if value is not None and "," in value}
-    rest = _without(argv, [*lists, *RECORDS])
+def cells(argv: Sequence[str], script: str = "throughput") -> List[Cell]:
+    """Every combination of the comma lists on a command line; a single cell without values where there is none.
+
+    Raises:
+      SystemExit: the command line is wrong; status 2.
+    """
+    typed = vars(build_parser(script, lists=True).parse_args(argv))
+    lists = {name: typed[name] for name in sweep_axes() if "," in typed.get(name, "")}
+    rest = {name: value for name, value in typed.items() if name not in lists and name not in RECORDS}
     values = [list(dict.fromkeys(part.strip() for part in value.split(","))) for value in lists.values()]
     found = []
     for row in itertools.product(*values):
         chosen = dict(zip(lists, row))
-        found.append(Cell(chosen, rest + [word for name, value in chosen.items() for word in (flag_of(name), value)]))
+        found.append(Cell(chosen, _words({**rest, **chosen})))
     return found
 
 
-def _split(argv: Sequence[str]) -> List[Tuple[str, List[str]]]:
-    """Pairs of (flag, its words): a flag and what follows it up to the next flag; words before the first have ""."""
-    found: List[Tuple[str, List[str]]] = []
-    for word in argv:
-        if word.startswith("--") or not found:
-            found.append((word.split("=", 1)[0] if word.startswith("--") else "", [word]))
-        else:
-            found[-1][1].append(word)
-    return found
-
-
-def _last_value(argv: Sequence[str], name: str) -> Optional[str]:
-    value = None
-    for flag, words in _split(argv):
-        if flag == flag_of(name):
-            value = words[0].split("=", 1)[1] if "=" in words[0] else "".join(words[1:2])
-    return value
-
-
-def _options(argv: Sequence[str], names: Sequence[str]) -> List[str]:
-    flags = {flag_of(name) for name in names}
-    return [word for flag, words in _split(argv) if flag in flags for word in words]
-
-
-def _without(argv: Sequence[str], names: Sequence[str]) -> List[str]:
-    flags = {flag_of(name) for name in names}
-    return [word for flag, words in _split(argv) if flag not in flags for word in words]
+def _words(typed: Mapping[str, Any]) -> List[str]:
+    """A command line that gives these options."""
+    rules = all_rules()
+    texts = {name: rules[name].kind.text_of(value) if name in rules else value for name, value in typed.items()}
+    return [f"{flag_of(name)}={text}" for name, text in texts.items()]  # one word each, should a value begin with "-"
 
 
 class Runs:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dry_run import dry_run
 from test_record import outcome, run_config
 
 from hparams_config import get_inference_config
@@ -20,7 +21,6 @@ from ipu_utils.errors import UserError
 from ipu_utils.image_sources import describe_left_out, open_source, photographs
 from ipu_utils.predictions import picture_names
 from ipu_utils.record import make_record, to_json
-from ipu_utils.rehearsal import check
 from ipu_utils.settings import DataConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,14 +87,14 @@ def test_an_output_that_is_an_input_is_refused(place, name, arguments, how):
         if option == "--results-csv" and name.startswith("in/") and arguments == FOLDER:
             message = "is no table of such runs"  # what a file is not is told before the folder is read
         with pytest.raises(UserError, match=message):
-            check(config(*arguments, option, path))
+            dry_run(*arguments, option, path)
     assert content(place) == before
 
 
 def test_an_executable_is_an_input_too(place):
     (place / "x.effdet").write_bytes(b"executable")
     with pytest.raises(UserError, match=r"--report .* would overwrite --exec-file"):
-        check(config("--exec-file", "x.effdet", "--report", "x.effdet", script="embedded"))
+        dry_run("--exec-file", "x.effdet", "--report", "x.effdet", script="embedded")
 
 
 def test_generated_names_count_as_outputs(place):
@@ -103,20 +103,20 @@ def test_generated_names_count_as_outputs(place):
     arguments = [*FOLDER, "--output-predictions", "--output-dir", "out"]
     os.symlink("../in/1.jpg", str(place / "out" / name))
     with pytest.raises(UserError, match=f"--output-dir out/{name} would overwrite the image in/1.jpg"):
-        check(config(*arguments))
+        dry_run(*arguments)
     (place / "out" / name).unlink()
     os.link("a.json", "out/detections.json")
     with pytest.raises(UserError, match=r"--output-dir out/detections.json would overwrite --coco-annotations a.json"):
-        check(config(*arguments, "--coco-annotations", "a.json"))
+        dry_run(*arguments, "--coco-annotations", "a.json")
     (place / "out" / "detections.json").unlink()
     for other in (name, "detections.json"):
         with pytest.raises(UserError, match="are one file"):
-            check(config(*arguments, "--report", f"out/{other}"))
+            dry_run(*arguments, "--report", f"out/{other}")
     with pytest.raises(UserError, match=r"--contact-sheet in/2.jpg would overwrite the image in/2.jpg"):
-        check(config(*FOLDER, "--contact-sheet", "in/2.jpg"))
+        dry_run(*FOLDER, "--contact-sheet", "in/2.jpg")
     with pytest.raises(UserError, match=r"--report .* and --profile-dir .* are one file"):
-        check(config("--random-weights", "--profile-dir", "p", "--report", "p/app.json"))
-    check(config(*arguments, "--report", "out/report.html", "--contact-sheet", "out/sheet.png"))
+        dry_run("--random-weights", "--profile-dir", "p", "--report", "p/app.json")
+    dry_run(*arguments, "--report", "out/report.html", "--contact-sheet", "out/sheet.png")
 
 
 @pytest.mark.parametrize("one", OUTPUTS)
@@ -128,19 +128,19 @@ def test_two_outputs_of_one_file_are_refused(place, one, there):
     for other in [option for option in OUTPUTS if option != one]:
         for path in ("x.json", "./in/../x.json", "link"):
             with pytest.raises(UserError, match="are one file, and each would overwrite the other"):
-                check(config(*FOLDER, one, "x.json", other, path))
+                dry_run(*FOLDER, one, "x.json", other, path)
 
 
 def test_a_file_is_not_the_folder_of_another(place):
     with pytest.raises(UserError, match=r"--results-json x would be the folder of --report x/r.html, and a file"):
-        check(config("--random-weights", "--results-json", "x", "--report", "x/r.html"))
+        dry_run("--random-weights", "--results-json", "x", "--report", "x/r.html")
     with pytest.raises(UserError, match=r"--report out would be the folder of --output-dir"):
-        check(config(*FOLDER, "--report", "out", "--output-predictions", "--output-dir", "out"))
+        dry_run(*FOLDER, "--report", "out", "--output-predictions", "--output-dir", "out")
 
 
 def test_devices_may_take_several_outputs_and_different_files_do_not_meet(place):
-    check(config(*FOLDER, *(word for option in OUTPUTS[:3] for word in (option, "/dev/null"))))
-    check(config(*FOLDER, *(word for option in OUTPUTS for word in (option, f"x{option}"))))
+    dry_run(*FOLDER, *(word for option in OUTPUTS[:3] for word in (option, "/dev/null")))
+    dry_run(*FOLDER, *(word for option in OUTPUTS for word in (option, f"x{option}")))
     assert identity(Path("/dev/null")) is None
 
 

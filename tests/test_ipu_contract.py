@@ -32,7 +32,7 @@ CONFIGURATIONS = [
         ),
         ModelConfig(partials_precision=Precision.FLOAT),
     ),
-    (IpuConfig(ipu_connection_type="never", executable_cache_dir=Path("cache")), ModelConfig()),
+    (IpuConfig(ipu_connection_type="never"), ModelConfig()),
     (IpuConfig(opt_device_rearrange=True, opt_prefetch_data_streams=True), ModelConfig()),
 ]
 

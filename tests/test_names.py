@@ -19,6 +19,7 @@ import pytest
 import yaml
 from test_record import outcome, run_config
 
+import ipu_inference
 from hparams_config import UnknownKeyError, get_inference_config
 from ipu_utils import compare, completion, doctor, fetch_weights, publish
 from ipu_utils.archives import unpack
@@ -33,7 +34,7 @@ from ipu_utils.names import file_stem, one_line, report_line, shown, shown_lines
 from ipu_utils.outputs import open_outputs
 from ipu_utils.page import write_page
 from ipu_utils.record import make_record, read_record, to_json
-from ipu_utils.rehearsal import check, describe_config
+from ipu_utils.rehearsal import describe_config
 from ipu_utils.results import Samples, format_report
 from ipu_utils.run_settings import OutputConfig
 from ipu_utils.settings import DataConfig
@@ -123,7 +124,7 @@ def test_errors_of_the_system_are_one_line_too(error, capsys):
                                        ["--hparams", "label_map={}.yaml"], ["--model-dir", "{}"]])  # fmt: skip
 def test_what_is_wrong_on_the_command_line_is_told_on_lines_of_the_program(name, arguments, capsys):
     def main():
-        check(load_config([word.format(name) for word in arguments], choose_device=lambda word: "cpu"))
+        return ipu_inference.main(["--device", "cpu", "--dry-run", *(word.format(name) for word in arguments)])
 
     with pytest.raises(SystemExit) as ended:
         raise SystemExit(run_script(main))

@@ -73,7 +73,7 @@ def test_models_without_a_section_take_the_base_section(preset):
     assert load("--config", path, "--model-name", "efficientdet-d5").benchmark.num_repeats == 4
     assert load("--config", path, "--model-name", "efficientdet-d1").data.micro_batch_size == 3
     assert load("--config", path, "--model-name", "efficientdet-d1").benchmark.num_repeats == 4
-    assert read_preset(preset("efficientdet-d1: {num_repeats: 2}"), "efficientdet-d0", host=True) == {}
+    assert read_preset(preset("efficientdet-d1: {num_repeats: 2}"), "efficientdet-d0") == ({}, {})
 
 
 def test_model_names_are_those_of_the_model_configurations():

@@ -76,8 +76,8 @@ def test_every_combination_is_a_cell_and_the_model_varies_slowest():
 def test_a_cell_keeps_the_other_options_and_leaves_results_to_the_sweep():
     argv = ["--debug", "--micro-batch-size", "1,2", "--results-json", "x.json", "--seed=3", "--results-csv=-"]
     assert [cell.arguments for cell in sweep.cells(argv)] == [
-        ["--debug", "--seed=3", "--micro-batch-size", "1"],
-        ["--debug", "--seed=3", "--micro-batch-size", "2"],
+        ["--debug=true", "--seed=3", "--micro-batch-size=1"],
+        ["--debug=true", "--seed=3", "--micro-batch-size=2"],
     ]
 
 

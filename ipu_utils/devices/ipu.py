@@ -61,7 +61,7 @@ def create(config: Optional[Any] = None) -> "IpuDevice":
     for folder in filter(None, (profile_dir, cache_dir)):
         Path(folder).mkdir(parents=True, exist_ok=True)
     configure(ipu_config, model, trap_exceptions=config is not None and config.output.debug)
-    return IpuDevice(ipu_config, embedded)
+    return IpuDevice(ipu_config, embedded, cache_dir)
 
 
 def instance() -> Tuple[int, int]:
@@ -138,8 +138,8 @@ class IpuDevice:
 
     kind = "ipu"
 
-    def __init__(self, options: IpuConfig, embedded: Optional[EmbeddedConfig] = None):
-        self._options, self._embedded = options, embedded
+    def __init__(self, options: IpuConfig, embedded: Optional[EmbeddedConfig] = None, cache_dir: Optional[Path] = None):
+        self._options, self._embedded, self._cache_dir = options, embedded, cache_dir
         self._channel = libpvti.createTraceChannel(TRACE_CHANNEL)
         self._instances, self._index, self._compiling = 1, 0, False
         if popdist.isPopdistEnvSet():
@@ -207,7 +207,7 @@ class IpuDevice:
                 if self._options.ipu_connection_type != "never":
                     raise
                 raise CompiledOnly(
-                    f"the program is compiled and kept in {self._options.executable_cache_dir}. It was not run: "
+                    f"the program is compiled and kept in {self._cache_dir}. It was not run: "
                     "--ipu-connection-type never attaches no IPU."
                 ) from error
             # Waits for the device, which PopDist's strategy does not do by itself, and fetches all batches at once.

@@ -5,6 +5,7 @@ The two processes pass pickled objects through the child's standard input and ou
 error while it starts is kept back, and shown when the child fails.
 """
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -36,6 +37,15 @@ def build_apart(config: RunConfig, header: Header) -> Tuple[Header, Callable[[st
     return child.receive(), child.freeze
 
 
+def load_apart(config: RunConfig, header: Header) -> Header:
+    """Build the network with its weights in a new process, and drop it; returns what `build_apart` does first."""
+    child = _Child(config, header)
+    try:
+        return child.receive()
+    finally:
+        child.end()
+
+
 class _Child:
     """The process that builds, seen from the one that runs."""
 
@@ -57,6 +67,12 @@ class _Child:
         frozen = self.receive()
         self._process.wait()  # and with it goes its memory
         return frozen
+
+    def end(self) -> None:
+        """Let the process go, which waits for a folder to freeze the network into."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
 
     def receive(self) -> Any:
         """Return what the child answers, or raise what it raised. Its messages are logged here."""

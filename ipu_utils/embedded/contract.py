@@ -21,6 +21,17 @@ class Opened(NamedTuple):
     executable: Optional[Executable] = None  # the file as it was read, on a host: what is started is what was checked
 
 
+TO_BE_COMPILED = "to be compiled"
+
+
+class Foreseen(NamedTuple):
+    """What a run would work with, found out without compiling."""
+
+    weights: str  # for the report
+    executable: str  # where it comes from: a file, or to be compiled
+    header: Optional[Header] = None  # of a file that is given, whose options count
+
+
 class Worker(Protocol):
     """One request at a time: load, run, detections."""
 
@@ -61,6 +72,13 @@ class World(Protocol):
 
         Raises:
           UserError: a given file does not fit this machine or the options, or what compiling needs is missing.
+        """
+
+    def foresee(self, folder: Path) -> Foreseen:
+        """Do as `executable`, up to where something would be compiled; a checkpoint is loaded, a file is started.
+
+        Raises:
+          UserError: as `executable` and `start`.
         """
 
     def start(self, opened: Opened) -> Program:

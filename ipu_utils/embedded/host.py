@@ -14,12 +14,13 @@ from ipu_utils.config import NmsConfig, Precision, RunConfig
 from ipu_utils.devices import detect
 from ipu_utils.devices.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.embedded import fingerprint, plan
-from ipu_utils.embedded.apart import build_apart
-from ipu_utils.embedded.contract import Opened
+from ipu_utils.embedded.apart import build_apart, load_apart
+from ipu_utils.embedded.contract import TO_BE_COMPILED, Foreseen, Opened
 from ipu_utils.embedded.convert import Frozen, compile_frozen
 from ipu_utils.embedded.executable import ExecutableError, Header, differences, read_executable, write_executable
 from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.errors import UserError
+from ipu_utils.files import check_writable
 from ipu_utils.interruption import temporary_folder
 
 log = logging.getLogger(__name__)
@@ -72,14 +73,41 @@ class HostWorld:
             executable = read_executable(given)
             plan.check_typed(executable, self._config)
             return Opened(executable.path, executable.header, 0.0, "given", executable)
-        header = wanted(self._config)
-        cached = self._config.device.executable_cache_dir
+        return kept_or_compiled(self._config, *self._header_and_path(folder))
+
+    def _header_and_path(self, folder: Path) -> Tuple[Header, Path]:
+        """What is wanted, and the file that keeps it."""
+        header, cached = wanted(self._config), self._config.device.executable_cache_dir
         if cached is not None and self._config.embedded.exec_output_dir is None:
-            return kept_or_compiled(self._config, header, plan.cached_file(cached, header))
-        return kept_or_compiled(self._config, header, folder / plan.file_name(header))
+            return header, plan.cached_file(cached, header)
+        return header, folder / plan.file_name(header)
+
+    def foresee(self, folder: Path) -> Foreseen:
+        given = self._config.embedded.exec_file
+        opened = self.executable(folder) if given is not None else None
+        if opened is None:
+            header, path = self._header_and_path(folder)
+            opened = kept(self._config, header, path)
+            if opened is None:
+                return foresee_building(self._config, header)
+        self.start(opened).close()
+        header = None if given is None else opened.header
+        return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})", header)
 
     def start(self, opened: Opened) -> HostProgram:
         return HostProgram(opened, self._config.device.num_threads, self._config.device.num_streams)
+
+
+def foresee_building(config: RunConfig, header: Header) -> Foreseen:
+    """Find out whether the network can be built and has weights; a checkpoint is loaded, and dropped.
+
+    Raises:
+      UserError: see `build`.
+    """
+    check_precision(header.precision)
+    apart = "tensorflow" not in sys.modules and sys.executable
+    header = load_apart(config, header) if apart else build_here(config, header)[0]
+    return Foreseen(header.weights, TO_BE_COMPILED)
 
 
 def kept_or_compiled(config: RunConfig, header: Header, path: Path) -> Opened:
@@ -110,8 +138,10 @@ def kept(config: RunConfig, header: Header, path: Path) -> Optional[Opened]:
       UserError: the run reads or writes the file for something else, which compiling would destroy.
     """
     named = None if config.embedded is None else config.embedded.exec_output_dir
-    check_run(config, [Claim(path, "--executable-cache-dir" if named is None else "--exec-output-dir")])
+    option = "--executable-cache-dir" if named is None else "--exec-output-dir"
+    check_run(config, [Claim(path, option)])
     if not path.exists():
+        check_writable(path, option)
         return None
     try:
         found = read_executable(path)
@@ -120,6 +150,7 @@ def kept(config: RunConfig, header: Header, path: Path) -> Optional[Opened]:
         reasons = [str(error).rstrip(".")]
     if not reasons:
         return Opened(path, plan.told_anew(found.header, config), 0.0, "kept from an earlier run", found)
+    check_writable(path, option)
     log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
     return None
 
@@ -150,11 +181,13 @@ def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str
     try:
         from ipu_utils.devices.host import HostDevice
         from ipu_utils.embedded.build import freeze_network
-        from ipu_utils.model import prepare
+        from ipu_utils.model import foreseen_weights, prepare
         from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
     except ImportError as error:
         raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
     hparams = plan.hparams_of(config)
+    if config.output.dry_run and header.random_weights:  # drawing them takes long, and cannot fail
+        return plan.with_weights(header, foreseen_weights(config), True), None
     device = HostDevice("cpu", num_streams=1)  # It only builds and calibrates: one image after the other, on all cores.
     # OpenVINO brings the network to its precision; what it converts is float32.
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)

@@ -14,11 +14,11 @@ from ipu_utils.claims import Claim, check_run
 from ipu_utils.config import RunConfig, options_dict
 from ipu_utils.devices import Device, get_device
 from ipu_utils.embedded import plan
-from ipu_utils.embedded.contract import Opened
+from ipu_utils.embedded.contract import Foreseen, Opened
 from ipu_utils.embedded.executable import Header, describe, parse
-from ipu_utils.files import write_atomically
+from ipu_utils.files import check_writable, write_atomically
 from ipu_utils.keras2 import tf
-from ipu_utils.model import prepare
+from ipu_utils.model import foresee_network, prepare
 from ipu_utils.pipeline import Detections
 from ipu_utils.sections import names_where
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
@@ -83,17 +83,33 @@ class IpuWorld:
             header = _kept(given) or plan.with_weights(wanted, "those of the executable", False)
             return Opened(given, header, 0.0, "given")
         path = folder / FILE_NAME
-        claims = [Claim(file, "--exec-output-dir") for file in (path, _description(path))]
-        check_run(self._config, claims)
+        kept = self._kept_or_none(path, wanted)
+        if kept is not None:
+            return kept
+        start = time.perf_counter()
+        header = self._compile(wanted, path)
+        return Opened(path, header, time.perf_counter() - start, "compiled")
+
+    def _kept_or_none(self, path: Path, wanted: Header) -> Optional[Opened]:
+        """The executable in a file when it is the one that is wanted; a warning says why it is not."""
+        check_run(self._config, [Claim(file, "--exec-output-dir") for file in (path, _description(path))])
         found = _kept(path)
         reasons = plan.reasons_to_compile(found, wanted, self._config)
         if not reasons:
             return Opened(path, plan.told_anew(found, self._config), 0.0, "kept from an earlier run")
+        check_writable(path, "--exec-output-dir")
         if path.exists():
             log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
-        start = time.perf_counter()
-        header = self._compile(wanted, path)
-        return Opened(path, header, time.perf_counter() - start, "compiled")
+        return None
+
+    def foresee(self, folder: Path) -> Foreseen:
+        if self._config.embedded.exec_file is not None:
+            opened = self.executable(folder)
+            return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})", opened.header)
+        found = self._kept_or_none(folder / FILE_NAME, self._wanted())
+        if found is not None:
+            return Foreseen(found.header.weights, f"{found.path} ({found.origin})")
+        return foresee_network(self._config, self._hparams, self._device)
 
     def start(self, opened: Opened) -> IpuProgram:
         return IpuProgram(self._device, self._pipeline(None, opened.header.precision), opened)

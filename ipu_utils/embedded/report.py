@@ -3,7 +3,6 @@
 
 from typing import Mapping, Optional, Tuple
 
-from hparams_config import Config
 from ipu_utils import process
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.contract import Opened, Program
@@ -13,7 +12,8 @@ from ipu_utils.latency import describe_arrivals
 from ipu_utils.names import report_line
 from ipu_utils.outcome import Outcome, nms_facts, weights_facts
 from ipu_utils.results import Samples
-from ipu_utils.summary import nms_settings, precision_word
+from ipu_utils.settings import Precision
+from ipu_utils.summary import describe_nms
 
 
 def _lines(*fields) -> str:
@@ -30,11 +30,10 @@ def describe_run(config: RunConfig, opened: Opened, program: Program, span: str)
     header, data, embedded = opened.header, config.data, config.embedded
     height, width = header.image_size
     source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
-    precision, wire = precision_word(header.precision), precision_word(header.input_type)
+    precision, wire = Precision(header.precision).word, Precision(header.input_type).word
     arrivals = describe_arrivals(
         config.benchmark.num_repeats, embedded.requests_in_flight, embedded.arrival_rate, data.seed
     )
-    thresholds = nms_settings(Config({"nms_configs": header.nms_configs}))
     return _lines(
         ("model", f"{header.model_name}, {width}x{height} pixels, {header.num_classes} classes"),
         ("device", program.device),
@@ -42,7 +41,7 @@ def describe_run(config: RunConfig, opened: Opened, program: Program, span: str)
         ("precision", f"{precision}, images travel as {wire}"),
         ("data", f"{data.dataset_type} ({source})"),
         ("batch", f"{header.batch_size} images a request"),
-        ("nms", f"{header.nms_mode}, {thresholds}; {program.post_processing}"),
+        ("nms", f"{header.nms_mode}, {describe_nms(header.nms_configs)}; {program.post_processing}"),
         ("requests", arrivals),
         ("measured", span),
     )

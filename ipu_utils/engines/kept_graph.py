@@ -5,7 +5,8 @@ The file is that of `ipu_utils.embedded.executable`, with a GraphDef in the plac
 network alone: post-processing and what passes through a step are put around it each time.
 """
 
-from typing import List, Sequence, Tuple
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
 
 from hparams_config import Config
 from ipu_utils.config import NmsConfig, RunConfig
@@ -62,11 +63,11 @@ def _ports(tensors: Sequence[tf.Tensor]) -> List[Port]:
     ]
 
 
-def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tuple[Model, KeptPipeline]:
-    """Take the network from --executable-cache-dir, or build it and keep it there.
+def kept_file(config: RunConfig, device: HostDevice) -> Tuple[Header, Path, Optional[Opened]]:
+    """What the run asks for, the file of --executable-cache-dir that keeps it, and that file, opened, if it is there.
 
     Raises:
-      UserError: the file cannot be written, or see `ipu_utils.model.prepare`.
+      UserError: the device lacks the precision, or see `ipu_utils.embedded.host.kept`.
     """
     chosen = config.model.model_precision
     precision = device.default_precision() if chosen is None else chosen.value
@@ -74,7 +75,16 @@ def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tupl
     engine = f"TensorFlow {tf.__version__}"
     header = plan.plan(config, precision, precision, engine, fingerprint.cpu_features())
     path = plan.cached_file(config.device.executable_cache_dir, header)
-    opened = kept(config, header, path)
+    return header, path, kept(config, header, path)
+
+
+def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tuple[Model, KeptPipeline]:
+    """Take the network from --executable-cache-dir, or build it and keep it there.
+
+    Raises:
+      UserError: the file cannot be written, or see `ipu_utils.model.prepare`.
+    """
+    header, path, opened = kept_file(config, device)
     if opened is None:
         model = prepare(config, hparams, device)
         header = plan.with_weights(header, model.weights, model.random)

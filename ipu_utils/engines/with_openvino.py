@@ -14,7 +14,8 @@ from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.devices.openvino_host import OpenVinoDevice
 from ipu_utils.embedded import plan
-from ipu_utils.embedded.host import build, compile_into, kept, wanted
+from ipu_utils.embedded.contract import Foreseen
+from ipu_utils.embedded.host import build, compile_into, foresee_building, kept, wanted
 from ipu_utils.engines.described import Model
 from ipu_utils.feed import open_feed
 from ipu_utils.openvino_pipeline import OpenVinoPipeline
@@ -30,6 +31,15 @@ class Engine:
         self.device = OpenVinoDevice(pixels, config.device.num_threads, config.device.num_streams)
         self.dataset = self.batches = open_feed(config.data, size, config.benchmark.benchmark_repeats, hparams.mean_rgb)
         self._temporary = None  # the folder of an executable that is not kept, which goes with this object
+
+    def foresee(self) -> Foreseen:
+        """Do as `prepare`, and build nothing but what tells whether a checkpoint can be loaded."""
+        header, folder = wanted(self._config), self._config.device.executable_cache_dir
+        self.device.check_precision(header.precision)
+        opened = None if folder is None else kept(self._config, header, plan.cached_file(folder, header))
+        if opened is None:
+            return foresee_building(self._config, header)
+        return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})")
 
     def prepare(self) -> Tuple[Model, OpenVinoPipeline]:
         """Find the executable, or build the network that loading it compiles; for errors see `build`."""

@@ -8,9 +8,10 @@ from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.dataset import open_dataset
 from ipu_utils.devices import get_device
+from ipu_utils.embedded.contract import Foreseen
 from ipu_utils.engines.described import Model
 from ipu_utils.keras2 import tf
-from ipu_utils.model import Prepared, prepare
+from ipu_utils.model import Prepared, foresee_network, prepare
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline, images_as
 
 
@@ -28,6 +29,16 @@ class Engine:
     def dataset(self) -> tf.data.Dataset:
         """What the device reads."""
         return images_as(self._config.model.io_precision.value, self.batches.dataset)
+
+    def foresee(self) -> Foreseen:
+        """Do as `prepare`, and build nothing but what tells whether a checkpoint can be loaded."""
+        if self._config.device.executable_cache_dir is not None and self.device.kind != "ipu":
+            from ipu_utils.engines.kept_graph import kept_file
+
+            opened = kept_file(self._config, self.device)[2]
+            if opened is not None:
+                return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})")
+        return foresee_network(self._config, self._hparams, self.device)
 
     def prepare(self) -> Tuple[Union[Prepared, Model], TensorFlowPipeline]:
         """Build the network with its weights, or take it from a file; for errors see `ipu_utils.model.prepare`."""

@@ -123,7 +123,7 @@ class Presets(InFolder):
         path = self.folder / "preset.yml"
         path.write_bytes(given)
         try:
-            assert isinstance(read_preset(str(path), "efficientdet-d0", host=True), dict)
+            assert isinstance(read_preset(str(path), "efficientdet-d0").host, dict)
             return "accepted"
         except ConfigError:
             return "refused"

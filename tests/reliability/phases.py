@@ -80,7 +80,7 @@ def _watch(script: str, phase: str) -> None:
 if __name__ == "__main__":
     script, phase, *arguments = sys.argv[1:]
     main = importlib.import_module(SCRIPTS[script]).main
-    if len(sweep.cells(arguments)) > 1:
+    if len(sweep.cells(arguments, script)) > 1:
         _watch_cells(phase)
     else:
         _watch(script, phase)
