@@ -19,6 +19,7 @@ import yaml
 from ipu_utils.bounded_yaml import check_plain, load_yaml
 from ipu_utils.errors import ConfigError
 from ipu_utils.files import write_atomically
+from tf2.nms_settings import MAX_DETECTIONS, SCORE_THRESHOLDS
 from utils import ImageSize, parse_image_size
 
 
@@ -414,7 +415,10 @@ def get_inference_config(
     """
     config = get_efficientdet_config(model_name)
     config.is_training_bn = False
-    config.override({"nms_configs": {"method": "hard", "score_thresh": 0.4, "max_output_size": 100}})
+    score_thresh = SCORE_THRESHOLDS["deployment"]
+    config.override(
+        {"nms_configs": {"method": "hard", "score_thresh": score_thresh, "max_output_size": MAX_DETECTIONS}}
+    )
     config.override(settings or {})
     config.override(hparams)
     config.image_size = parse_image_size(config.image_size if image_size is None else image_size)

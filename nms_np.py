@@ -15,6 +15,7 @@ import numpy as np
 from ipu_utils.errors import ConfigError
 from object_detection.box_coder import decode_corners
 from object_detection.box_list import iou
+from tf2.nms_settings import IOU_THRESH, MAX_DETECTIONS, SIGMA, SOFT_SCORE_THRESH
 
 MODES = ("best-class", "class-agnostic", "multi-class")
 UNUSED_INDEX = -1
@@ -43,8 +44,8 @@ def non_max_suppression(
     boxes: np.ndarray,
     scores: np.ndarray,
     classes: Optional[np.ndarray] = None,
-    max_output_size: int = 100,
-    iou_threshold: float = 0.5,
+    max_output_size: int = MAX_DETECTIONS,
+    iou_threshold: float = IOU_THRESH,
     score_threshold: float = -np.inf,
     sigma: float = 0.0,
 ) -> Tuple[np.ndarray, np.ndarray]:
@@ -184,8 +185,8 @@ def nms(dets: np.ndarray, nms_configs: Optional[Dict[str, Any]] = None) -> np.nd
     def value(key, default):
         return default if configs.get(key) is None else configs[key]
 
-    iou_thresh = value("iou_thresh", 0.3 if method == "linear" else 0.5)
-    sigma, score_thresh = value("sigma", 0.5), value("score_thresh", 0.001)
+    iou_thresh = value("iou_thresh", 0.3 if method == "linear" else IOU_THRESH)
+    sigma, score_thresh = value("sigma", SIGMA), value("score_thresh", SOFT_SCORE_THRESH)
     left, kept = np.array(dets), []
     while len(left):
         best = int(np.argmax(left[:, 4]))

@@ -18,12 +18,8 @@ from ipu_utils.hparams_rules import check_hparams
 from ipu_utils.normalisation import normalisation_of
 from ipu_utils.settings import ModelConfig, Precision
 from ipu_utils.trainer_config import find_config, read_config
+from tf2.nms_settings import SCORE_THRESHOLDS
 
-# Average precision needs the low scores too; who acts on detections wants the likely ones.
-PRESETS = {
-    "accuracy": {"nms_configs": {"score_thresh": 0.001}},
-    "deployment": {"nms_configs": {"score_thresh": 0.4}},
-}
 _MODEL = re.compile(r"efficientdet-(?:d|lite)[0-9]x?")
 ADVPROP = {"mean_rgb": 0.0, "stddev_rgb": 1.0, "scale_range": True}  # 0..255 -> -1..1; AutoML's own for them
 
@@ -45,7 +41,7 @@ def hparams_of(
     Args:
       model: model_name, hparams, and where the weights come from.
       image_size: (height, width) in pixels, None for the model's own.
-      preset: one of PRESETS.
+      preset: one of SCORE_THRESHOLDS.
 
     Raises:
       ConfigError: the name, the changes or the size are wrong, or the changes are another model's.
@@ -53,7 +49,7 @@ def hparams_of(
     found = read_config(model)
     settings: Dict[str, Any] = {} if found is None else dict(found.changes)
     if preset:
-        settings["nms_configs"] = {**settings.get("nms_configs", {}), **PRESETS[preset]["nms_configs"]}
+        settings["nms_configs"] = {**settings.get("nms_configs", {}), "score_thresh": SCORE_THRESHOLDS[preset]}
     try:
         config = hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)
         if is_advprop(model):

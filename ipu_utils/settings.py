@@ -10,6 +10,7 @@ from typing import Optional, Tuple
 from ipu_utils.errors import ConfigError
 from ipu_utils.facets import COMPILED, CONTENT, IPU_PROGRAM, ON_IPU, TALK, WORK, Compiled, axis, compiled_as
 from ipu_utils.options import Checked, Word, boolean, choice, image_size, option, path, text, whole_number, words
+from tf2.nms_settings import SCORE_THRESHOLDS
 
 SIZES = ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x", "lite0", "lite1", "lite2", "lite3", "lite3x", "lite4")
 MODEL_NAMES = tuple(f"efficientdet-{size}" for size in SIZES)
@@ -197,6 +198,10 @@ class NmsConfig(Checked):
         facets=WORK._replace(compiled=compiled_as("nms_mode"), sweep=axis(4)),
     )
     preset: Optional[str] = option(
-        None, words("accuracy", "deployment"), "score threshold: accuracy keeps what scores above 0.001, as measuring "
-        "AP needs, deployment above 0.4; --hparams wins", "deployment", facets=CONTENT._replace(compiled=COMPILED),
-    )  # fmt: skip
+        None,
+        words(*SCORE_THRESHOLDS),
+        f"score threshold: accuracy keeps what scores above {SCORE_THRESHOLDS['accuracy']}, as measuring AP needs, "
+        f"deployment above {SCORE_THRESHOLDS['deployment']}; --hparams wins",
+        "deployment",
+        facets=CONTENT._replace(compiled=COMPILED),
+    )

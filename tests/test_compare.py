@@ -2,6 +2,7 @@
 """Comparing records: what is refused, what is printed, and when a build fails."""
 
 import copy
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,9 @@ from test_record import outcome, run_config
 from ipu_utils import compare
 from ipu_utils import record as records
 from ipu_utils.console import run_script
+from ipu_utils.image_sources import ImageFiles, NoiseImages
 from ipu_utils.results import Samples
+from ipu_utils.work import work_differences
 
 
 def make(seconds, **options):
@@ -209,3 +212,93 @@ def test_a_defect_is_not_taken_for_a_condition(files, capsys, monkeypatch):
     monkeypatch.setattr(compare, "work_differences", broken)
     assert compare.run(files(make(BASE), make(BASE))) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def image_file(path, content):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_images_are_known_by_their_content_whatever_they_are_called_and_wherever_they_lie(tmp_path, photograph):
+    other = photograph[:-2] + b"xx"
+    first = [image_file(tmp_path / "a" / name, content) for name, content in (("1.jpg", photograph), ("2.jpg", other))]
+    again = [image_file(tmp_path / "b" / name, content) for name, content in (("x.jpg", photograph), ("y.jpg", other))]
+    turned = [image_file(tmp_path / "c" / name, content) for name, content in (("1.jpg", other), ("2.jpg", photograph))]
+    sources = [
+        ImageFiles(paths, paths[0].parent, (64, 64), skip_bad=True) for paths in (first, again, turned, first[:1])
+    ]
+    digests = [source.content()["sha256"] for source in sources]
+    assert digests[0] == digests[1] and len({*digests}) == 3
+    assert NoiseImages(3, (64, 64), 5).content() == NoiseImages(9, (64, 64), 5).content()
+    noise = [
+        NoiseImages(3, size, seed).content()["sha256"] for size, seed in (((64, 64), 5), ((64, 64), 6), ((64, 32), 5))
+    ]
+    assert len({*noise}) == 3
+
+
+@pytest.fixture
+def photograph():
+    return (Path(__file__).parent / "data" / "images" / "rocket.jpg").read_bytes()
+
+
+IMAGES = {"sha256": "1" * 64, "sha256_of": "two files"}
+PATHS = {"dataset_type": "image-directory", "image_path": "a"}
+
+
+def of(seconds=(0.5, 0.4), images=IMAGES, kind="cpu", changes=(), **options):
+    found = outcome(Samples(seconds, 1, 1), images=images)
+    found = dataclasses.replace(found, device={**found.device, "kind": kind})
+    return {**records.make_record(run_config(**{**PATHS, **options}), found), **dict(changes)}
+
+
+SAME = [
+    {"image_path": "b"},
+    {"seed": 3, "model_dir": "elsewhere", "hparams": "image_size=512", "preset": "deployment"},
+    {"image_size": (128, 256)},
+    {"executable_cache_dir": "cache"},
+    {"profile_dir": "profile", "debug": True, "synthetic": True},  # an IPU's work alone
+    {
+        "output_predictions": True,
+        "output_dir": "x",
+        "coco_results": "r.json",
+        "coco_annotations": "a.json",
+        "contact_sheet": "c.png",
+        "results_json": "x.json",
+        "report": "r.html",
+    },
+    {"num_repeats": 5, "warmup": 2, "min_seconds": 1.0, "percentiles": "50,99", "quiet": True, "log_level": "error"},
+    {"force": True, "skip_bad_images": True},
+]
+DIFFERENT = [
+    ({"micro_batch_size": 2}, "configuration.micro_batch_size: 1 / 2"),
+    ({"num_threads": 1}, "configuration.num_threads: none / 1"),
+    ({"onchip_nms": False}, "configuration.onchip_nms: True / False"),
+    ({"images": {**IMAGES, "sha256": "2" * 64}}, "images.sha256: " + "1" * 57 + "... / " + "2" * 57 + "..."),
+    ({"images": {}, "image_path": "b"}, "configuration.image_path: a / b"),
+]
+
+
+@pytest.mark.parametrize("options", SAME, ids=lambda options: next(iter(options)))
+def test_runs_that_differ_in_where_they_read_write_or_keep_do_the_same_work(options):
+    assert work_differences(of(), of(**options)) == []
+
+
+@pytest.mark.parametrize("options, line", DIFFERENT, ids=range(len(DIFFERENT)))
+def test_runs_that_differ_in_what_decides_do_not(options, line):
+    assert work_differences(of(), of(**options)) == [line]
+
+
+def test_on_an_ipu_a_profile_is_work_and_its_folder_is_not():
+    plain, one, other = (of(kind="ipu", **options) for options in ({}, {"profile_dir": "a"}, {"profile_dir": "b"}))
+    assert work_differences(plain, one) == ["configuration.profile_dir: none / a"]
+    assert work_differences(one, other) == []
+    assert work_differences(plain, of(kind="ipu", debug=True)) == ["configuration.debug: False / True"]
+
+
+def test_hyper_parameters_count_by_what_they_say():
+    models = [{**of()["model"], "hparams_sha256": letter * 64} for letter in "aab"]
+    assert work_differences(*(of(changes={"model": model}) for model in models[:2])) == []
+    (line,) = work_differences(*(of(changes={"model": model}) for model in models[1:]))
+    assert line.startswith("model.hparams_sha256: aaa")
+    assert work_differences(of(), of(changes={"model": models[0]})) == []  # a record of an earlier release

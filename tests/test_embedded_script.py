@@ -205,7 +205,7 @@ def test_a_given_file_is_run_as_it_is(run, kept):
     [
         (["--model-name", "efficientdet-d1"], "compiled for --model-name efficientdet-lite0, not efficientdet-d1"),
         (["--image-size", "128"], "compiled for --image-size 96x64, not 128x128"),
-        (["--model-precision", "bfloat16"], "compiled for --model-precision float32, not bfloat16"),
+        (["--model-precision", "bfloat16"], "compiled for --model-precision float, not bfloat16"),
         (["--nms-mode", "multi-class"], "compiled for --nms-mode best-class, not multi-class"),
         (["--hparams", "num_classes=3"], "--hparams takes part in compiling"),
         (["--model-dir", "tmp"], "--model-dir takes part in compiling"),

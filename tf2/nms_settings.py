@@ -6,6 +6,13 @@ from typing import Any, Dict, NamedTuple
 from ipu_utils.errors import ConfigError
 
 MAX_WHOLE = 10_000_000  # more than any image has anchors
+# What is taken where `nms_configs` says nothing, by every implementation.
+IOU_THRESH = 0.5
+SIGMA = 0.5
+SOFT_SCORE_THRESH = 0.001
+MAX_DETECTIONS = 100
+# What --preset asks for: average precision needs the low scores too; who acts on detections wants the likely ones.
+SCORE_THRESHOLDS = {"accuracy": 0.001, "deployment": 0.4}
 
 
 class NmsSettings(NamedTuple):
@@ -60,10 +67,10 @@ def nms_settings(nms_configs: Dict[str, Any]) -> NmsSettings:
     soft = method == "gaussian"
     settings = NmsSettings(
         method=method,
-        iou_thresh=1.0 if soft else number("iou_thresh", 0.5),
-        score_thresh=number("score_thresh", 0.001 if soft else float("-inf")),
-        sigma=number("sigma", 0.5) if soft else 0.0,
-        max_output_size=whole("max_output_size", 100),
+        iou_thresh=1.0 if soft else number("iou_thresh", IOU_THRESH),
+        score_thresh=number("score_thresh", SOFT_SCORE_THRESH if soft else float("-inf")),
+        sigma=number("sigma", SIGMA) if soft else 0.0,
+        max_output_size=whole("max_output_size", MAX_DETECTIONS),
         max_nms_inputs=whole("max_nms_inputs", 0),
     )
     if not 0 <= settings.iou_thresh <= 1:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ipu_utils.devices import native
 from ipu_utils.errors import UserError
+from tf2.nms_settings import IOU_THRESH, MAX_DETECTIONS, SCORE_THRESHOLDS
 
 _INTERFACE = 2  # DETECT_INTERFACE of NMS/host/libdetect.h
 _MODES = {"best-class": 0, "class-agnostic": 1, "multi-class": 2}
@@ -60,10 +61,10 @@ class Detector:
         level_anchors: Sequence[int],
         num_classes: int,
         image_size: Tuple[int, int],
-        iou_threshold: float = 0.5,
-        score_threshold: float = 0.4,
+        iou_threshold: float = IOU_THRESH,
+        score_threshold: float = SCORE_THRESHOLDS["deployment"],
         sigma: float = 0.0,
-        max_detections: int = 100,
+        max_detections: int = MAX_DETECTIONS,
         mode: str = "best-class",
         threads: int = 1,
     ):
