@@ -8,7 +8,7 @@ from hparams_config import Config
 from ipu_utils import calibration, weights, weights_text
 from ipu_utils.config import RunConfig
 from ipu_utils.devices import Device
-from ipu_utils.embedded.contract import TO_BE_COMPILED, Foreseen
+from ipu_utils.foreseen import TO_BE_COMPILED, Foreseen
 from ipu_utils.keras2 import tf
 from ipu_utils.outcome import hash_arrays
 from ipu_utils.run_hparams import check_wishes, path_remark, takes_averages

@@ -10,8 +10,8 @@ import yaml
 from ipu_utils import outputs
 from ipu_utils.claims import written_by
 from ipu_utils.config import RunConfig, app_json_path
-from ipu_utils.embedded.contract import Foreseen
 from ipu_utils.files import check_writable
+from ipu_utils.foreseen import Foreseen
 from ipu_utils.image_sources import ImageSource, describe_left_out
 from ipu_utils.names import shown, shown_lines
 from ipu_utils.options import flag_of, rules_of

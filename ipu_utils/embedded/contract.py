@@ -9,6 +9,7 @@ import numpy as np
 
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.executable import Executable, Header
+from ipu_utils.foreseen import Foreseen
 
 
 class Opened(NamedTuple):
@@ -19,17 +20,6 @@ class Opened(NamedTuple):
     compile_seconds: float  # 0 when the file was there
     origin: str  # "given", "kept from an earlier run" or "compiled"
     executable: Optional[Executable] = None  # the file as it was read, on a host: what is started is what was checked
-
-
-TO_BE_COMPILED = "to be compiled"
-
-
-class Foreseen(NamedTuple):
-    """What a run would work with, found out without compiling."""
-
-    weights: str  # for the report
-    executable: str  # where it comes from: a file, or to be compiled
-    header: Optional[Header] = None  # of a file that is given, whose options count
 
 
 class Worker(Protocol):

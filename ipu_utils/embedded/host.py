@@ -15,12 +15,13 @@ from ipu_utils.devices import detect
 from ipu_utils.devices.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.embedded import fingerprint, plan
 from ipu_utils.embedded.apart import build_apart, load_apart
-from ipu_utils.embedded.contract import TO_BE_COMPILED, Foreseen, Opened
+from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.convert import Frozen, compile_frozen
 from ipu_utils.embedded.executable import ExecutableError, Header, differences, read_executable, write_executable
 from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.errors import UserError
 from ipu_utils.files import check_writable
+from ipu_utils.foreseen import TO_BE_COMPILED, Foreseen
 from ipu_utils.interruption import temporary_folder
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from ipu_utils.claims import Claim, check_run
 from ipu_utils.config import RunConfig, options_dict
 from ipu_utils.devices import Device, get_device
 from ipu_utils.embedded import plan
-from ipu_utils.embedded.contract import Foreseen, Opened
+from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.executable import Header, describe, parse
 from ipu_utils.files import check_writable, write_atomically
+from ipu_utils.foreseen import Foreseen
 from ipu_utils.keras2 import tf
 from ipu_utils.model import foresee_network, prepare
 from ipu_utils.pipeline import Detections

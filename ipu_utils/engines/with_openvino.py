@@ -14,10 +14,10 @@ from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.devices.openvino_host import OpenVinoDevice
 from ipu_utils.embedded import plan
-from ipu_utils.embedded.contract import Foreseen
 from ipu_utils.embedded.host import build, compile_into, foresee_building, kept, wanted
 from ipu_utils.engines.described import Model
 from ipu_utils.feed import open_feed
+from ipu_utils.foreseen import Foreseen
 from ipu_utils.openvino_pipeline import OpenVinoPipeline
 
 

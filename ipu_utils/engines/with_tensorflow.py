@@ -8,8 +8,8 @@ from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.dataset import open_dataset
 from ipu_utils.devices import get_device
-from ipu_utils.embedded.contract import Foreseen
 from ipu_utils.engines.described import Model
+from ipu_utils.foreseen import Foreseen
 from ipu_utils.keras2 import tf
 from ipu_utils.model import Prepared, foresee_network, prepare
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline, images_as
