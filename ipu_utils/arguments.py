@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Tuple
 from ipu_utils.errors import ConfigError
 from ipu_utils.names import shown
 from ipu_utils.options import Rule, boolean, did_you_mean, flag_of, rules_of
-from ipu_utils.sections import SCRIPTS, sections_of
+from ipu_utils.sections import SCRIPTS, all_rules, sections_of
 
 TITLES = {
     "data": "input",
@@ -122,14 +122,27 @@ class Parser(argparse.ArgumentParser):
         lines = "\n".join(shown(line) for line in (message, *more))
         self.exit(2, f"error: {lines}\nFor the options: python {self.prog} --help\n")
 
+    def _hint(self, unknown: str) -> str:
+        """What to say of an option that does not exist."""
+        return did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else ""
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         """Parse, and end in `error` where something is left over."""
         parsed, left = self.parse_known_args(args, namespace)
         if left:
             unknown = left[0].split("=", 1)[0]
-            hint = did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else ""
-            self.error(f"unrecognized arguments: {' '.join(left)}.{hint}")
+            self.error(f"unrecognized arguments: {' '.join(left)}.{self._hint(unknown)}")
         return parsed
+
+
+class ScriptParser(Parser):
+    """The parser of one of the two scripts, which knows the other's options."""
+
+    def _hint(self, unknown: str) -> str:
+        if unknown in {flag_of(name) for name in all_rules()}:
+            (other,) = [script for script in SCRIPTS.values() if script != self.prog]
+            return f" It is an option of {other}."
+        return super()._hint(unknown)
 
 
 def _group_of(section: str, name: str) -> Tuple[str, str]:
@@ -145,7 +158,7 @@ def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
     `lists`, what options that take comma lists have is left as it was typed.
     """
     sections = sections_of(script)
-    parser = Parser(
+    parser = ScriptParser(
         prog=SCRIPTS[script],
         description=DESCRIPTIONS[script] + " A boolean option takes true or false, or no value: then it becomes the "
         "opposite of its default. The command line wins over the preset, the preset over the default.",

@@ -19,7 +19,7 @@ class DeviceConfig(Checked):
 
     device: str = option(
         "auto",
-        words("auto", "ipu", "cpu", "gpu"),
+        words("auto", "ipu", "cpu", "gpu", aliases={"cuda": "gpu"}),
         "where to run; auto takes an attached IPU, else a GPU, else the CPU",
         facets=CONTENT._replace(in_presets=False, printed=False),
     )

@@ -19,6 +19,7 @@ BOOLEAN_WORDS = {
     **dict.fromkeys(("true", "t", "1", "yes", "y"), True),
     **dict.fromkeys(("false", "f", "0", "no", "n"), False),
 }
+CLOSE, CLOSE_ELSEWHERE, LEAST_PART = 0.6, 0.85, 0.55
 MOST_QUOTED = 200  # characters of a value in a message
 MIN_IMAGE_SIDE = 8  # One cell of the finest level, whose stride is 8 pixels.
 MAX_IMAGE_SIDE = 8192
@@ -33,9 +34,28 @@ class Word(str, enum.Enum):
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` when a known word is close, else the empty string."""
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """` Did you mean 'x'?` when a known word is close, else the empty string.
+
+    Close is what a slip of the finger makes of it, or a good part of it: never another word that shares some letters.
+    """
+    found = max(known, key=lambda one: _closeness(_folded(str(word)), _folded(one)), default="")
+    close = found and _closeness(_folded(str(word)), _folded(found)) >= CLOSE
+    return f" Did you mean {found!r}?" if close else ""
+
+
+def _closeness(typed: str, word: str) -> float:
+    """From 0 to 1; a word that begins with another letter, or of which a part was typed, has to be closer."""
+    ratio = difflib.SequenceMatcher(None, typed, word).ratio()
+    parts = word.split("-")
+    is_part = all(any(part.startswith(one) for part in parts) for one in typed.split("-"))
+    if typed and is_part and len(typed) > len(word) * LEAST_PART:
+        return max(ratio, CLOSE)
+    return ratio if typed[:1] == word[:1] or ratio >= CLOSE_ELSEWHERE else 0.0
+
+
+def _folded(word: str) -> str:
+    """A word without what people type in different ways: case, `_` or `-`, dashes in front."""
+    return word.strip().lower().replace("_", "-").lstrip("-")
 
 
 def flag_of(name: str) -> str:
@@ -125,12 +145,16 @@ def percents() -> Kind:
     return Kind("percentiles above 0 and up to 100, such as 50,99.9", "P,P,...", convert, typed_as=typed_as)
 
 
-def choice(known: Mapping[str, Any], metavar: Optional[str] = None) -> Kind:
-    """One of a fixed set of words, each standing for a value."""
+def choice(
+    known: Mapping[str, Any], metavar: Optional[str] = None, aliases: Optional[Mapping[str, str]] = None
+) -> Kind:
+    """One of a fixed set of words, each standing for a value; `aliases` are other words for some, in any case."""
 
     def convert(value: Any) -> Any:
         if value in known:
             return known[value]
+        if isinstance(value, str) and value.lower() in (aliases or {}):
+            return known[aliases[value.lower()]]
         if value in known.values():  # the value itself, from Python
             return next(meaning for meaning in known.values() if meaning == value)
         raise ValueError(did_you_mean(value, known))
@@ -138,9 +162,9 @@ def choice(known: Mapping[str, Any], metavar: Optional[str] = None) -> Kind:
     return Kind(f"one of {', '.join(known)}", metavar or "|".join(known), convert, known)
 
 
-def words(*names: str, metavar: Optional[str] = None) -> Kind:
-    """One of a fixed set of words that stand for themselves."""
-    return choice({name: name for name in names}, metavar)
+def words(*names: str, metavar: Optional[str] = None, aliases: Optional[Mapping[str, str]] = None) -> Kind:
+    """One of a fixed set of words that stand for themselves; for `aliases` see `choice`."""
+    return choice({name: name for name in names}, metavar, aliases)
 
 
 def text(metavar: str = "TEXT") -> Kind:

@@ -14,6 +14,7 @@ from tf2.nms_settings import SCORE_THRESHOLDS
 
 SIZES = ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x", "lite0", "lite1", "lite2", "lite3", "lite3x", "lite4")
 MODEL_NAMES = tuple(f"efficientdet-{size}" for size in SIZES)
+MODEL_ALIASES = {alias: f"efficientdet-{size}" for size in SIZES for alias in (size, f"efficientdet{size}")}
 DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 MIN_IO_TILES, MAX_IO_TILES = 32, 192
 MAX_PREFETCH_DEPTH = 255  # the infeed queue's own limit
@@ -51,8 +52,12 @@ PRECISION_WORDS = {
 }
 
 
+PRECISION_ALIASES = {"fp32": "float", "float32": "float", "fp16": "half", "float16": "half", "bf16": "bfloat16"}
+
+
 def _precision(*names: str):
-    return choice({name: PRECISION_WORDS[name] for name in names})
+    aliases = {alias: word for alias, word in PRECISION_ALIASES.items() if word in names}
+    return choice({name: PRECISION_WORDS[name] for name in names}, aliases=aliases)
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,9 @@ class ModelConfig(Checked):
 
     model_name: str = option(
         "efficientdet-d0",
-        words(*MODEL_NAMES, metavar="NAME"),
-        "network to run; like --micro-batch-size, --model-precision and --nms-mode it takes a comma list, every "
-        "combination of which is measured: " + ", ".join(MODEL_NAMES),
+        words(*MODEL_NAMES, metavar="NAME", aliases=MODEL_ALIASES),
+        "network to run, d0 for short; like --micro-batch-size, --model-precision and --nms-mode it takes a comma "
+        "list, every combination of which is measured: " + ", ".join(MODEL_NAMES),
         facets=CONTENT._replace(compiled=compiled_as("model_name"), in_presets=False, sweep=axis(1), printed=False),
     )
     model_dir: Optional[Path] = option(

@@ -37,7 +37,7 @@ TABLE = [
         "model_name",
         "efficientdet-d0",
         {name: name for name in MODEL_NAMES},
-        ("efficientdet-d8", "d0", "Efficientdet-D0"),
+        ("efficientdet-d8", "d9", "Efficientdet-D0"),
     ),
     ("model_dir", None, {"checkpoints/d0": Path("checkpoints/d0")}, ("",)),
     ("hparams", "", {"a=1,b.c=2": "a=1,b.c=2", "file.yaml": "file.yaml", "": ""}, ()),
@@ -347,3 +347,38 @@ def test_list_devices_prints_them_and_exits(monkeypatch, capsys):
         load_config(["--list-devices"], choose_device=lambda word: pytest.fail("a device was chosen"))
     assert caught.value.code == 0
     assert capsys.readouterr().out == "cpu  yes  a processor\n"
+
+
+@pytest.mark.parametrize("typed, name", [("d0", "efficientdet-d0"), ("D7X", "efficientdet-d7x"),
+                                         ("lite0", "efficientdet-lite0"), ("Lite3x", "efficientdet-lite3x"),
+                                         ("efficientdetd4", "efficientdet-d4")])  # fmt: skip
+def test_a_model_may_be_called_by_its_size(typed, name):
+    assert parse("throughput", "--model-name", typed)["model_name"] == name
+
+
+@pytest.mark.parametrize("typed, word", [("fp16", "half"), ("FP32", "float"), ("float16", "half"), ("float32", "float"),
+                                         ("bf16", "bfloat16")])  # fmt: skip
+def test_a_precision_may_be_called_as_others_call_it(typed, word):
+    known = parse("throughput", "--model-precision", word)["model_precision"]
+    assert parse("throughput", "--model-precision", typed)["model_precision"] is known
+
+
+def test_cuda_is_a_gpu():
+    assert parse("throughput", "--device", "cuda")["device"] == "gpu"
+
+
+@pytest.mark.parametrize("option", ["--source", "--verbose", "--weights", "--input", "--gpus"])
+def test_a_word_that_is_far_from_every_option_gets_no_suggestion(option, capsys):
+    assert "Did you mean" not in error_of(capsys, parse, "throughput", option, "x")
+
+
+@pytest.mark.parametrize("option, hint", [("--batch-size", "--micro-batch-size"), ("--threads", "--num-threads"),
+                                          ("--image", "--image-path"), ("--cofnig", "--config"),
+                                          ("--Model-Name", "--model-name")])  # fmt: skip
+def test_a_part_of_an_option_gets_one(option, hint, capsys):
+    assert f"Did you mean '{hint}'?" in error_of(capsys, parse, "throughput", option, "x")
+
+
+def test_an_option_of_the_other_script_is_named_as_such(capsys):
+    found = error_of(capsys, parse, "throughput", "--arrival-rate", "3")
+    assert "unrecognized arguments: --arrival-rate 3. It is an option of ipu_embedded_inference.py." in found
