@@ -81,11 +81,6 @@ class RunConfig:
                 return getattr(getattr(self, part), name)
         raise KeyError(name)
 
-    def source_of(self, name: str) -> str:
-        """Where the value of an option comes from."""
-        value, source = self.given[name]
-        return source if value == self.value_of(name) else f"derived ({source}: {'none' if value is None else value})"
-
     @classmethod
     def from_options(cls, options: Mapping[str, Any], script: str = "throughput", **kwargs: Any) -> "RunConfig":
         """Distribute options to the sections by field name.

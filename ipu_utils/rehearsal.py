@@ -120,7 +120,9 @@ def describe_sources(config: RunConfig) -> List[str]:
     lines = []
     for part in sections_of(config.script):
         for name, rule in rules_of(getattr(config, part)).items():
-            value = config.value_of(name)
-            text = rule.default_text if value == rule.default else rule.kind.text_of(value)
-            lines.append(f"    {config.source_of(name):40} {flag_of(name)} {text}")
+            value, (given, source) = config.value_of(name), config.given[name]
+            if value != given:
+                source = f"derived ({source}: {'none' if given is None else rule.kind.text_of(given)})"
+            text = rule.default_text if value is None else rule.kind.text_of(value)
+            lines.append(f"    {source:40} {flag_of(name)} {text}")
     return lines
