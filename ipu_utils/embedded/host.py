@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A CPU's executable for a run: the kept file when it fits, else a newly compiled one, loaded for requests."""
 
-import dataclasses
-import functools
 import logging
 import sys
 import time
@@ -10,14 +8,21 @@ from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 from ipu_utils.claims import Claim, check_run
-from ipu_utils.config import NmsConfig, Precision, RunConfig
+from ipu_utils.config import RunConfig
 from ipu_utils.devices import detect
 from ipu_utils.devices.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.embedded import fingerprint, plan
 from ipu_utils.embedded.apart import build_apart
 from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.convert import Frozen, compile_frozen
-from ipu_utils.embedded.executable import ExecutableError, Header, differences, read_executable, write_executable
+from ipu_utils.embedded.executable import (
+    ExecutableError,
+    Header,
+    differences,
+    read_executable,
+    read_header,
+    write_executable,
+)
 from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.errors import UserError
 from ipu_utils.interruption import temporary_folder
@@ -34,7 +39,7 @@ class HostProgram:
         start = time.perf_counter()
         self._model = EmbeddedModel(opened.executable, num_threads, num_streams)
         self.load_seconds = time.perf_counter() - start
-        self.header, self.num_threads = opened.header, self._model.num_threads
+        self.header, self.num_threads, self.num_streams = opened.header, self._model.num_threads, num_streams or 1
         self.device = f"cpu ({detect.cpu_name()}, {self._model.num_threads} threads), {opened.header.engine}"
 
     def workers(self, count: int) -> List[Worker]:
@@ -52,6 +57,37 @@ def wanted(config: RunConfig) -> Header:
     # The network writes bfloat16 and libdetect reads it; float32 would be a conversion of every output.
     output_type = precision if precision == "bfloat16" else "float32"
     return plan.plan(config, precision, output_type, engine_name(import_openvino()), fingerprint.cpu_features())
+
+
+def place_of(config: RunConfig, header: Header) -> Optional[Path]:
+    """Where the executable of a run is kept for the next one; None where it goes with the run."""
+    named, cached = folders_of(config)
+    if named is not None:
+        return named / plan.file_name(header)
+    return None if cached is None else plan.cached_file(cached, header)
+
+
+def folders_of(config: RunConfig) -> Tuple[Optional[Path], Optional[Path]]:
+    """Where executables are kept: in the first folder under a name for people, else in the second."""
+    return None if config.embedded is None else config.embedded.exec_output_dir, config.ipu.executable_cache_dir
+
+
+def kept_size(config: RunConfig) -> Optional[int]:
+    """Bytes of the executable that is there already and is going to be used; None where one has to be built.
+
+    Asks its header alone: a network that turns out to be damaged is compiled again.
+
+    Raises:
+      UserError: a folder is named where one may lie, and OpenVINO is missing.
+    """
+    if folders_of(config) == (None, None):
+        return None
+    header = wanted(config)
+    path = place_of(config, header)
+    try:
+        return None if plan.reasons_to_compile(read_header(path), header, config) else path.stat().st_size
+    except (ExecutableError, OSError):
+        return None
 
 
 class HostWorld:
@@ -73,10 +109,8 @@ class HostWorld:
             plan.check_typed(executable, self._config)
             return Opened(executable.path, executable.header, 0.0, "given", executable)
         header = wanted(self._config)
-        cached = self._config.ipu.executable_cache_dir
-        if cached is not None and self._config.embedded.exec_output_dir is None:
-            return kept_or_compiled(self._config, header, plan.cached_file(cached, header))
-        return kept_or_compiled(self._config, header, folder / plan.file_name(header))
+        path = place_of(self._config, header) or folder / plan.file_name(header)
+        return kept_or_compiled(self._config, header, path)
 
     def start(self, opened: Opened) -> HostProgram:
         return HostProgram(opened, self._config.device.num_threads, self._config.device.num_streams)
@@ -148,20 +182,10 @@ def build(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Fr
 def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
     """Do as `build` does in this process."""
     try:
-        from ipu_utils.devices.host import HostDevice
-        from ipu_utils.embedded.build import freeze_network
-        from ipu_utils.model import prepare
-        from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+        from ipu_utils.embedded.build import build_network
     except ImportError as error:
         raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
-    hparams = plan.hparams_of(config)
-    device = HostDevice("cpu", num_streams=1)  # It only builds and calibrates: one image after the other, on all cores.
-    # OpenVINO brings the network to its precision; what it converts is float32.
-    float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
-    model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
-    pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
-    header = plan.with_weights(header, model.weights, model.random)
-    return header, functools.partial(freeze_network, pipeline.heads, header)
+    return build_network(config, header)
 
 
 def compile_into(

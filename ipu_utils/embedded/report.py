@@ -87,6 +87,8 @@ def outcome_of(
             "name": program.device,
             "engine": header.engine,
             "threads": getattr(program, "num_threads", None),  # of an IPU there are none to set
+            "streams": getattr(program, "num_streams", None),
+            "batches_in_flight": config.embedded.requests_in_flight,
         },
     )
 

@@ -14,7 +14,7 @@ from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.devices.openvino_host import OpenVinoDevice
 from ipu_utils.embedded import plan
-from ipu_utils.embedded.host import build, compile_into, kept, wanted
+from ipu_utils.embedded.host import build, compile_into, kept, place_of, wanted
 from ipu_utils.engines.described import Model
 from ipu_utils.feed import open_feed
 from ipu_utils.openvino_pipeline import OpenVinoPipeline
@@ -35,11 +35,10 @@ class Engine:
         """Find the executable, or build the network that loading it compiles; for errors see `build`."""
         header = wanted(self._config)
         self.device.check_precision(header.precision)
-        folder = self._config.ipu.executable_cache_dir
-        if folder is None:
+        path, onchip_nms = place_of(self._config, header), self._config.nms.onchip_nms
+        if path is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="efficientdet-")
-            folder = Path(self._temporary.name)
-        path, onchip_nms = plan.cached_file(folder, header), self._config.nms.onchip_nms
+            path = Path(self._temporary.name) / plan.file_name(header)
         opened = kept(self._config, header, path)
         if opened is not None:
             pipeline = OpenVinoPipeline(path, opened.header, onchip_nms, executable=opened.executable)
