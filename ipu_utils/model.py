@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network with its weights, in the precision and on the device of a run."""
 
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 import utils
 from hparams_config import Config
 from ipu_utils import calibration, weights, weights_text
-from ipu_utils.config import RunConfig
-from ipu_utils.devices import Device
 from ipu_utils.keras2 import tf
 from ipu_utils.outcome import hash_arrays
 from ipu_utils.run_hparams import check_wishes, path_remark, takes_averages
 from tf2.efficientdet_keras import EfficientDetNet
+
+if TYPE_CHECKING:
+    from ipu_utils.config import RunConfig
+    from ipu_utils.devices import Device
 
 SMALL_SIDE = 64  # pixels
 
@@ -23,6 +25,7 @@ class Prepared(NamedTuple):
     precision: str  # type name: "float32", "float16" or "bfloat16"
     weights: str  # what the weights are, for the report
     random: bool
+    origin: Mapping[str, Any] = {}  # which sources, engine and versions it comes from, for the record
 
     def identity(self) -> Tuple[str, str]:
         """SHA-256 of the weights, and of what it is."""
@@ -55,7 +58,7 @@ def build_network(hparams: Config, policy: str = "float32", activation: Optional
     return network
 
 
-def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
+def prepare(config: "RunConfig", hparams: Config, device: "Device") -> Prepared:
     """Build the network, load its checkpoint or draw random weights, and bring both to the device's precision.
 
     Raises:

@@ -31,6 +31,7 @@ class Outcome:
     weights: Mapping[str, Any]
     nms: Mapping[str, Any]
     device: Mapping[str, Any]  # kind, name, engine, threads
+    executable: Optional[Mapping[str, Any]] = None  # which sources, engine and versions the network comes from
     started: float = dataclasses.field(default_factory=lambda: time.time() - process.seconds_since_start())
 
 

@@ -117,6 +117,7 @@ def outcome_of(
             "streams": None if streams is None else streams.streams,
             "batches_in_flight": None if streams is None else streams.in_flight,
         },
+        executable=model.origin,
     )
 
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from backbone import efficientnet_builder, efficientnet_lite_builder
-from ipu_utils import memory
+from ipu_utils import machine, memory
 from ipu_utils.config import load_config
 from ipu_utils.devices import detect
 from ipu_utils.devices.openvino_host import OpenVinoDevice
@@ -166,6 +166,20 @@ def test_building_counts_where_the_kept_executable_is_cut_off(tmp_path):
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-1])
     assert memory.estimate(config, hparams).needed == memory.estimate(config, hparams, look=False).needed
+
+
+def test_a_kept_executable_is_found_where_tensorflow_is_not_installed(tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    installed = {"tensorflow": "2.21.0", "tf-keras": "2.21.0"}
+    monkeypatch.setattr(machine, "package_version", installed.get)
+    config, _ = kept(tmp_path)
+    (path,) = tmp_path.iterdir()
+    installed.clear()
+    header = host.wanted(config)
+    assert "tensorflow" not in header.versions
+    assert host.place_of(config, header) == path and host.kept_size(config) == path.stat().st_size
+    installed["tensorflow"] = "2.20.0"  # another than the one that made it
+    assert host.place_of(config, host.wanted(config)) != path and host.kept_size(config) is None
 
 
 def test_nothing_is_looked_for_where_memory_suffices_for_building(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from ipu_utils.errors import UserError
 from ipu_utils.feed import open_feed
 from ipu_utils.model import prepare
 from ipu_utils.openvino_pipeline import OpenVinoPipeline
+from ipu_utils.record import read_record
 from ipu_utils.run_hparams import hparams_of
 from ipu_utils.stages import Stages
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
@@ -50,7 +52,7 @@ pytestmark = pytest.mark.skipif(
 def _stand_still(monkeypatch):
     """The same default precision wherever the tests run, and sources that nobody edits meanwhile."""
     monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
-    monkeypatch.setattr(fingerprint, "of_sources", lambda: "sources")
+    monkeypatch.setattr(fingerprint, "of_sources", lambda builder: "5" * 64)
 
 
 class Network:
@@ -194,6 +196,17 @@ def test_the_report_names_engine_streams_and_precision(capfd, caplog, tmp_path):
     assert re.fullmatch(r"cpu \(.*, 2 threads\), OpenVINO \S+, one stream", device)
     assert "precision: float, images travel as uint8" in out and "libdetect, behind the network" in out
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 4
+    # The record says what the executable came from, whether or not this run made it.
+    origins = []
+    for name in ("kept.json", "compiled.json"):
+        more = ["--results-json", tmp_path / name] + (["--seed", "1"] if name == "compiled.json" else [])
+        assert run(capfd, *arguments, *more)[0] == 0
+        origins.append(read_record(tmp_path / name)["executable"])
+    kept, compiled = origins
+    assert kept == compiled and kept["sources_sha256"] == "5" * 64 and kept["nms_operator_sha256"] is None
+    assert re.fullmatch(r"OpenVINO \S+", kept["engine"])
+    assert kept["versions"] == fingerprint.versions() and set(kept["versions"]) == {"tensorflow", "keras", "numpy"}
+    max((tmp_path / "kept").iterdir(), key=os.path.getmtime).unlink()
     # A damaged file is told and replaced.
     (path,) = (tmp_path / "kept").iterdir()
     whole = path.read_bytes()

@@ -36,7 +36,7 @@ from ipu_utils.names import shown
 from ipu_utils.places import PathLike
 
 MAGIC = b"EFFDET\r\n"
-FORMAT_VERSION = 2  # 1 did not say what surrounds an image in the network's input
+FORMAT_VERSION = 3  # 1 did not say what surrounds an image in the network's input, 2 what made the network
 MAX_HEADER_BYTES = 1 << 20
 ROOT = 0  # number of the user root
 ALIGNMENT = 64  # of the network inside the file, so that it can be used where it is mapped
@@ -69,11 +69,22 @@ class Header:
     fingerprint: Dict[str, str]  # SHA-256 of weights, configuration and code: see ipu_utils.embedded.fingerprint
     engine: str  # what compiled the network, with its version
     target: Tuple[str, ...]  # architecture and instruction sets that it was compiled for
+    versions: Dict[str, str] = dataclasses.field(default_factory=dict)  # of the packages that made the network
 
 
 def with_weights(header: Header, weights: str, random: bool) -> Header:
     """The header of what was compiled: weights are told when they are there."""
     return dataclasses.replace(header, weights=shown(weights), random_weights=random)
+
+
+def origin(header: Header) -> Dict[str, Any]:
+    """Which sources, engine and versions an executable comes from, for the record; None is what nobody knows."""
+    return {
+        "engine": header.engine,
+        "sources_sha256": header.fingerprint.get("network code"),
+        "nms_operator_sha256": header.fingerprint.get("NMS operator"),
+        "versions": dict(header.versions),
+    }
 
 
 def weights_identity(header: Header) -> Tuple[str, str]:
@@ -259,6 +270,7 @@ def _header_from(described: Dict[str, Any]) -> Header:
     if unknown:
         raise ValueError(f"unknown entries {sorted(unknown)}")
     values["label_map"] = {int(number): str(name) for number, name in values["label_map"].items()}
+    values["versions"] = {str(key): str(value) for key, value in values["versions"].items()}
     values["fingerprint"] = {str(key): str(value) for key, value in values["fingerprint"].items()}
     header = Header(**values)
     check_header(header)
@@ -274,6 +286,9 @@ def differences(header: Header, wanted: Header) -> List[str]:
             continue  # what the fingerprint identifies, told to people
         if field.name == "fingerprint":
             found += [f"it was made from other {part}" for part in wants if has.get(part) != wants[part]]
+        elif field.name == "versions":
+            found += [f"it was made with {name} {has.get(name)}, not {wants[name]}" for name in wants
+                      if has.get(name) != wants[name]]  # fmt: skip
         elif field.name == "target":
             found.append(target_difference(has, wants))
         elif isinstance(has, dict):

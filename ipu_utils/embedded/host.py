@@ -64,12 +64,27 @@ def place_of(config: RunConfig, header: Header) -> Optional[Path]:
     named, cached = folders_of(config)
     if named is not None:
         return named / plan.file_name(header)
-    return None if cached is None else plan.cached_file(cached, header)
+    if cached is None:
+        return None
+    path = plan.cached_file(cached, header)
+    if "tensorflow" not in header.versions:
+        # Its version is a part of the name, and nothing can be built here: any file is right that fits otherwise.
+        others = sorted(cached.glob(plan.file_name(header).replace(".effdet", "-*.effdet")))
+        path = next((other for other in others if _fits(other, header, config)), path)
+    return path
 
 
 def folders_of(config: RunConfig) -> Tuple[Optional[Path], Optional[Path]]:
     """Where executables are kept: in the first folder under a name for people, else in the second."""
     return None if config.embedded is None else config.embedded.exec_output_dir, config.ipu.executable_cache_dir
+
+
+def _fits(path: Path, header: Header, config: RunConfig) -> bool:
+    """Is a file the executable that a run asks for, as far as its header says?"""
+    try:
+        return not plan.reasons_to_compile(read_header(path), header, config)
+    except ExecutableError:
+        return False
 
 
 def kept_size(config: RunConfig) -> Optional[int]:
@@ -84,10 +99,7 @@ def kept_size(config: RunConfig) -> Optional[int]:
         return None
     header = wanted(config)
     path = place_of(config, header)
-    try:
-        return None if plan.reasons_to_compile(read_header(path), header, config) else path.stat().st_size
-    except (ExecutableError, OSError):
-        return None
+    return path.stat().st_size if _fits(path, header, config) else None
 
 
 class HostWorld:
