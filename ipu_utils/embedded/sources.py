@@ -5,8 +5,9 @@ Imports inside of functions count, packages' `__init__` files too, and `importli
 written out. What stands below `if TYPE_CHECKING:` is never executed and does not count. Nothing is imported for it.
 
 A start from a kept executable waits for this, and to parse a hundred files takes longer than to start. So a file is
-looked over for the few words that imports are made of; statements that stand on lines of their own are parsed by
-themselves, and a file with anything else is parsed as a whole.
+looked over for import statements that begin a line, which are parsed by themselves; where there may be one in another
+place, or anything else that imports, the file is parsed as a whole. Lines of a docstring that look like an import count
+as one: what is found is never too little.
 """
 
 import ast
@@ -17,14 +18,12 @@ from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Optional, Set
 
 ROOT = Path(__file__).resolve().parents[2]
-# Comments and strings first, in which words mean nothing; then the words.
-_WORDS = re.compile(
-    r"""\#[^\n]*|(?P<quote>\"{3}|'{3})(?:\\.|[^\\])*?(?P=quote)|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'"""
-    r"""|\b(?P<word>import|import_module|__import__|TYPE_CHECKING)\b""",
-    re.DOTALL,
-)
-_BEFORE = re.compile(r"[ \t]*(?:from[ \t]+[.\w]+[ \t]+)?")  # what a plain statement has before `import` on its line
-_REST = re.compile(r"[ \t]*(?:\([^()]*\)|[^\n(;\\]*)(?=[ \t]*(?:#[^\n]*)?(?:\n|$))")  # and what behind it
+# What only type checkers read, where nothing else belongs to it.
+_FOR_TYPES = re.compile(r"^if (?:typing\.)?TYPE_CHECKING:[^\n]*\n(?:[ \t]+[^\n]*\n|\n)*(?=\S|\Z)(?!el)", re.MULTILINE)
+_STATEMENT = re.compile(r"^[ \t]*((?:from[ \t]+[.\w]+[ \t]+)?import\b(?:[ \t]*\([^()]*\)|[^\n(]*)[^\n]*)", re.MULTILINE)
+_BEHIND = re.compile(r"[;:][ \t]*(?:from\b[^\n]*)?\bimport\b")  # a statement behind another one
+_CONTINUED = re.compile(r"^[ \t]*(?:from|import)\b[^\n]*\\\n", re.MULTILINE)
+_TYPES = re.compile(r"^(?![ \t]*from typing import )[^\n]*\bTYPE_CHECKING\b", re.MULTILINE)
 _BY_NAME = ("import_module", "__import__")
 
 
@@ -101,25 +100,24 @@ def imports(text: str, package: str = "") -> Set[str]:
       text: the module's source.
       package: that it belongs to, for relative imports.
     """
-    plain = _plain_statements(text)
-    nodes = _executed(ast.parse(text)) if plain is None else (ast.parse(line).body[0] for line in plain)
-    return {name for node in nodes for name in _names(node, package)}
+    return {name for node in _nodes(text) for name in _names(node, package)}
 
 
-def _plain_statements(text: str) -> Optional[List[str]]:
-    """Import statements that have lines of their own; None where the module has other words of importing, too."""
-    found = []
-    for match in _WORDS.finditer(text):
-        if match["word"] is None:
-            continue
-        start = text.rfind("\n", 0, match.start()) + 1
-        rest, continued = _REST.match(text, match.end()), text.endswith("\\\n", 0, start)
-        if match["word"] != "import" or rest is None or continued:
-            return None
-        if not _BEFORE.fullmatch(text, start, match.start()):
-            return None
-        found.append(text[start : rest.end()].strip())
-    return found
+def _nodes(text: str) -> Iterable[ast.AST]:
+    """Whatever imports in a module, and more."""
+    read = _FOR_TYPES.sub("", text)
+    elsewhere = (
+        any(name in read for name in _BY_NAME)
+        or _BEHIND.search(read) is not None
+        or ("\\\n" in read and _CONTINUED.search(read) is not None)
+        or ("TYPE_CHECKING" in read and _TYPES.search(read) is not None)
+    )
+    if not elsewhere:
+        try:
+            return ast.parse("\n".join(_STATEMENT.findall(read))).body
+        except SyntaxError:  # words in a string that begin like a statement
+            pass
+    return _executed(ast.parse(text))
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
