@@ -43,6 +43,7 @@ __all__ = [
     "ipu_nms",
     "ipu_postprocessing",
     "nms_op",
+    "operator_files",
     "postprocess_onchip_nms_outputs",
 ]
 
@@ -366,6 +367,11 @@ def _nms_on_ipu(scores, boxes, classes, mode, threshold, score_threshold, sigma,
         unused = tf.fill(tf.shape(indices), tf.constant(UNUSED_CLASS, tf.int32))
         results.insert(3, tf.where(indices == UNUSED_INDEX, unused, tf.zeros_like(indices)))
     return NmsOutputs(*results)
+
+
+def operator_files(mode: str) -> List[Path]:
+    """Library and codelets that become a part of a program for the IPU in a mode; those that are built."""
+    return [path for path in _ipu_files(IPU_LIBRARIES[mode == "multi-class"]) if path.is_file()]
 
 
 def _ipu_files(folder: Path) -> Tuple[Path, Path]:

@@ -5,12 +5,14 @@
     OpenVINO:   bytes = the larger of what building takes, in a process that ends before the run, and the run:
                         BUILDING + PER_BUILDING_BYTE * activations
                         RUNNING + PER_RUNNING_BYTE * batches under way * batch size * activations
+                      where a kept executable is used, the latter and PER_FILE_BYTE * the size of its file
     activations of an image, the largest = 4 * height * width * (expanded / 4 + 1.33 * anchors * (classes + 4)
                                            / 4^min_level)
 
 `expanded` is the width of the backbone's widest layer at half resolution, the second stage's expansion; the other term
 is what the heads give on all levels. FIXED, BUILDING and RUNNING are Python, the engine and the network's copies. All
 constants are measured: see docs/RELIABILITY.md. The estimate is for a CPU; a GPU reports by itself that memory is full.
+TensorFlow takes as much with a network from --executable-cache-dir: its peak comes in the run.
 """
 
 from pathlib import Path
@@ -19,7 +21,8 @@ from typing import NamedTuple, Optional, Union
 from hparams_config import Config
 from ipu_utils import control_groups
 from ipu_utils.config import RunConfig
-from ipu_utils.devices import detect
+from ipu_utils.devices.streams import streams_of
+from ipu_utils.embedded.host import kept_size
 from ipu_utils.errors import UserError
 from utils import parse_image_size
 
@@ -29,7 +32,7 @@ BUILDING_BYTES = 1000 << 20
 PER_BUILDING_BYTE = 6.0
 RUNNING_BYTES = 450 << 20
 PER_RUNNING_BYTE = 1.2
-MOST_STREAMS = 8
+PER_FILE_BYTE = 1.5  # it is mapped, and OpenVINO brings some of its weights into another order
 # Width of the second stage's expansion: six times the first stage's 16 channels times the width coefficient, which is
 # 1 for B0 and B1, rounded as the backbone does. The largest backbones' is taken for one that is not listed.
 EXPANDED = {
@@ -46,23 +49,30 @@ class Estimate(NamedTuple):
     batches: int  # under way at the same time
 
 
-def estimate(config: RunConfig, hparams: Config) -> Estimate:
-    """Estimate the peak memory of a run on a CPU."""
+def estimate(config: RunConfig, hparams: Config, look: bool = True) -> Estimate:
+    """Estimate the peak memory of a run on a CPU.
+
+    Args:
+      config: the run, on an engine that is resolved.
+      hparams: its model.
+      look: for a kept executable, with which nothing is built.
+    """
     height, width = parse_image_size(hparams.image_size)
     expanded = EXPANDED.get(str(hparams.backbone_name).rpartition("-")[2], LARGEST_EXPANDED)
     anchors = hparams.num_scales * len(hparams.aspect_ratios)
     heads = 4 / 3 * anchors * (hparams.num_classes + 4) / 4**hparams.min_level
     image = 4 * height * width * (expanded / 4 + heads)
+    batch_size, device = config.data.micro_batch_size, config.device
     if config.embedded is not None:
         batches = config.embedded.requests_in_flight
     else:
-        threads = config.device.num_threads or detect.usable_cores()
-        batches = 1 + min(config.device.num_streams or threads, MOST_STREAMS)
-    running = batches * config.data.micro_batch_size * image
-    if config.embedded is not None or config.device.engine == "openvino":
-        needed = max(BUILDING_BYTES + PER_BUILDING_BYTE * image, RUNNING_BYTES + PER_RUNNING_BYTE * running)
-    else:
-        needed = FIXED_BYTES + PER_BATCH_BYTE * running
+        pixels = batch_size * height * width
+        batches = streams_of(device.engine, device.num_threads, device.num_streams, pixels).in_flight
+    running = batches * batch_size * image
+    if config.embedded is None and device.engine != "openvino":
+        return Estimate(int(FIXED_BYTES + PER_BATCH_BYTE * running), batches)
+    needed, kept = RUNNING_BYTES + PER_RUNNING_BYTE * running, kept_size(config) if look else None
+    needed = max(needed, BUILDING_BYTES + PER_BUILDING_BYTE * image) if kept is None else needed + PER_FILE_BYTE * kept
     return Estimate(int(needed), batches)
 
 
@@ -92,8 +102,12 @@ def check_memory(config: RunConfig, hparams: Config) -> None:
     """
     if config.device.device != "cpu" or config.device.force:
         return
-    found, there = estimate(config, hparams), available()
-    if there is not None and found.needed > there:
+    there = available()
+    # To look for a kept executable takes a moment, which a run that fits anyway need not wait for.
+    if there is None or estimate(config, hparams, look=False).needed <= there:
+        return
+    found = estimate(config, hparams)
+    if found.needed > there:
         height, width = parse_image_size(hparams.image_size)
         raise UserError(
             f"{config.model.model_name} at {width}x{height} with {found.batches} batches of "

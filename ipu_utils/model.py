@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network with its weights, in the precision and on the device of a run."""
 
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 import utils
 from hparams_config import Config
 from ipu_utils import calibration, weights, weights_text
-from ipu_utils.config import RunConfig
-from ipu_utils.devices import Device
-from ipu_utils.foreseen import TO_BE_COMPILED, Foreseen
 from ipu_utils.keras2 import tf
 from ipu_utils.outcome import hash_arrays
 from ipu_utils.run_hparams import check_wishes, path_remark, takes_averages
 from tf2.efficientdet_keras import EfficientDetNet
+
+if TYPE_CHECKING:
+    from ipu_utils.config import RunConfig
+    from ipu_utils.devices import Device
 
 SMALL_SIDE = 64  # pixels
 
@@ -24,6 +25,7 @@ class Prepared(NamedTuple):
     precision: str  # type name: "float32", "float16" or "bfloat16"
     weights: str  # what the weights are, for the report
     random: bool
+    origin: Mapping[str, Any] = {}  # which sources, engine and versions it comes from, for the record
 
     def identity(self) -> Tuple[str, str]:
         """SHA-256 of the weights, and of what it is."""
@@ -56,43 +58,20 @@ def build_network(hparams: Config, policy: str = "float32", activation: Optional
     return network
 
 
-def foreseen_weights(config: RunConfig) -> str:
-    """What the weights of a run without a checkpoint are going to be, for the report.
-
-    Raises:
-      UserError: something in the run needs a checkpoint.
-    """
-    if not config.model.random_weights:
-        check_wishes(config)
-    why = "" if config.model.random_weights else f", for there is no checkpoint in {config.model.weights_path}"
-    return f"random{why}"
-
-
-def foresee_network(config: RunConfig, hparams: Config, device: Device) -> Foreseen:
-    """Do as `prepare`, but draw no random weights: find out whether everything is there.
-
-    Raises:
-      UserError: as `prepare`.
-    """
-    if config.model.random_weights or weights.find_checkpoint(config.model.weights_path) is None:
-        _precision_of(config, device)
-        return Foreseen(foreseen_weights(config), TO_BE_COMPILED)
-    return Foreseen(prepare(config, hparams, device).weights, TO_BE_COMPILED)
-
-
-def _precision_of(config: RunConfig, device: Device) -> str:
+def precision_of(config: "RunConfig", device: "Device") -> str:
+    """The type name that a run computes in; raises UserError where the device lacks it."""
     precision = config.model.model_precision.value if config.model.model_precision else device.default_precision()
     device.check_precision(precision)
     return precision
 
 
-def prepare(config: RunConfig, hparams: Config, device: Device) -> Prepared:
+def prepare(config: "RunConfig", hparams: Config, device: "Device") -> Prepared:
     """Build the network, load its checkpoint or draw random weights, and bring both to the device's precision.
 
     Raises:
       UserError: the checkpoint is missing while something in the run needs it, or does not fit the model.
     """
-    precision = _precision_of(config, device)
+    precision = precision_of(config, device)
     path = config.model.weights_path
     random = config.model.random_weights
     if not random and weights.find_checkpoint(path) is None:

@@ -33,6 +33,7 @@ class Outcome:
     nms: Mapping[str, Any]
     device: Mapping[str, Any]  # kind, name, engine, threads
     images: Mapping[str, str] = dataclasses.field(default_factory=dict)  # sha256, and what it is of
+    executable: Optional[Mapping[str, Any]] = None  # which sources, engine and versions the network comes from
     started: float = dataclasses.field(default_factory=lambda: time.time() - process.seconds_since_start())
 
 

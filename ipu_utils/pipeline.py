@@ -5,14 +5,16 @@ A pipeline has a `step` for `Device.compile`, reads its outputs (`postprocess`) 
 `ipu_utils.tensorflow_pipeline` and `ipu_utils.openvino_pipeline` have one each.
 """
 
-from typing import Any, Callable, List, NamedTuple, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Optional, Protocol, Sequence
 
 import numpy as np
 
 from ipu_utils.devices import Device
 from ipu_utils.errors import UserError
-from ipu_utils.outputs import Outputs
 from ipu_utils.stages import POST_PROCESSING, Stages
+
+if TYPE_CHECKING:  # Executables are known by what is imported here: what writes pictures has no part in them.
+    from ipu_utils.outputs import Outputs
 
 
 class Detections(NamedTuple):
@@ -80,7 +82,7 @@ def count_objects(pipeline: Pipeline, outputs: List, dataset: Any, device: Devic
     return Objects(candidates, float(np.mean(lengths)) if lengths else 0.0, len(lengths))
 
 
-def write_predictions(writer: Outputs, pipeline: Pipeline, call: Callable[[], List], data: Any) -> None:
+def write_predictions(writer: "Outputs", pipeline: Pipeline, call: Callable[[], List], data: Any) -> None:
     """Run on until each of `data.count` images has been written once, or nothing new has come for one round of them."""
     with writer:
         rows_without_news = 0

@@ -44,6 +44,7 @@ def make_record(config: RunConfig, outcome: Outcome) -> Dict[str, Any]:
         "images": dict(outcome.images),
         "nms": dict(outcome.nms),
         "device": dict(outcome.device),
+        "executable": None if outcome.executable is None else dict(outcome.executable),
         "machine": machine.describe_machine(),
         "versions": machine.versions(),
         "git": machine.git_state(),

@@ -9,16 +9,18 @@ looked for.
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import hparams_config
-from ipu_utils.config import RunConfig
 from ipu_utils.errors import ConfigError, UserError
 from ipu_utils.hparams_rules import check_hparams
 from ipu_utils.normalisation import normalisation_of
 from ipu_utils.settings import ModelConfig, Precision
 from ipu_utils.trainer_config import find_config, read_config
 from tf2.nms_settings import SCORE_THRESHOLDS
+
+if TYPE_CHECKING:
+    from ipu_utils.config import RunConfig
 
 _MODEL = re.compile(r"efficientdet-(?:d|lite)[0-9]x?")
 ADVPROP = {"mean_rgb": 0.0, "stddev_rgb": 1.0, "scale_range": True}  # 0..255 -> -1..1; AutoML's own for them
@@ -71,7 +73,7 @@ def hparams_of(
     return config
 
 
-def follow_hparams(config: RunConfig) -> RunConfig:
+def follow_hparams(config: "RunConfig") -> "RunConfig":
     """Bring a run's other options in line with what its hparams ask for, and note what that is.
 
     Raises:
@@ -122,7 +124,7 @@ def without_effect(hparams: hparams_config.Config) -> List[str]:
     return found + ([f"model_optimizations ({', '.join(optimizations)})"] if optimizations else [])
 
 
-def _why_no_half(config: RunConfig) -> Optional[str]:
+def _why_no_half(config: "RunConfig") -> Optional[str]:
     """None where the device of a run computes in half, else why it does not."""
     if config.device.device != "cpu" or (config.embedded is None and config.device.engine == "tensorflow"):
         return None  # TensorFlow has half on every device, the IPU its own
@@ -151,7 +153,7 @@ def path_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:
     return text + "; AdvProp by its path, but --hparams set other inputs than [-1, 1]"
 
 
-def check_wishes(config: RunConfig) -> None:
+def check_wishes(config: "RunConfig") -> None:
     """Check, where there is no checkpoint, that nothing in the run asks for trained weights.
 
     Raises:

@@ -79,6 +79,7 @@ def outcome_of(
     **start_up: float,
 ) -> Outcome:
     """Gather what a run of the throughput script has found out; `start_up` is seconds by name."""
+    streams = getattr(device, "streams", None)
     height, width = parse_image_size(hparams.image_size)
     return Outcome(
         samples=samples,
@@ -104,8 +105,12 @@ def outcome_of(
             "kind": device.kind,
             "name": device.name,
             "engine": device.engine,
-            "threads": getattr(device, "num_threads", None),  # of an IPU there are none to set
+            # Of an IPU there are none to set.
+            "threads": None if streams is None else streams.threads,
+            "streams": None if streams is None else streams.streams,
+            "batches_in_flight": None if streams is None else streams.in_flight,
         },
+        executable=model.origin,
     )
 
 

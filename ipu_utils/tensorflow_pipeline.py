@@ -3,18 +3,20 @@
 
 import functools
 import logging
-from typing import Callable, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Sequence, Tuple
 
 import numpy as np
 
 import ipu_nms
 from hparams_config import Config
 from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
-from ipu_utils.config import NmsConfig
-from ipu_utils.devices import Device
 from ipu_utils.keras2 import tf
 from ipu_utils.normalisation import normalisation_of
 from ipu_utils.pipeline import Detections, Results
+
+if TYPE_CHECKING:
+    from ipu_utils.config import NmsConfig
+    from ipu_utils.devices import Device
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 class TensorFlowPipeline:
     """The step of a run and the reading of its outputs, which depend on where post-processing happens."""
 
-    def __init__(self, network: tf.keras.Model, hparams: Config, nms: NmsConfig, precision: str, device: Device):
+    def __init__(self, network: tf.keras.Model, hparams: Config, nms: "NmsConfig", precision: str, device: "Device"):
         self._network = network
         self._hparams = hparams
         self._mode = nms.nms_mode.value

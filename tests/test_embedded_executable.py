@@ -40,6 +40,7 @@ HEADER = Header(
     fingerprint={"weights": "a" * 64, "settings": "b" * 64, "network code": "c" * 64},
     engine="OpenVINO 1.2.3",
     target=("x86_64", "avx2", "fma"),
+    versions={"tensorflow": "2.21.0", "keras": "2.21.0", "numpy": "2.4.0"},
 )
 
 
@@ -60,7 +61,7 @@ def test_a_file_gives_back_what_was_written(path):
 def test_the_layout_is_the_documented_one(path):
     content = path.read_bytes()
     magic, version, length = struct.unpack("<8sII", content[:16])
-    assert (magic, version) == (b"EFFDET\r\n", 2)
+    assert (magic, version) == (b"EFFDET\r\n", 3)
     header = json.loads(content[48 : 48 + length])
     assert header["model_name"] == "efficientdet-d0" and header["network"]["size"] == len(NETWORK)
     assert content.endswith(NETWORK)
@@ -107,12 +108,12 @@ def test_a_transfer_as_text_is_noticed(path):
         read_executable(path)
 
 
-@pytest.mark.parametrize("version", [1, 99])
+@pytest.mark.parametrize("version", [1, 2, 99])
 def test_another_format_version_is_refused_with_both_numbers_and_the_way_out(path, version):
     content = bytearray(path.read_bytes())
     struct.pack_into("<I", content, 8, version)
     path.write_bytes(bytes(content))
-    told = f"format version {version}, this release reads version 2: compile it again, with --exec-output-dir FOLDER"
+    told = f"format version {version}, this release reads version 3: compile it again, with --exec-output-dir FOLDER"
     with pytest.raises(ExecutableError, match=told):
         read_executable(path)
 
@@ -130,7 +131,8 @@ def with_header(path, change):
     described = json.loads(executable.describe(HEADER, len(NETWORK), executable.hashlib.sha256(NETWORK).hexdigest()))
     change(described)
     text = json.dumps(described).encode()
-    prefix = executable.PREFIX.pack(MAGIC, 2, len(text), executable.hashlib.sha256(text).digest())
+    digest = executable.hashlib.sha256(text).digest()
+    prefix = executable.PREFIX.pack(MAGIC, executable.FORMAT_VERSION, len(text), digest)
     path.write_bytes(prefix + text + bytes(-(len(prefix) + len(text)) % 64) + NETWORK)
 
 
@@ -149,6 +151,9 @@ def with_header(path, change):
         lambda header: header.update(mean_rgb=[127.0, True, 127.0]),
         lambda header: header.update(mean_rgb=[127.0, float("inf"), 127.0]),
         lambda header: header.update(label_map={"one": "person"}),
+        lambda header: header.pop("versions"),
+        lambda header: header.update(versions=["2.21.0"]),
+        lambda header: header.update(versions={"numpy": "2.4.0\n"}),
         lambda header: header.update(surprise=1),
         lambda header: header.update(network=None),
         lambda header: header.update(network={"size": -1, "sha256": "0"}),
@@ -217,6 +222,20 @@ def test_an_executable_that_fits_has_no_differences():
     assert differences(HEADER, dataclasses.replace(HEADER, weights="told otherwise")) == []
 
 
+def test_a_package_that_is_not_installed_here_is_not_another_version_of_it():
+    """An executable is run where TensorFlow, which made it, need not be."""
+    assert differences(HEADER, dataclasses.replace(HEADER, versions={"numpy": "2.4.0"})) == []
+
+
+def test_the_origin_is_told_by_the_header():
+    assert executable.origin(HEADER) == {
+        "engine": "OpenVINO 1.2.3",
+        "sources_sha256": "c" * 64,
+        "nms_operator_sha256": None,
+        "versions": HEADER.versions,
+    }
+
+
 @pytest.mark.parametrize(
     "change, text",
     [
@@ -228,6 +247,10 @@ def test_an_executable_that_fits_has_no_differences():
         ({"precision": "bfloat16"}, "its precision is float32, not bfloat16"),
         ({"fingerprint": {**HEADER.fingerprint, "weights": "d" * 64}}, "it was made from other weights"),
         ({"nms_configs": {"method": "gaussian"}}, "it has other nms_configs"),
+        (
+            {"versions": {**HEADER.versions, "tensorflow": "2.20.0"}},
+            "it was made with tensorflow 2.21.0, not 2.20.0",
+        ),
         ({"engine": "OpenVINO 2.0.0"}, "its engine is OpenVINO 1.2.3, not OpenVINO 2.0.0"),
         (
             {"target": ("x86_64", "avx2", "avx512f")},

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ipu_utils import machine
 from ipu_utils.config import load_config
 from ipu_utils.devices import detect
-from ipu_utils.embedded import fingerprint, plan
+from ipu_utils.embedded import executable, fingerprint, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -102,17 +104,52 @@ def test_the_order_of_keys_is_not_part_of_a_value():
     assert fingerprint.digest({"a": 1}) != fingerprint.digest({"a": 1.5})
 
 
-def test_every_pattern_of_sources_finds_something():
-    assert all(list(ROOT.glob(pattern)) for pattern in fingerprint.SOURCES)
+def header_of(*arguments, **more):
+    config = load_config(["--random-weights", *arguments], "embedded", choose_device=lambda asked: "cpu")
+    return plan.plan(config, "float32", "float32", "OpenVINO", ("x86_64",), **more)
 
 
-def test_an_edited_source_is_another_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
-    (tmp_path / "tf2").mkdir()
-    (tmp_path / "tf2" / "anchors.py").write_text("x = 1\n")
-    before = fingerprint.of_sources()
-    (tmp_path / "tf2" / "anchors.py").write_text("x = 2\n")
-    assert fingerprint.of_sources() != before
+def key(*arguments, **more):
+    return plan.cached_file(Path(), header_of(*arguments, **more))
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "tf-keras"])
+def test_another_version_of_what_makes_the_network_is_another_executable(monkeypatch, package):
+    installed = {"tensorflow": "2.20.0", "tf-keras": "2.20.0", "keras": "3.0"}
+    monkeypatch.setattr(machine, "package_version", installed.get)
+    before = header_of()
+    assert before.versions == {"tensorflow": "2.20.0", "keras": "2.20.0", "numpy": np.__version__}
+    first = key()
+    installed[package] = "2.21.0"
+    assert key() != first
+    assert executable.differences(before, header_of()) == [
+        f"it was made with {'tensorflow' if package == 'tensorflow' else 'keras'} 2.20.0, not 2.21.0"
+    ]
+    installed.update({package: "2.20.0", "keras": "3.1"})  # which tf-keras stands in for
+    assert key() == first
+
+
+def test_tensorflow_has_several_names(monkeypatch):
+    monkeypatch.setattr(machine, "package_version", {"tensorflow-cpu": "2.20.0"}.get)
+    assert header_of().versions == {"tensorflow": "2.20.0", "numpy": np.__version__}
+
+
+def test_an_operator_in_the_program_is_known_by_its_content(tmp_path):
+    files = [tmp_path / "nms_custom_op.so", tmp_path / "codelet.gp"]
+    for file in files:
+        file.write_bytes(b"1")
+    first = key(operator=files)
+    assert first != key()
+    for file in files:
+        file.write_bytes(b"2")
+        assert key(operator=files) != first
+        file.write_bytes(b"1")
+    os.utime(str(files[0]), (0, 0))
+    assert key(operator=files) == first
+
+
+def test_each_kind_of_executable_has_sources_of_its_own():
+    assert len({key(builder=builder) for builder in (plan.NETWORK, plan.GRAPH, plan.PROGRAM)}) == 3
 
 
 def test_only_instruction_sets_that_choose_kernels_count(monkeypatch):

@@ -22,6 +22,7 @@ from ipu_utils.console import run_script
 from ipu_utils.devices import detect, native
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.executable import read_executable, write_executable
+from ipu_utils.record import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.skipif(
 def stand_still(monkeypatch):
     """The same default precision wherever the tests run, and sources that nobody edits meanwhile."""
     monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
-    monkeypatch.setattr(fingerprint, "of_sources", lambda: "sources")
+    monkeypatch.setattr(fingerprint, "of_sources", lambda builder: "5" * 64)
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,20 @@ def kept(compiled, tmp_path):
 
 
 FEW = ["--num-repeats", "4"]
+
+
+def test_the_record_says_what_the_executable_came_from(run, kept, tmp_path):
+    header = read_executable(kept / NAME).header
+    path = tmp_path / "record.json"
+    for how in (["--exec-file", kept / NAME], [*MODEL, "--exec-output-dir", kept]):
+        assert run(*how, *FEW, "--results-json", path)[0] == 0
+        assert read_record(path)["executable"] == {
+            "engine": header.engine,
+            "sources_sha256": "5" * 64,
+            "nms_operator_sha256": None,
+            "versions": fingerprint.versions(),
+        }
+    path.unlink()
 
 
 def test_the_report_says_what_ran_and_has_the_lines_that_scripts_read(run, kept):
@@ -264,7 +279,7 @@ def test_a_given_file_for_another_machine_is_refused(run, kept):
     "break_it, text",
     [
         (lambda path, found: path.write_bytes(b"EFFDET\r\n"), "is cut off after 8 bytes"),
-        (of_format_1, "has format version 1, this release reads version 2"),
+        (of_format_1, "has format version 1, this release reads version 3"),
         (
             lambda path, found: write_executable(
                 path, dataclasses.replace(found.header, engine="OpenVINO 2019.1"), bytes(found.network())
@@ -362,7 +377,7 @@ import sys
 sys.path.insert(0, sys.argv.pop(1))
 from ipu_utils.devices import detect
 from ipu_utils.embedded import fingerprint
-detect.cpu_flags, fingerprint.of_sources = lambda: frozenset({"avx2", "fma"}), lambda: "sources"
+detect.cpu_flags, fingerprint.of_sources = lambda: frozenset({"avx2", "fma"}), lambda builder: "5" * 64
 import ipu_embedded_inference
 ipu_embedded_inference.main()
 print([name for name in ("tensorflow", "tf_keras", "keras", "openvino_telemetry") if name in sys.modules])

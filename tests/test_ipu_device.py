@@ -360,3 +360,19 @@ def test_without_poprun_the_instances_of_an_ipu_are_those_of_mpirun(sdk, monkeyp
     with pytest.raises(UserError, match="2 instances were started"):
         open_instances("ipu", {"OMPI_COMM_WORLD_SIZE": "2"})
     assert open_instances("ipu", {}).count == 1
+
+
+@pytest.mark.parametrize(
+    "popc, folder, version",
+    [
+        ("echo 'POPLAR version 3.0.0 (1e179b3b85)'; echo clang version 15", "", "3.0.0 (1e179b3b85)"),
+        ("echo 'POPLAR version 3.0.0 (1e179b3b85)'", "/opt/poplar-ubuntu_20_04-2.6.0+1", "3.0.0 (1e179b3b85)"),
+        ("exit 1", "/opt/poplar-ubuntu_20_04-3.0.0+5691-1e179b3b85/", "3.0.0+5691-1e179b3b85"),
+        ("echo something else", "/opt/poplar", None),
+    ],
+)
+def test_the_version_of_poplar_is_asked_of_its_compiler(tmp_path, monkeypatch, popc, folder, version):
+    (tmp_path / "popc").write_text(f"#!/bin/sh\n{popc}\n")
+    (tmp_path / "popc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert ipu_options.poplar_version({"POPLAR_SDK_ENABLED": folder}) == version

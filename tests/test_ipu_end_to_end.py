@@ -23,6 +23,7 @@ import ipu_inference
 import ipu_nms
 from ipu_utils.console import run_script
 from ipu_utils.model import build_network
+from ipu_utils.record import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
@@ -223,9 +224,11 @@ def test_the_throughput_script_runs_unchanged(project, tmp_path):
         start_script(
             project,
             *("ipu_inference.py", "--num-repeats", "2", "--benchmark-repeats", "2"),
-            *("--executable-cache-dir", cache),
+            *("--executable-cache-dir", cache, "--results-json", tmp_path / "record.json"),
         )
     )
+    origin = read_record(tmp_path / "record.json")["executable"]
+    assert origin["nms_operator_sha256"] and origin["sources_sha256"] and "for IPU" in origin["engine"]
     assert "Benchmark complete." in output and "custom operator on the IPU" in output
     assert list(cache.glob("*.poplar_exec"))
 
@@ -234,9 +237,18 @@ def test_the_throughput_script_runs_unchanged(project, tmp_path):
 def test_the_embedded_script_runs_unchanged_and_starts_again_from_its_file(project, tmp_path):
     command = ["ipu_embedded_inference.py", "--config", "efficientdet-low-latency", "--num-repeats", "5"]
     folder = tmp_path / "executable"
-    for origin in ("compiled", "kept from an earlier run"):
-        output = finish(start_script(project, *command, "--exec-output-dir", folder))
+    record, libraries = tmp_path / "record.json", sorted((project / "NMS" / "tf" / "build").glob("nms_custom_op.so"))
+    command += ["--exec-output-dir", folder, "--results-json", record]
+    origins = []
+    for number, origin in enumerate(("compiled", "kept from an earlier run", "compiled", "kept from an earlier run")):
+        if number == 2:  # another build of the operator, which is a part of the program
+            for library in libraries:
+                library.write_bytes(library.read_bytes() + b"\0")
+        output = finish(start_script(project, *command))
         assert "Benchmark complete." in output and origin in output
+        origins.append(read_record(record)["executable"])
+    assert origins[0] == origins[1] != origins[2] == origins[3]
+    assert [key for key in origins[0] if origins[0][key] != origins[2][key]] == ["nms_operator_sha256"]
     assert (folder / "application.poplar_exec").is_file()
 
 

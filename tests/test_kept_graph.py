@@ -12,12 +12,13 @@ from ipu_utils import model
 from ipu_utils.config import load_config
 from ipu_utils.console import run_script
 from ipu_utils.devices.host import HostDevice
-from ipu_utils.embedded import plan
+from ipu_utils.embedded import plan, sources
 from ipu_utils.embedded.executable import ExecutableError, read_executable, write_executable
 from ipu_utils.embedded.ports import described
 from ipu_utils.engines import open_engine
 from ipu_utils.engines.kept_graph import KeptPipeline
 from ipu_utils.keras2 import tf
+from ipu_utils.record import read_record
 from ipu_utils.run_hparams import hparams_of
 
 MODEL = ["--device", "cpu", "--engine", "tensorflow", "--model-name", "efficientdet-lite0", "--image-size", "64"]
@@ -79,6 +80,23 @@ def test_a_graph_that_is_not_what_its_header_says_is_refused(tmp_path):
     ]:
         with pytest.raises(ExecutableError, match=message):
             pipeline_of(dataclasses.replace(header, **changes))
+
+
+def test_the_record_says_what_the_network_came_from(tmp_path):
+    """In no file, in one that is made for the run, and in one that was there."""
+    origins = []
+    for number, cache in enumerate(["", "cache", "cache"]):
+        path = tmp_path / f"{number}.json"
+        arguments = ["--executable-cache-dir", str(tmp_path / cache)] if cache else []
+        arguments += ["--results-json", str(path)]
+        assert run_script(lambda more=tuple(arguments): ipu_inference.main([*MODEL, *FEW, *more])) == 0
+        origins.append(read_record(path)["executable"])
+    plain, built, kept = origins
+    assert built == kept and built["engine"] == f"TensorFlow {tf.__version__}"
+    assert plain["engine"].startswith(built["engine"])
+    for key in ("sources_sha256", "versions"):
+        assert plain[key] == built[key]
+    assert built["sources_sha256"] == sources.of_modules([plan.GRAPH]) and built["versions"]["numpy"] == np.__version__
 
 
 def test_another_model_option_or_damage_builds_again(tmp_path, capfd, caplog):

@@ -2,12 +2,20 @@
 """Runs that do not fit into memory are refused before anything is built."""
 
 import dataclasses
+import itertools
+import sys
+import threading
 
 import pytest
 
 from backbone import efficientnet_builder, efficientnet_lite_builder
-from ipu_utils import memory
+from ipu_utils import machine, memory
 from ipu_utils.config import load_config
+from ipu_utils.devices import detect
+from ipu_utils.devices.openvino_host import OpenVinoDevice
+from ipu_utils.devices.streams import streams_of
+from ipu_utils.embedded import host
+from ipu_utils.embedded.executable import write_executable
 from ipu_utils.errors import UserError
 from ipu_utils.run_hparams import hparams_of
 
@@ -53,14 +61,133 @@ def test_an_executable_holds_the_requests_under_way_alone():
     assert four - memory.RUNNING_BYTES == pytest.approx(4 * (one - memory.RUNNING_BYTES), rel=1e-6)
 
 
+IMAGE = 4 * 512 * 512 * (96 / 4 + 4 / 3 * 9 * 94 / 64)  # bytes of D0's activations
+
+
 def test_openvino_needs_what_building_takes_or_what_the_run_takes():
-    image = 4 * 512 * 512 * (96 / 4 + 4 / 3 * 9 * 94 / 64)
-    config, hparams = run_of("--engine", "openvino")
-    assert memory.estimate(config, hparams).needed == int(memory.BUILDING_BYTES + memory.PER_BUILDING_BYTE * image)
-    config, hparams = run_of("--engine", "openvino", "--micro-batch-size", "32")
-    assert memory.estimate(config, hparams).needed == int(
-        memory.RUNNING_BYTES + memory.PER_RUNNING_BYTE * 3 * 32 * image
+    assert needed("--engine", "openvino") == int(memory.BUILDING_BYTES + memory.PER_BUILDING_BYTE * IMAGE)
+    # 32 images are more pixels than two streams compute at the same time: one stream, two batches under way
+    found = memory.estimate(*run_of("--engine", "openvino", "--micro-batch-size", "32"))
+    assert found == (int(memory.RUNNING_BYTES + memory.PER_RUNNING_BYTE * 2 * 32 * IMAGE), 2)
+
+
+@pytest.mark.parametrize(
+    "options, batches",
+    [
+        (("--engine", "openvino", "--num-threads", "16"), 17),
+        (("--engine", "openvino", "--num-threads", "16", "--model-name", "efficientdet-d7x"), 2),
+        (("--engine", "openvino", "--num-threads", "16", "--micro-batch-size", "4"), 5),
+        (("--engine", "openvino", "--num-streams", "16"), 17),
+        (("--engine", "tensorflow", "--num-threads", "16"), 9),
+        (("--engine", "tensorflow", "--num-threads", "16", "--model-name", "efficientdet-d7x"), 9),
+        (("--engine", "tensorflow", "--num-streams", "16"), 17),
+    ],
+)
+def test_the_estimate_is_for_as_many_batches_as_the_engine_keeps_under_way(options, batches):
+    assert memory.estimate(*run_of(*options)).batches == batches
+
+
+def test_sixteen_cores_are_sixteen_threads(monkeypatch):
+    config = load_config(["--device", "cpu", "--engine", "openvino"], choose_device=lambda asked: "cpu")
+    monkeypatch.setattr(detect, "usable_cores", lambda: 16)
+    assert memory.estimate(config, hparams_of(config.model, None)).batches == 17
+
+
+@pytest.mark.parametrize("streams, batches", [(1, 2), (2, 3), (5, 6)])
+def test_a_device_runs_as_many_batches_as_were_estimated(streams, batches):
+    pytest.importorskip("openvino")
+    device = OpenVinoDevice(64 * 64, 2, streams)
+    assert device.streams == streams_of("openvino", 2, streams, 64 * 64) == (2, streams, batches)
+    asked = []
+
+    class Step:
+        pixels = 64 * 64
+
+        def load(self, num_threads, num_streams, workers, stages):
+            asked.append((num_threads, num_streams, workers))
+            self.together = threading.Barrier(workers)  # passes when all of them are in it at the same time
+            return [self.wait] * workers
+
+        def wait(self, number):
+            self.together.wait(timeout=60)
+            return (number,)
+
+    feed = ((number,) for number in itertools.count())
+    assert device.compile(Step(), feed, 2 * batches)() == [(number,) for number in range(2 * batches)]
+    assert asked == [(2, streams, batches)]
+
+
+def test_tensorflow_keeps_one_batch_more_than_it_has_streams_under_way():
+    from ipu_utils.devices.host import HostDevice
+
+    device = HostDevice("cpu", num_streams=16)
+    assert device.streams.in_flight == 17 and "16 streams" in device.engine
+
+
+def kept(folder, *arguments, script="throughput", change=None):
+    """A run with an executable in a folder that fits it, but for a change; its network is nonsense."""
+    folder_option = ("--executable-cache-dir", "--exec-output-dir")[script == "embedded"]
+    config, hparams = run_of("--engine", "openvino", "--random-weights", folder_option, str(folder), *arguments,
+                             script=script)  # fmt: skip
+    header = host.wanted(config)
+    written = header if change is None else dataclasses.replace(header, **change)
+    write_executable(host.place_of(config, header), written, b"network")
+    return config, hparams
+
+
+@pytest.mark.parametrize("script", ["throughput", "embedded"])
+def test_nothing_is_counted_for_building_where_a_kept_executable_is_used(tmp_path, monkeypatch, script):
+    pytest.importorskip("openvino")
+    config, hparams = kept(tmp_path, script=script)
+    batches = {"throughput": 3, "embedded": 1}[script]
+    (path,) = tmp_path.iterdir()
+    running = int(
+        memory.RUNNING_BYTES + memory.PER_RUNNING_BYTE * batches * IMAGE + memory.PER_FILE_BYTE * path.stat().st_size
     )
+    assert memory.estimate(config, hparams).needed == running
+    monkeypatch.setattr(memory, "available", lambda: running)
+    memory.check_memory(config, hparams)
+    path.unlink()
+    assert memory.estimate(config, hparams).needed > running
+    with pytest.raises(UserError, match=r"needs about 1\.2 GiB"):
+        memory.check_memory(config, hparams)
+
+
+@pytest.mark.parametrize("change", [{"engine": "OpenVINO 1.2.3"}, {"fingerprint": {}}, {"target": ("sparc",)}])
+def test_building_counts_where_the_kept_executable_does_not_fit(tmp_path, change):
+    pytest.importorskip("openvino")
+    config, hparams = kept(tmp_path, change=change)
+    assert memory.estimate(config, hparams).needed == memory.estimate(config, hparams, look=False).needed
+
+
+def test_building_counts_where_the_kept_executable_is_cut_off(tmp_path):
+    pytest.importorskip("openvino")
+    config, hparams = kept(tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert memory.estimate(config, hparams).needed == memory.estimate(config, hparams, look=False).needed
+
+
+def test_a_kept_executable_is_found_where_tensorflow_is_not_installed(tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    installed = {"tensorflow": "2.21.0", "tf-keras": "2.21.0"}
+    monkeypatch.setattr(machine, "package_version", installed.get)
+    config, _ = kept(tmp_path)
+    (path,) = tmp_path.iterdir()
+    installed.clear()
+    header = host.wanted(config)
+    assert "tensorflow" not in header.versions
+    assert host.place_of(config, header) == path and host.kept_size(config) == path.stat().st_size
+    installed["tensorflow"] = "2.20.0"  # another than the one that made it
+    assert host.place_of(config, host.wanted(config)) != path and host.kept_size(config) is None
+
+
+def test_nothing_is_looked_for_where_memory_suffices_for_building(tmp_path, monkeypatch):
+    """A start from a kept executable waits for nothing that it need not know."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    config, hparams = run_of("--engine", "openvino", "--executable-cache-dir", str(tmp_path))
+    monkeypatch.setattr(memory, "available", lambda: 64 << 30)
+    memory.check_memory(config, hparams)
 
 
 def test_a_run_is_refused_just_above_what_is_free_and_not_below(monkeypatch):

@@ -22,12 +22,13 @@ from ipu_utils.devices import detect, get_device, native, openvino_api
 from ipu_utils.devices.openvino_host import OpenVinoDevice
 from ipu_utils.embedded import fingerprint
 from ipu_utils.embedded.build import compile_network
-from ipu_utils.embedded.executable import write_executable
+from ipu_utils.embedded.executable import read_executable, write_executable
 from ipu_utils.embedded.host import wanted
 from ipu_utils.errors import UserError
 from ipu_utils.feed import open_feed
 from ipu_utils.model import prepare
 from ipu_utils.openvino_pipeline import OpenVinoPipeline
+from ipu_utils.record import read_record
 from ipu_utils.run_hparams import hparams_of
 from ipu_utils.stages import Stages
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
@@ -50,7 +51,7 @@ pytestmark = pytest.mark.skipif(
 def _stand_still(monkeypatch):
     """The same default precision wherever the tests run, and sources that nobody edits meanwhile."""
     monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
-    monkeypatch.setattr(fingerprint, "of_sources", lambda: "sources")
+    monkeypatch.setattr(fingerprint, "of_sources", lambda builder: "5" * 64)
 
 
 class Network:
@@ -196,7 +197,19 @@ def test_the_report_names_engine_streams_and_precision(capfd, caplog, tmp_path):
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 4
     # A damaged file is told and replaced.
     (path,) = (tmp_path / "kept").iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-100])
+    header = read_executable(path).header
+    path.write_bytes(path.read_bytes()[:-100])
     assert run(capfd, *arguments)[0] == 0 and "is compiled again" in caplog.text
-    assert len(path.read_bytes()) == len(whole)
+    assert read_executable(path).header == header
+
+
+def test_the_record_says_what_the_executable_came_from_whether_or_not_this_run_made_it(capfd, tmp_path):
+    origins = []
+    for name in ("compiled.json", "kept.json"):
+        arguments = ["--executable-cache-dir", tmp_path / "kept", "--results-json", tmp_path / name]
+        assert run(capfd, *arguments)[0] == 0
+        origins.append(read_record(tmp_path / name)["executable"])
+    compiled, kept = origins
+    assert kept == compiled and kept["sources_sha256"] == "5" * 64 and kept["nms_operator_sha256"] is None
+    assert re.fullmatch(r"OpenVINO \S+", kept["engine"])
+    assert kept["versions"] == fingerprint.versions() and set(kept["versions"]) == {"tensorflow", "keras", "numpy"}

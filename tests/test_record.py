@@ -52,6 +52,12 @@ def outcome(samples=None, **changes):
         "weights": weights_facts("random, seed 0", True, SHA, "the network's variables"),
         "nms": nms_facts({"method": "hard", "score_thresh": 0.4}, "best-class", "an operator", True),
         "device": {"kind": "cpu", "name": "cpu (a, 2 threads)", "engine": "TensorFlow", "threads": 2},
+        "executable": {
+            "engine": "TensorFlow 2.21.0",
+            "sources_sha256": SHA,
+            "nms_operator_sha256": None,
+            "versions": {"tensorflow": "2.21.0"},
+        },
     }
     return Outcome(**{**values, **changes})
 

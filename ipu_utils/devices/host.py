@@ -8,6 +8,7 @@ import numpy as np
 
 from ipu_utils.devices import detect
 from ipu_utils.devices.side_by_side import side_by_side
+from ipu_utils.devices.streams import streams_of
 from ipu_utils.errors import UserError
 from ipu_utils.graph.clean_up import remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
@@ -15,8 +16,6 @@ from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import FrozenStep, as_function, freeze
 from ipu_utils.keras2 import tf
 from ipu_utils.stages import DEVICE, Stages
-
-MOST_STREAMS = 8  # batches computed side by side; each holds its activations in memory
 
 
 def frozen_and_folded(step: Callable, signature: Sequence[tf.TensorSpec]) -> FrozenStep:
@@ -30,10 +29,10 @@ class HostDevice:
     def __init__(self, kind: str, num_threads: Optional[int] = None, num_streams: Optional[int] = None):
         self.kind = kind
         self.stages = Stages()
-        self.engine = f"TensorFlow {tf.__version__}, frozen graph with batch norm folded"
-        threads = self.num_threads = num_threads or detect.usable_cores()
-        # Whole batches side by side use cores better than one batch split over them: `benchmarks/engines.py`.
-        streams = self._streams = num_streams or min(threads, MOST_STREAMS)
+        self.streams = streams_of("tensorflow", num_threads, num_streams)
+        threads, streams, _ = self.streams
+        self.num_threads = threads
+        self.engine = f"TensorFlow {tf.__version__}, frozen graph with batch norm folded, {self.streams}"
         try:
             tf.config.threading.set_intra_op_parallelism_threads(max(1, threads // streams))
             # Not one alone: branches of the BiFPN run beside each other.
@@ -104,8 +103,7 @@ class HostDevice:
             with self._placement(), self.stages.span(DEVICE):
                 return tuple(output.numpy() for output in function(*inputs))
 
-        # One batch more than there are streams fills the gaps where a graph is narrow.
-        return side_by_side(run, iter(dataset), batches, self._streams + 1, self.stages)
+        return side_by_side(run, iter(dataset), batches, self.streams.in_flight, self.stages)
 
     def _placement(self) -> ContextManager:
         return tf.device("/GPU:0") if self.kind == "gpu" else contextlib.nullcontext()

@@ -155,6 +155,11 @@ class IpuDevice:
         self.stages = Stages()  # stays empty: one program runs all batches of a call
         self.engine = f"TensorFlow {tf.__version__} for IPU"
 
+    def versions(self) -> Dict[str, str]:
+        """Version of what compiles for the IPU beside TensorFlow; empty where nobody tells."""
+        version = ipu_options.poplar_version(os.environ)
+        return {} if version is None else {"poplar": version}
+
     def default_precision(self) -> str:
         """Type name of the precision that suits the device: the IPU computes half at four times the rate of float."""
         return "float16"

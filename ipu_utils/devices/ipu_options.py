@@ -2,6 +2,8 @@
 """What the configuration means for an IPU, as plain values: no SDK and no TensorFlow needed to ask."""
 
 import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -33,6 +35,7 @@ STREAM_OPTIONS = {
     "streamCallbacks.maxLookahead": "unlimited",
 }
 LONE_REQUEST_TIMEOUT_US = 50  # nobody else will push the request through: do not wait for it
+POPC_SECONDS = 20  # to say its version
 SHARED_TIMEOUT_US = 5000  # the runtime's own: another request is about to come
 
 
@@ -146,3 +149,20 @@ def embedded_timeout_us(requests_in_flight: int, arrival_rate: Any = None) -> in
     It matters only to executables with I/O tiles. A client that sends one request at a time would wait in vain.
     """
     return LONE_REQUEST_TIMEOUT_US if requests_in_flight == 1 and arrival_rate is None else SHARED_TIMEOUT_US
+
+
+def poplar_version(environ: Mapping[str, str]) -> Optional[str]:
+    """Version of the Poplar SDK that is switched on, with its build; None where nobody tells.
+
+    Its compiler of codelets says it, and otherwise the name of the folder that the SDK's `enable` remembers.
+    """
+    try:
+        done = subprocess.run(
+            ["popc", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=POPC_SECONDS, check=True
+        )
+        found = re.search(r"POPLAR version (\S+(?: \(\w+\))?)", done.stdout.decode("utf-8", "replace"))
+    except (OSError, subprocess.SubprocessError):
+        found = None
+    if found is None:
+        found = re.search(r"-(\d[\w.+-]*)$", environ.get("POPLAR_SDK_ENABLED", "").rstrip("/"))
+    return None if found is None else found[1]

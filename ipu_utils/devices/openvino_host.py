@@ -13,10 +13,10 @@ import numpy as np
 
 from ipu_utils.devices import detect, openvino_api
 from ipu_utils.devices.side_by_side import side_by_side
+from ipu_utils.devices.streams import MOST_PIXELS, choose_streams, streams_of
 from ipu_utils.stages import Stages
 
-# Pixels of images that are computed at the same time: activations grow with them, 2 GB an image with the largest model.
-MOST_PIXELS = 4 << 20
+__all__ = ["MOST_PIXELS", "OpenVinoDevice", "Step", "choose_streams"]
 
 
 class Step(Protocol):
@@ -33,36 +33,22 @@ class Step(Protocol):
         """
 
 
-def choose_streams(threads: int, pixels: int) -> int:
-    """How many batches of `pixels` pixels to compute side by side: one a thread, as memory allows, at least one.
-
-    A batch on one core needs no waiting between the threads of a layer, of which the small maps of the BiFPN have much.
-    """
-    return max(1, min(threads, MOST_PIXELS // pixels))
-
-
 class OpenVinoDevice:
     """See `ipu_utils.devices.Device` for the contract."""
 
     kind = "cpu"
 
     def __init__(self, pixels: int, num_threads: Optional[int] = None, num_streams: Optional[int] = None):
-        """Decide on threads and streams.
-
-        Args:
-          pixels: of a batch, rows times columns times images.
-          num_threads: of all streams together; None: one a core that this process may use.
-          num_streams: batches computed side by side; None: see `choose_streams`.
+        """Decide on threads and streams; for the arguments see `ipu_utils.devices.streams.streams_of`.
 
         Raises:
           UserError: OpenVINO is not installed.
         """
         self.stages = Stages()
-        self.num_threads = num_threads or detect.usable_cores()
-        self.num_streams = num_streams or choose_streams(self.num_threads, pixels)
+        self.streams = streams_of("openvino", num_threads, num_streams, pixels)
+        self.num_threads = self.streams.threads
         self.name = f"cpu ({detect.cpu_name()}, {self.num_threads} threads)"
-        streams = "one stream" if self.num_streams == 1 else f"{self.num_streams} streams"
-        self.engine = f"{openvino_api.engine_name(openvino_api.import_openvino())}, {streams}"
+        self.engine = f"{openvino_api.engine_name(openvino_api.import_openvino())}, {self.streams}"
 
     def default_precision(self) -> str:
         """Type name of the precision that suits the CPU."""
@@ -82,10 +68,9 @@ class OpenVinoDevice:
 
     def compile(self, step: Step, dataset: Iterable[Tuple[np.ndarray, ...]], batches: int) -> Callable[[], List]:
         """Return a call that runs `batches` batches of `dataset` and returns when all outputs are in host memory."""
-        # One batch more than there are streams: while it is post-processed, every stream has another to compute.
-        in_flight = self.num_streams + 1
+        threads, streams, in_flight = self.streams
         free = queue.SimpleQueue()
-        for worker in step.load(self.num_threads, self.num_streams, in_flight, self.stages):
+        for worker in step.load(threads, streams, in_flight, self.stages):
             free.put(worker)
 
         def run(*inputs: np.ndarray) -> Tuple[np.ndarray, ...]:

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a Keras network to a frozen one in a file, which OpenVINO converts. Needs TensorFlow."""
+"""From a run to its network in Keras, and from there to a frozen one in a file, which OpenVINO converts.
 
+Needs TensorFlow. What this module imports is what a CPU's executable is known by: see `ipu_utils.embedded.sources`.
+"""
+
+import dataclasses
+import functools
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
 
+from ipu_utils.devices.host import HostDevice
 from ipu_utils.embedded.convert import Frozen, compile_frozen, read_network
-from ipu_utils.embedded.executable import Header
+from ipu_utils.embedded.executable import Header, with_weights
 from ipu_utils.errors import UserError
 from ipu_utils.graph.clean_up import remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
@@ -15,9 +21,35 @@ from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import FrozenStep, freeze
 from ipu_utils.graph.normalise_rows import normalise_rows
 from ipu_utils.keras2 import tf
+from ipu_utils.model import prepare
+from ipu_utils.run_hparams import hparams_of
+from ipu_utils.settings import NmsConfig, Precision
+from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+
+if TYPE_CHECKING:
+    from ipu_utils.config import RunConfig
 
 # In this order: identities hide patterns from the other passes, and constants are few once batch norms are gone.
 PASSES = (remove_identities, fold_batch_norm, fold_constants, normalise_rows)
+
+
+def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
+    """Build the network of a run, with its weights.
+
+    Returns:
+      (the header with what is known of the weights, a function that freezes the network into a folder).
+
+    Raises:
+      UserError: see `ipu_utils.model.prepare`.
+    """
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    device = HostDevice("cpu", num_streams=1)  # It only builds and calibrates: one image after the other, on all cores.
+    # OpenVINO brings the network to its precision; what it converts is float32.
+    float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
+    model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
+    pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
+    header = with_weights(header, model.weights, model.random)
+    return header, functools.partial(freeze_network, pipeline.heads, header)
 
 
 def optimise(frozen: FrozenStep) -> FrozenStep:

@@ -24,7 +24,7 @@ import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -32,14 +32,16 @@ from ipu_utils.devices import instruction_sets
 from ipu_utils.embedded.header_rules import check_header
 from ipu_utils.errors import UserError
 from ipu_utils.files import write_atomically
+from ipu_utils.names import shown
 from ipu_utils.places import PathLike
 
 MAGIC = b"EFFDET\r\n"
-FORMAT_VERSION = 2  # 1 did not say what surrounds an image in the network's input
+FORMAT_VERSION = 3  # 1 did not say what surrounds an image in the network's input, 2 what made the network
 MAX_HEADER_BYTES = 1 << 20
 ROOT = 0  # number of the user root
 ALIGNMENT = 64  # of the network inside the file, so that it can be used where it is mapped
 PREFIX = struct.Struct("<8sII32s")
+AGAIN = "Compile it again, or copy it again from where it came."
 
 
 class ExecutableError(UserError):
@@ -67,6 +69,22 @@ class Header:
     fingerprint: Dict[str, str]  # SHA-256 of weights, configuration and code: see ipu_utils.embedded.fingerprint
     engine: str  # what compiled the network, with its version
     target: Tuple[str, ...]  # architecture and instruction sets that it was compiled for
+    versions: Dict[str, str] = dataclasses.field(default_factory=dict)  # of the packages that made the network
+
+
+def with_weights(header: Header, weights: str, random: bool) -> Header:
+    """The header of what was compiled: weights are told when they are there."""
+    return dataclasses.replace(header, weights=shown(weights), random_weights=random)
+
+
+def origin(header: Header) -> Dict[str, Any]:
+    """Which sources, engine and versions an executable comes from, for the record; None is what nobody knows."""
+    return {
+        "engine": header.engine,
+        "sources_sha256": header.fingerprint.get("network code"),
+        "nms_operator_sha256": header.fingerprint.get("NMS operator"),
+        "versions": dict(header.versions),
+    }
 
 
 def weights_identity(header: Header) -> Tuple[str, str]:
@@ -117,14 +135,23 @@ def read_executable(path: PathLike) -> Executable:
     Raises:
       ExecutableError: the file cannot be read, is not an executable, is of another format version, or is damaged.
     """
-    path = Path(path)
+    return _opened(Path(path), _read)
+
+
+def read_header(path: PathLike) -> Header:
+    """Read the header of an executable and leave the network alone, which is not checked; raises as the above."""
+    return _opened(Path(path), _read_header).header
+
+
+def _opened(path: Path, read: Callable[[Path, BinaryIO, int], Any]) -> Any:
+    """What `read` makes of a path, the file that is open, and its size."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ExecutableError(f"{path} is a pipe or a device: expected a file, which is mapped into memory.")
             _check_owner(path, status.st_uid)
-            return _read(path, file, status.st_size)
+            return read(path, file, status.st_size)
     except OSError as error:
         raise ExecutableError(f"{path} cannot be read ({error.strerror}).") from error
 
@@ -152,15 +179,23 @@ def _user(number: int) -> str:
         return f"user number {number}"
 
 
-def _read(path: Path, file: Any, file_size: int) -> Executable:
-    again = "Compile it again, or copy it again from where it came."
+class _Described(NamedTuple):
+    """The start of a file."""
+
+    header: Header
+    offset: int  # of the network
+    size: int
+    checksum: str
+
+
+def _read_header(path: Path, file: BinaryIO, file_size: int) -> _Described:
     prefix = file.read(PREFIX.size)
     if prefix[: len(MAGIC)] != MAGIC:
         raise ExecutableError(
             f"{path} is not an executable of this benchmark: expected a file that --exec-output-dir left on a host."
         )
     if len(prefix) < PREFIX.size:
-        raise ExecutableError(f"{path} is cut off after {file_size} bytes. {again}")
+        raise ExecutableError(f"{path} is cut off after {file_size} bytes. {AGAIN}")
     _, version, length, digest = PREFIX.unpack(prefix)
     if version != FORMAT_VERSION:
         raise ExecutableError(
@@ -168,29 +203,34 @@ def _read(path: Path, file: Any, file_size: int) -> Executable:
             "--exec-output-dir FOLDER and the model's options."
         )
     if length > MAX_HEADER_BYTES:
-        raise ExecutableError(f"{path} claims a header of {length} bytes, which none has. {again}")
+        raise ExecutableError(f"{path} claims a header of {length} bytes, which none has. {AGAIN}")
     text = file.read(length)
     if len(text) < length or hashlib.sha256(text).digest() != digest:
-        raise ExecutableError(f"{path} is damaged: its header does not match its checksum. {again}")
+        raise ExecutableError(f"{path} is damaged: its header does not match its checksum. {AGAIN}")
     try:
         header, size, checksum = parse(text)
     except ValueError as error:
-        raise ExecutableError(f"{path} has a header that cannot be used ({error}). {again}") from error
+        raise ExecutableError(f"{path} has a header that cannot be used ({error}). {AGAIN}") from error
     offset = PREFIX.size + length
     offset += -offset % ALIGNMENT
     if file_size != offset + size:
-        raise ExecutableError(f"{path} has {file_size} bytes, its header describes {offset} + {size}. {again}")
+        raise ExecutableError(f"{path} has {file_size} bytes, its header describes {offset} + {size}. {AGAIN}")
+    return _Described(header, offset, size, checksum)
+
+
+def _read(path: Path, file: BinaryIO, file_size: int) -> Executable:
+    header, offset, size, checksum = _read_header(path, file, file_size)
     file.seek(offset)
     found = hashlib.sha256()
     for piece in _pieces(file):
         found.update(piece)
     if found.hexdigest() != checksum:
-        raise ExecutableError(f"{path} is damaged: the network does not match its checksum. {again}")
+        raise ExecutableError(f"{path} is damaged: the network does not match its checksum. {AGAIN}")
     try:
         # Copy-on-write: OpenVINO takes no memory that is marked read-only, though it does not write to it.
         mapped = np.memmap(file, np.uint8, "c", offset, (size,))
     except ValueError as error:
-        raise ExecutableError(f"{path} has become shorter while it was read. {again}") from error
+        raise ExecutableError(f"{path} has become shorter while it was read. {AGAIN}") from error
     return Executable(path, header, offset, size, mapped)
 
 
@@ -230,6 +270,7 @@ def _header_from(described: Dict[str, Any]) -> Header:
     if unknown:
         raise ValueError(f"unknown entries {sorted(unknown)}")
     values["label_map"] = {int(number): str(name) for number, name in values["label_map"].items()}
+    values["versions"] = {str(key): str(value) for key, value in values["versions"].items()}
     values["fingerprint"] = {str(key): str(value) for key, value in values["fingerprint"].items()}
     header = Header(**values)
     check_header(header)
@@ -245,6 +286,9 @@ def differences(header: Header, wanted: Header) -> List[str]:
             continue  # what the fingerprint identifies, told to people
         if field.name == "fingerprint":
             found += [f"it was made from other {part}" for part in wants if has.get(part) != wants[part]]
+        elif field.name == "versions":
+            found += [f"it was made with {name} {has.get(name)}, not {wants[name]}" for name in wants
+                      if has.get(name) != wants[name]]  # fmt: skip
         elif field.name == "target":
             found.append(target_difference(has, wants))
         elif isinstance(has, dict):

@@ -13,25 +13,15 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
-from ipu_utils.devices import detect, instruction_sets
+import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-# What decides about the numbers that a network computes, given its configuration and weights.
-SOURCES = (
-    "backbone/*.py",
-    "hparams_config.py",
-    "ipu_automl_io.py",
-    "ipu_utils/calibration.py",
-    "ipu_utils/embedded/build.py",
-    "ipu_utils/embedded/convert.py",
-    "ipu_utils/graph/*.py",
-    "ipu_utils/model.py",
-    "ipu_utils/normalisation.py",
-    "ipu_utils/tensorflow_pipeline.py",
-    "ipu_utils/weights*.py",
-    "tf2/*.py",
-    "utils.py",
-)
+from ipu_utils import machine
+from ipu_utils.devices import detect, instruction_sets
+from ipu_utils.embedded import sources
+
+# What takes part in making a network, by the name that it is installed under. Of TensorFlow there are several.
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-gpu", "tensorflow-macos")
+KERASES = ("tf-keras", "keras")  # the first of them is the one that `ipu_utils.keras2` takes
 # Everything that may belong to a checkpoint in one of the forms that ipu_utils.weights reads.
 CHECKPOINT_FILES = ("*.index", "*.data-*", "*.h5", "*.hdf5", "*.keras", "*.tar.gz", "*.tgz")
 SAVED_MODEL_FILES = ("*/variables/variables.index", "*/variables/variables.data-*")  # in the folder that is named
@@ -97,6 +87,23 @@ def of_weights(path: Path, use_random: bool, recipe: Dict[str, Any]) -> str:
     return digest({"files": of_files(files) if files else "random", **recipe})
 
 
-def of_sources() -> str:
-    """Identify the code that the network is made by."""
-    return of_files(sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)))
+def of_sources(builder: str) -> str:
+    """Identify the code that a network is made by.
+
+    Args:
+      builder: the module that makes it; everything of the project that it imports counts.
+    """
+    return sources.of_modules([builder])
+
+
+def versions() -> Dict[str, str]:
+    """Version of each package that takes part in making a network, without importing any; what is missing is left out.
+
+    `engine` of a header says what else there is: OpenVINO, Poplar.
+    """
+    found = {"numpy": np.__version__}
+    for name, packages in (("tensorflow", TENSORFLOWS), ("keras", KERASES)):
+        version = next(filter(None, map(machine.package_version, packages)), None)
+        if version is not None:
+            found[name] = version
+    return found

@@ -41,7 +41,7 @@ def check_header(header: Any) -> None:
             raise ValueError(f"{name} should be one of {', '.join(known)}, got {value!r}")
     if set(header.anchors) != set(ANCHOR_KEYS):
         raise ValueError(f"anchors should have {', '.join(ANCHOR_KEYS)}, got {', '.join(map(str, header.anchors))}")
-    for text in (header.model_name, header.engine, *header.target):
+    for text in (header.model_name, header.engine, *header.target, *header.versions, *header.versions.values()):
         if not isinstance(text, str) or len(text) > MAX_TEXT or not text.isprintable():
             raise ValueError("a name in it cannot be printed")
     if len(header.weights) > MAX_WEIGHTS_TEXT or shown(header.weights) != header.weights:

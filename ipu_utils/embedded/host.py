@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A CPU's executable for a run: the kept file when it fits, else a newly compiled one, loaded for requests."""
 
-import dataclasses
-import functools
 import logging
 import sys
 import time
@@ -10,18 +8,26 @@ from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 from ipu_utils.claims import Claim, check_run
-from ipu_utils.config import NmsConfig, Precision, RunConfig
+from ipu_utils.config import RunConfig
 from ipu_utils.devices import detect
 from ipu_utils.devices.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.embedded import fingerprint, plan
 from ipu_utils.embedded.apart import build_apart, load_apart
 from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.convert import Frozen, compile_frozen
-from ipu_utils.embedded.executable import ExecutableError, Header, differences, read_executable, write_executable
+from ipu_utils.embedded.executable import (
+    ExecutableError,
+    Header,
+    differences,
+    read_executable,
+    read_header,
+    with_weights,
+    write_executable,
+)
 from ipu_utils.embedded.runtime import EmbeddedModel, Worker
 from ipu_utils.errors import UserError
 from ipu_utils.files import check_writable
-from ipu_utils.foreseen import TO_BE_COMPILED, Foreseen
+from ipu_utils.foreseen import TO_BE_COMPILED, Foreseen, foreseen_weights
 from ipu_utils.interruption import temporary_folder
 
 log = logging.getLogger(__name__)
@@ -36,7 +42,7 @@ class HostProgram:
         start = time.perf_counter()
         self._model = EmbeddedModel(opened.executable, num_threads, num_streams)
         self.load_seconds = time.perf_counter() - start
-        self.header, self.num_threads = opened.header, self._model.num_threads
+        self.header, self.num_threads, self.num_streams = opened.header, self._model.num_threads, num_streams or 1
         self.device = f"cpu ({detect.cpu_name()}, {self._model.num_threads} threads), {opened.header.engine}"
 
     def workers(self, count: int) -> List[Worker]:
@@ -54,6 +60,49 @@ def wanted(config: RunConfig) -> Header:
     # The network writes bfloat16 and libdetect reads it; float32 would be a conversion of every output.
     output_type = precision if precision == "bfloat16" else "float32"
     return plan.plan(config, precision, output_type, engine_name(import_openvino()), fingerprint.cpu_features())
+
+
+def place_of(config: RunConfig, header: Header) -> Optional[Path]:
+    """Where the executable of a run is kept for the next one; None where it goes with the run."""
+    named, cached = folders_of(config)
+    if named is not None:
+        return named / plan.file_name(header)
+    if cached is None:
+        return None
+    path = plan.cached_file(cached, header)
+    if "tensorflow" not in header.versions:
+        # Its version is a part of the name, and nothing can be built here: any file is right that fits otherwise.
+        others = sorted(cached.glob(plan.file_name(header).replace(".effdet", "-*.effdet")))
+        path = next((other for other in others if _fits(other, header, config)), path)
+    return path
+
+
+def folders_of(config: RunConfig) -> Tuple[Optional[Path], Optional[Path]]:
+    """Where executables are kept: in the first folder under a name for people, else in the second."""
+    return None if config.embedded is None else config.embedded.exec_output_dir, config.device.executable_cache_dir
+
+
+def _fits(path: Path, header: Header, config: RunConfig) -> bool:
+    """Is a file the executable that a run asks for, as far as its header says?"""
+    try:
+        return not plan.reasons_to_compile(read_header(path), header, config)
+    except ExecutableError:
+        return False
+
+
+def kept_size(config: RunConfig) -> Optional[int]:
+    """Bytes of the executable that is there already and is going to be used; None where one has to be built.
+
+    Asks its header alone: a network that turns out to be damaged is compiled again.
+
+    Raises:
+      UserError: a folder is named where one may lie, and OpenVINO is missing.
+    """
+    if folders_of(config) == (None, None):
+        return None
+    header = wanted(config)
+    path = place_of(config, header)
+    return path.stat().st_size if _fits(path, header, config) else None
 
 
 class HostWorld:
@@ -78,10 +127,8 @@ class HostWorld:
 
     def _header_and_path(self, folder: Path) -> Tuple[Header, Path]:
         """What is wanted, and the file that keeps it."""
-        header, cached = wanted(self._config), self._config.device.executable_cache_dir
-        if cached is not None and self._config.embedded.exec_output_dir is None:
-            return header, plan.cached_file(cached, header)
-        return header, folder / plan.file_name(header)
+        header = wanted(self._config)
+        return header, place_of(self._config, header) or folder / plan.file_name(header)
 
     def foresee(self, folder: Path) -> Foreseen:
         given = self._config.embedded.exec_file
@@ -180,22 +227,12 @@ def build(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Fr
 def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
     """Do as `build` does in this process."""
     try:
-        from ipu_utils.devices.host import HostDevice
-        from ipu_utils.embedded.build import freeze_network
-        from ipu_utils.model import foreseen_weights, prepare
-        from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+        from ipu_utils.embedded.build import build_network
     except ImportError as error:
         raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
-    hparams = plan.hparams_of(config)
     if config.output.dry_run and header.random_weights:  # drawing them takes long, and cannot fail
-        return plan.with_weights(header, foreseen_weights(config), True), None
-    device = HostDevice("cpu", num_streams=1)  # It only builds and calibrates: one image after the other, on all cores.
-    # OpenVINO brings the network to its precision; what it converts is float32.
-    float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
-    model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
-    pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
-    header = plan.with_weights(header, model.weights, model.random)
-    return header, functools.partial(freeze_network, pipeline.heads, header)
+        return with_weights(header, foreseen_weights(config), True), None
+    return build_network(config, header)
 
 
 def compile_into(

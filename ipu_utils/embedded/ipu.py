@@ -10,16 +10,17 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
+import ipu_nms
 from ipu_utils.claims import Claim, check_run
 from ipu_utils.config import RunConfig, options_dict
 from ipu_utils.devices import Device, get_device
 from ipu_utils.embedded import plan
+from ipu_utils.embedded.build_program import build_program, on_chip, pipeline_of, signature_of
 from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.executable import Header, describe, parse
 from ipu_utils.files import check_writable, write_atomically
-from ipu_utils.foreseen import Foreseen
+from ipu_utils.foreseen import Foreseen, foresee_network
 from ipu_utils.keras2 import tf
-from ipu_utils.model import foresee_network, prepare
 from ipu_utils.pipeline import Detections
 from ipu_utils.sections import names_where
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
@@ -56,7 +57,7 @@ class IpuProgram:
     def __init__(self, device: Device, pipeline: TensorFlowPipeline, opened: Opened):
         start = time.perf_counter()
         self.header, self._pipeline = opened.header, pipeline
-        self._signature = _signature(opened.header)
+        self._signature = signature_of(opened.header)
         self._executable = device.start(opened.path, self._signature)
         self.load_seconds = time.perf_counter() - start
         self.device = f"{device.name}, {device.engine}"
@@ -81,7 +82,7 @@ class IpuWorld:
         given = self._config.embedded.exec_file
         if given is not None:
             # Poplar's file says nothing about the model: without a description the options have to be those it has.
-            header = _kept(given) or plan.with_weights(wanted, "those of the executable", False)
+            header = _kept(given) or _undescribed(wanted)
             return Opened(given, header, 0.0, "given")
         path = folder / FILE_NAME
         kept = self._kept_or_none(path, wanted)
@@ -115,42 +116,35 @@ class IpuWorld:
     def start(self, opened: Opened) -> IpuProgram:
         return IpuProgram(self._device, self._pipeline(None, opened.header.precision), opened)
 
-    def _on_chip(self) -> bool:
-        """Does the program end with detections? The span `network` ends where the network does."""
-        return self._config.nms.onchip_nms and self._config.embedded.measure != "network"
-
     def _wanted(self) -> Header:
         config = self._config
         chosen = config.model.model_precision
         precision = self._device.default_precision() if chosen is None else chosen.value
         compiled = names_where(lambda facets: facets.compiled.by_value and "ipu" in facets.compiled.devices)
         options = {name: value for name, value in options_dict(config).items() if name in compiled}
-        options.update(on_chip=self._on_chip())
-        return plan.plan(config, precision, precision, self._device.engine, ("ipu",), options)
+        options.update(on_chip=on_chip(config))
+        operator = ipu_nms.operator_files(config.nms.nms_mode.value) if on_chip(config) else ()
+        engine, target = self._device.engine, ("ipu",)
+        header = plan.plan(config, precision, precision, engine, target, options, plan.PROGRAM, operator)
+        return dataclasses.replace(header, versions={**header.versions, **self._device.versions()})
 
     def _pipeline(self, network: Any, precision: str) -> TensorFlowPipeline:
-        nms = dataclasses.replace(self._config.nms, onchip_nms=self._on_chip())
-        return TensorFlowPipeline(network, self._hparams, nms, precision, self._device)
+        return pipeline_of(self._config, self._hparams, self._device, network, precision)
 
     def _compile(self, header: Header, path: Path) -> Header:
         """Compile, and describe the file once it is there."""
-        model = prepare(self._config, self._hparams, self._device)
-        pipeline = self._pipeline(model.network, model.precision)
-        with self._device.scope():
-            iterations = self._config.benchmark.benchmark_repeats
-            self._device.compile_executable(pipeline.step, _signature(header), path, iterations)
-        header = plan.with_weights(header, model.weights, model.random)
+        header = build_program(self._config, self._hparams, self._device, header, path)
         content = path.read_bytes()
         description = describe(header, len(content), hashlib.sha256(content).hexdigest())
         write_atomically(_description(path), (description,), "--exec-output-dir")
         return header
 
 
-def _signature(header: Header) -> Tuple[tf.TensorSpec, ...]:
-    """What travels with a request: images, scales and, as everywhere, ids."""
-    batch = header.batch_size
-    images = tf.TensorSpec((batch, *header.image_size, 3), tf.as_dtype(header.input_type))
-    return images, tf.TensorSpec((batch,), tf.float32), tf.TensorSpec((batch,), tf.int32)
+def _undescribed(wanted: Header) -> Header:
+    """The header of a file of which nothing is known but that the options are said to be those it has."""
+    told = {part: value for part, value in wanted.fingerprint.items() if part in ("weights", "settings")}
+    header = plan.with_weights(wanted, "those of the executable", False)
+    return dataclasses.replace(header, fingerprint=told, versions={})
 
 
 def _description(path: Path) -> Path:

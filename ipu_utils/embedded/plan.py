@@ -3,20 +3,24 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import hparams_config
 from ipu_utils import run_hparams, weights_text
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded import fingerprint
-from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences
+from ipu_utils.embedded.executable import Executable, ExecutableError, Header, differences, with_weights
 from ipu_utils.errors import UserError
 from ipu_utils.hparams_rules import ANCHOR_KEYS
-from ipu_utils.names import shown
 from ipu_utils.normalisation import rgb
 from ipu_utils.options import flag_of
 from ipu_utils.sections import all_rules
 from tf2 import label_util
+
+# The modules that build networks, one a kind of executable. By all that they import, executables are known.
+NETWORK = "ipu_utils.embedded.build"  # a CPU's, which OpenVINO compiles
+GRAPH = "ipu_utils.embedded.build_graph"  # TensorFlow's on a host
+PROGRAM = "ipu_utils.embedded.build_program"  # an IPU's
 
 
 def hparams_of(config: RunConfig) -> hparams_config.Config:
@@ -25,7 +29,14 @@ def hparams_of(config: RunConfig) -> hparams_config.Config:
 
 
 def plan(
-    config: RunConfig, precision: str, output_type: str, engine: str, target: Tuple[str, ...], options: Any = None
+    config: RunConfig,
+    precision: str,
+    output_type: str,
+    engine: str,
+    target: Tuple[str, ...],
+    options: Any = None,
+    builder: str = NETWORK,
+    operator: Sequence[Path] = (),
 ) -> Header:
     """Describe the executable that a run asks for; what its weights are is told by compiling.
 
@@ -35,11 +46,14 @@ def plan(
       engine: what compiles, with its version.
       target: what it compiles for.
       options: anything else that the compiled network depends on, in JSON types.
+      builder: one of the modules above.
+      operator: compiled files that become a part of what is compiled.
     """
     hparams, model = hparams_of(config), config.model
     random = model.random_weights or not fingerprint.checkpoint_files(model.weights_path)
     made = {"seed": config.data.seed, "candidates": model.random_candidates}
     recipe = made if random else {"no_ema": model.no_ema}
+    built = {"NMS operator": fingerprint.of_files(operator)} if operator else {}
     labels = label_util.get_label_map("coco" if hparams.label_map is None else hparams.label_map) or {}
     return Header(
         model_name=model.model_name,
@@ -59,16 +73,13 @@ def plan(
         fingerprint={
             "weights": fingerprint.of_weights(model.weights_path, model.random_weights, recipe),
             "settings": fingerprint.digest([hparams.as_dict(), options]),
-            "network code": fingerprint.of_sources(),
+            "network code": fingerprint.of_sources(builder),
+            **built,
         },
         engine=engine,
         target=target,
+        versions=fingerprint.versions(),
     )
-
-
-def with_weights(header: Header, weights: str, random: bool) -> Header:
-    """The header of what was compiled."""
-    return dataclasses.replace(header, weights=shown(weights), random_weights=random)
 
 
 def told_anew(found: Header, config: RunConfig) -> Header:

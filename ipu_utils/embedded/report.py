@@ -6,7 +6,7 @@ from typing import Mapping, Optional, Tuple
 from ipu_utils import process
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.contract import Opened, Program
-from ipu_utils.embedded.executable import Header, weights_identity
+from ipu_utils.embedded.executable import Header, origin, weights_identity
 from ipu_utils.embedded.requests import Objects
 from ipu_utils.latency import describe_arrivals
 from ipu_utils.names import report_line
@@ -87,7 +87,10 @@ def outcome_of(
             "name": program.device,
             "engine": header.engine,
             "threads": getattr(program, "num_threads", None),  # of an IPU there are none to set
+            "streams": getattr(program, "num_streams", None),
+            "batches_in_flight": config.embedded.requests_in_flight,
         },
+        executable=origin(header),
     )
 
 

@@ -3,7 +3,7 @@
 
 from typing import Tuple
 
-from ipu_utils.embedded.executable import Header, weights_identity
+from ipu_utils.embedded.executable import Header, origin, weights_identity
 
 
 class Model:
@@ -11,7 +11,7 @@ class Model:
 
     def __init__(self, header: Header):
         self.precision, self.weights, self.random = header.precision, header.weights, header.random_weights
-        self._header = header
+        self.origin, self._header = origin(header), header
 
     def identity(self) -> Tuple[str, str]:
         """SHA-256 of the weights, and of what it is."""

@@ -10,20 +10,17 @@ from typing import List, Optional, Sequence, Tuple
 
 from hparams_config import Config
 from ipu_utils.config import NmsConfig, RunConfig
-from ipu_utils.devices.host import HostDevice, frozen_and_folded
+from ipu_utils.devices.host import HostDevice
 from ipu_utils.embedded import fingerprint, plan
+from ipu_utils.embedded.build_graph import INPUT, build_graph, output_tensors
 from ipu_utils.embedded.contract import Opened
 from ipu_utils.embedded.executable import Executable, ExecutableError, Header, read_executable, write_executable
 from ipu_utils.embedded.host import kept
-from ipu_utils.embedded.ports import Port, mismatch, output_names
+from ipu_utils.embedded.ports import Port, mismatch
 from ipu_utils.engines.described import Model
-from ipu_utils.graph.edit import operation
 from ipu_utils.graph.freeze import FrozenStep, as_function
 from ipu_utils.keras2 import tf
-from ipu_utils.model import prepare
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
-
-INPUT = "images"
 
 
 class KeptPipeline(TensorFlowPipeline):
@@ -32,8 +29,7 @@ class KeptPipeline(TensorFlowPipeline):
     def __init__(self, executable: Executable, hparams: Config, nms: NmsConfig, device: HostDevice):
         header = executable.header
         super().__init__(None, hparams, nms, header.precision, device)
-        class_names, box_names = output_names(header)
-        self._outputs = [f"{name}:0" for name in class_names + box_names]
+        self._outputs = [f"{name}:0" for name in output_tensors(header)]
         try:
             self._graph_def = tf.compat.v1.GraphDef.FromString(executable.network().tobytes())
             self._function = as_function(FrozenStep(self._graph_def, (f"{INPUT}:0",), tuple(self._outputs)))
@@ -73,7 +69,7 @@ def kept_file(config: RunConfig, device: HostDevice) -> Tuple[Header, Path, Opti
     precision = device.default_precision() if chosen is None else chosen.value
     device.check_precision(precision)
     engine = f"TensorFlow {tf.__version__}"
-    header = plan.plan(config, precision, precision, engine, fingerprint.cpu_features())
+    header = plan.plan(config, precision, precision, engine, fingerprint.cpu_features(), builder=plan.GRAPH)
     path = plan.cached_file(config.device.executable_cache_dir, header)
     return header, path, kept(config, header, path)
 
@@ -86,24 +82,7 @@ def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tupl
     """
     header, path, opened = kept_file(config, device)
     if opened is None:
-        model = prepare(config, hparams, device)
-        header = plan.with_weights(header, model.weights, model.random)
-        built = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
-        write_executable(path, header, _named(built, header).SerializeToString())
+        header, graph_def = build_graph(config, hparams, device, header)
+        write_executable(path, header, graph_def)
         opened = Opened(path, header, 0.0, "compiled", read_executable(path))
     return Model(opened.header), KeptPipeline(opened.executable, hparams, config.nms, device)
-
-
-def _named(pipeline: TensorFlowPipeline, header: Header) -> tf.compat.v1.GraphDef:
-    """The network's frozen graph, whose ends have names of their own."""
-
-    def step(images: tf.Tensor) -> List[tf.Tensor]:
-        class_outputs, box_outputs = pipeline.heads(images)
-        return [*class_outputs, *box_outputs]
-
-    spec = tf.TensorSpec((header.batch_size, *header.image_size, 3), header.input_type, name=INPUT)
-    frozen = frozen_and_folded(step, [spec])
-    class_names, box_names = output_names(header)
-    for name, tensor in zip(class_names + box_names, frozen.outputs):
-        frozen.graph_def.node.append(operation(name, "Identity", [tensor], T=header.output_type))
-    return frozen.graph_def

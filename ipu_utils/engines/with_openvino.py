@@ -14,7 +14,7 @@ from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.devices.openvino_host import OpenVinoDevice
 from ipu_utils.embedded import plan
-from ipu_utils.embedded.host import build, compile_into, foresee_building, kept, wanted
+from ipu_utils.embedded.host import build, compile_into, foresee_building, kept, place_of, wanted
 from ipu_utils.engines.described import Model
 from ipu_utils.feed import open_feed
 from ipu_utils.foreseen import Foreseen
@@ -34,9 +34,10 @@ class Engine:
 
     def foresee(self) -> Foreseen:
         """Do as `prepare`, and build nothing but what tells whether a checkpoint can be loaded."""
-        header, folder = wanted(self._config), self._config.device.executable_cache_dir
+        header = wanted(self._config)
         self.device.check_precision(header.precision)
-        opened = None if folder is None else kept(self._config, header, plan.cached_file(folder, header))
+        path = place_of(self._config, header)
+        opened = None if path is None else kept(self._config, header, path)
         if opened is None:
             return foresee_building(self._config, header)
         return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})")
@@ -45,11 +46,10 @@ class Engine:
         """Find the executable, or build the network that loading it compiles; for errors see `build`."""
         header = wanted(self._config)
         self.device.check_precision(header.precision)
-        folder = self._config.device.executable_cache_dir
-        if folder is None:
+        path, onchip_nms = place_of(self._config, header), self._config.nms.onchip_nms
+        if path is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="efficientdet-")
-            folder = Path(self._temporary.name)
-        path, onchip_nms = plan.cached_file(folder, header), self._config.nms.onchip_nms
+            path = Path(self._temporary.name) / plan.file_name(header)
         opened = kept(self._config, header, path)
         if opened is not None:
             pipeline = OpenVinoPipeline(path, opened.header, onchip_nms, executable=opened.executable)

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run in TensorFlow: on a host, and on an IPU through Graphcore's."""
 
-from typing import Tuple, Union
+from typing import Any, Dict, Tuple, Union
 
+import ipu_nms
 import utils
 from hparams_config import Config
 from ipu_utils.config import RunConfig
 from ipu_utils.dataset import open_dataset
 from ipu_utils.devices import get_device
+from ipu_utils.embedded import fingerprint, plan
 from ipu_utils.engines.described import Model
-from ipu_utils.foreseen import Foreseen
+from ipu_utils.foreseen import Foreseen, foresee_network
 from ipu_utils.keras2 import tf
-from ipu_utils.model import Prepared, foresee_network, prepare
+from ipu_utils.model import Prepared, prepare
 from ipu_utils.tensorflow_pipeline import TensorFlowPipeline, images_as
 
 
@@ -48,4 +50,17 @@ class Engine:
             return prepare_kept(self._config, self._hparams, self.device)
         model = prepare(self._config, self._hparams, self.device)
         nms = self._config.nms
+        model = model._replace(origin=self._origin())
         return model, TensorFlowPipeline(model.network, self._hparams, nms, model.precision, self.device)
+
+    def _origin(self) -> Dict[str, Any]:
+        """Of a network that is in no file; see `ipu_utils.embedded.executable.origin`."""
+        on_ipu, nms = self.device.kind == "ipu", self._config.nms
+        operator = ipu_nms.operator_files(nms.nms_mode.value) if on_ipu and nms.onchip_nms else ()
+        versions = {**fingerprint.versions(), **(self.device.versions() if on_ipu else {})}
+        return {
+            "engine": self.device.engine,
+            "sources_sha256": fingerprint.of_sources(plan.PROGRAM if on_ipu else plan.GRAPH),
+            "nms_operator_sha256": fingerprint.of_files(operator) if operator else None,
+            "versions": versions,
+        }
