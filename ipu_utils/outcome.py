@@ -3,7 +3,6 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 import re
 import time
@@ -73,12 +72,6 @@ def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
         found.update(f"{array.dtype} {array.shape}\n".encode())
         found.update(array.tobytes())
     return found.hexdigest()
-
-
-def hash_hparams(hparams: Mapping[str, Any]) -> str:
-    """SHA-256 of a model configuration without the names of its classes, which decide nothing."""
-    values = {key: value for key, value in hparams.as_dict().items() if key != "label_map"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def mean_ms(seconds: Sequence[float]) -> Optional[float]:

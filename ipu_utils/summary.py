@@ -8,9 +8,10 @@ import numpy as np
 
 from hparams_config import Config
 from ipu_utils.config import Precision, RunConfig
+from ipu_utils.embedded.fingerprint import of_hparams
 from ipu_utils.names import report_line, shown
 from ipu_utils.normalisation import normalisation_of
-from ipu_utils.outcome import Outcome, hash_hparams, nms_facts, weights_facts
+from ipu_utils.outcome import Outcome, nms_facts, weights_facts
 from ipu_utils.results import Samples
 from tf2.nms_settings import nms_settings
 from utils import parse_image_size
@@ -95,7 +96,7 @@ def outcome_of(
             "num_classes": hparams.num_classes,
             "precision": model.precision,
             "input_type": config.model.io_precision.value,
-            "hparams_sha256": hash_hparams(hparams),
+            "hparams_sha256": of_hparams(hparams),
         },
         weights=weights_facts(model.weights, model.random, *model.identity()),
         nms=nms_facts(

@@ -14,6 +14,8 @@ from ipu_utils import machine
 from ipu_utils.config import load_config
 from ipu_utils.devices import detect
 from ipu_utils.embedded import executable, fingerprint, plan
+from ipu_utils.run_hparams import hparams_of
+from ipu_utils.settings import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -164,3 +166,45 @@ def test_planning_needs_neither_tensorflow_nor_openvino():
     code += "('tensorflow', 'tf_keras', 'openvino') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_single_checkpoint_is_known_by_its_content_whatever_it_is_called(tmp_path):
+    def written(folder, name, content=b"weights", state=None):
+        (tmp_path / folder).mkdir()
+        for part in (".index", ".data-00000-of-00001"):
+            (tmp_path / folder / (name + part)).write_bytes(content + part.encode())
+        if state is not None:
+            (tmp_path / folder / "checkpoint").write_text(f'model_checkpoint_path: "{state}"')
+        return tmp_path / folder
+
+    def of(path):
+        return fingerprint.of_weights(path, False, {})
+
+    first, renamed = written("a", "model"), written("b", "model.ckpt-7", state="model.ckpt-7")
+    assert of(first) == of(renamed) == of(renamed / "model.ckpt-7")
+    assert of(written("c", "model", b"others")) != of(first)
+    files = [tmp_path / name for name in ("x.h5", "y.h5")]
+    for path in files:
+        path.write_bytes(b"same")
+    assert of(files[0]) == of(files[1])
+
+
+def test_of_several_checkpoints_the_names_count(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.index").write_bytes(name.encode())
+        (tmp_path / f"{name}.data-00000-of-00001").write_bytes(name.encode())
+    found = set()
+    for state in ("a", "b"):
+        (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{state}"')
+        found.add(fingerprint.of_weights(tmp_path, False, {}))
+    assert len(found) == 2
+
+
+def test_hyper_parameters_are_known_by_what_they_say_not_by_how_it_was_said(tmp_path):
+    (tmp_path / "a.yaml").write_text("nms_configs:\n  iou_thresh: 0.6\n")
+    labels = tmp_path / "labels.yaml"
+    labels.write_text("1: shape\n")
+    found = [fingerprint.of_hparams(hparams_of(ModelConfig(hparams=text))) for text in (
+        "nms_configs.iou_thresh=0.6", str(tmp_path / "a.yaml"), f"nms_configs.iou_thresh=0.6,label_map={labels}",
+        "nms_configs.iou_thresh=0.7")]  # fmt: skip
+    assert found[0] == found[1] == found[2] != found[3]

@@ -250,6 +250,14 @@ def test_the_embedded_script_runs_unchanged_and_starts_again_from_its_file(proje
     assert origins[0] == origins[1] != origins[2] == origins[3]
     assert [key for key in origins[0] if origins[0][key] != origins[2][key]] == ["nms_operator_sha256"]
     assert (folder / "application.poplar_exec").is_file()
+    # Options that change the program, and one that does not.
+    profile = ["--profile-dir", tmp_path / "profile"]
+    for more, origin in (
+        (["--debug"], "(compiled)"),
+        (["--debug", "--ipu-connection-type", "always"], "(kept from an earlier run)"),
+        (profile, "(compiled)"),
+    ):
+        assert origin in finish(start_script(project, *command, *more))
 
 
 @pytest.mark.slow

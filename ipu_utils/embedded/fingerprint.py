@@ -11,7 +11,7 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-g
 KERASES = ("tf-keras", "keras")  # the first of them is the one that `ipu_utils.keras2` takes
 # Everything that may belong to a checkpoint in one of the forms that ipu_utils.weights reads.
 CHECKPOINT_FILES = ("*.index", "*.data-*", "*.h5", "*.hdf5", "*.keras", "*.tar.gz", "*.tgz")
+_PART = re.compile(r"\.(index|meta|data-\d+-of-\d+|tar\.gz|[^.]+)$")
 SAVED_MODEL_FILES = ("*/variables/variables.index", "*/variables/variables.data-*")  # in the folder that is named
 
 
@@ -63,15 +64,15 @@ def checkpoint_name(path: Path) -> Path:
     return path if len(files) != 1 else files[0].with_name(re.sub(r"\.index$", "", files[0].name))
 
 
-def of_files(files: Iterable[Path]) -> str:
-    """SHA-256 of names and contents."""
+def of_files(files: Iterable[Path], name_of: Callable[[Path], str] = lambda path: path.name) -> str:
+    """SHA-256 of names, or what counts of them, and contents."""
     found = hashlib.sha256()
-    for path in files:
+    for path in sorted(files, key=name_of):
         content = hashlib.sha256()
         with open(path, "rb") as file:
             for piece in iter(lambda: file.read(1 << 20), b""):
                 content.update(piece)
-        found.update(os.fsencode(path.name) + f" {content.hexdigest()}\n".encode())
+        found.update(os.fsencode(name_of(path)) + f" {content.hexdigest()}\n".encode())
     return found.hexdigest()
 
 
@@ -84,7 +85,25 @@ def of_weights(path: Path, use_random: bool, recipe: Dict[str, Any]) -> str:
       recipe: what random weights depend on, and which of a checkpoint's weights are taken.
     """
     files = [] if use_random else checkpoint_files(path)
+    parts = [file for file in files if file.name != "checkpoint"]
+    if len({(file.parent, _PART.sub("", file.name)) for file in parts}) == 1:  # one checkpoint, whatever it is called
+        return digest({"files": of_files(parts, _part_of), **recipe})
     return digest({"files": of_files(files) if files else "random", **recipe})
+
+
+def _part_of(path: Path) -> str:
+    """What follows the name of a checkpoint: ".index", ".data-00000-of-00001", ".h5"."""
+    found = _PART.search(path.name)
+    return "" if found is None else found.group()
+
+
+def of_hparams(hparams: Any) -> str:
+    """Identify a model configuration, without the names of its classes: a header holds those, and they decide nothing.
+
+    Args:
+      hparams: an `hparams_config.Config`.
+    """
+    return digest({key: value for key, value in hparams.as_dict().items() if key != "label_map"})
 
 
 def of_sources(builder: str) -> str:

@@ -53,7 +53,8 @@ def plan(
     random = model.random_weights or not fingerprint.checkpoint_files(model.weights_path)
     made = {"seed": config.data.seed, "candidates": model.random_candidates}
     recipe = made if random else {"no_ema": model.no_ema}
-    built = {"NMS operator": fingerprint.of_files(operator)} if operator else {}
+    more = {"NMS operator": fingerprint.of_files(operator)} if operator else {}
+    more.update({} if options is None else {"options": fingerprint.digest(options)})
     labels = label_util.get_label_map("coco" if hparams.label_map is None else hparams.label_map) or {}
     return Header(
         model_name=model.model_name,
@@ -72,9 +73,9 @@ def plan(
         random_weights=random,
         fingerprint={
             "weights": fingerprint.of_weights(model.weights_path, model.random_weights, recipe),
-            "settings": fingerprint.digest([hparams.as_dict(), options]),
+            "settings": fingerprint.of_hparams(hparams),
             "network code": fingerprint.of_sources(builder),
-            **built,
+            **more,
         },
         engine=engine,
         target=target,
