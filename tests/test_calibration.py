@@ -62,6 +62,7 @@ def test_there_is_something_to_suppress_and_something_is_left(calibrated, hparam
     assert lengths.sum() < 0.9 * np.minimum(counts, 100).sum()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(calibrated, hparams):
     network, _ = calibrated
     before = [value.copy() for value in network.get_weights()]
@@ -109,6 +110,7 @@ def test_weights_are_calibrated_for_the_inputs_that_the_configuration_asks_for(n
     assert len(set(counts)) > 1  # Calibrated on inputs of another size, it sees the same in all of them.
 
 
+@pytest.mark.slow
 def test_no_candidates_can_be_asked_for(hparams, noise):
     network = build_network(hparams)
     calibration.randomise(network, hparams, SIZE, seed=1, candidates=0)

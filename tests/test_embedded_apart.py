@@ -51,6 +51,7 @@ def heads_of(frozen, images):
     return as_function(FrozenStep(graph_def, inputs, frozen.outputs))(images)
 
 
+@pytest.mark.slow
 def test_the_network_is_the_one_that_is_built_in_this_process(wanted, tmp_path, capfd, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     (tmp_path / "apart").mkdir()

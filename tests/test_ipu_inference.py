@@ -30,16 +30,23 @@ TWO_IMAGES = [*SMALL, "--micro-batch-size", "2"]
 FROM_PHOTOGRAPHS = ["--dataset-type", "image-directory", "--image-path", str(PHOTOGRAPHS)]
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder for networks, so that tests which ask for the same one build it once."""
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def script(capsys, tmp_path, monkeypatch):
+def script(capsys, tmp_path, monkeypatch, kept):
     """Run the script in an empty folder; returns (status, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
     # The same default precision wherever the tests run: with AMX it would be bfloat16.
     monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
 
     def run(*arguments):
+        words = [str(argument) for argument in ("--executable-cache-dir", kept, *arguments)]
         try:
-            status = run_script(lambda: ipu_inference.main([str(argument) for argument in arguments]))
+            status = run_script(lambda: ipu_inference.main(words))
         except SystemExit as stop:  # argparse ends the program itself
             status = stop.code
         return (status, *capsys.readouterr())
@@ -136,6 +143,7 @@ def test_random_weights_give_the_candidates_that_were_asked_for_and_nms_somethin
     assert 0 < found < candidates
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_random_weights_and_data(script, tmp_path):
     folders = []
     for index, seed in enumerate([1, 1, 2]):
@@ -146,7 +154,14 @@ def test_the_seed_decides_the_random_weights_and_data(script, tmp_path):
     assert first != other
 
 
-@pytest.mark.parametrize("mode", ["best-class", "class-agnostic", "multi-class"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "best-class",
+        pytest.param("class-agnostic", marks=pytest.mark.slow),
+        pytest.param("multi-class", marks=pytest.mark.slow),
+    ],
+)
 def test_both_nms_paths_give_the_same_detections(script, tmp_path, mode):
     common = [*TWO_IMAGES, "--random-weights", "--nms-mode", mode, "--output-predictions", *FROM_PHOTOGRAPHS]
     assert script(*common, "--output-dir", tmp_path / "device")[0] == 0
@@ -242,7 +257,7 @@ def test_a_published_checkpoint_gives_the_detections_that_python_gives(script, t
         np.testing.assert_allclose(inside[kept], [entry[2:] for entry in found[name]], atol=0.05)
 
 
-@pytest.mark.parametrize("precision", ["half", "bfloat16"])
+@pytest.mark.parametrize("precision", [pytest.param("half", marks=pytest.mark.slow), "bfloat16"])
 def test_other_precisions_run_and_are_named(script, precision):
     status, output, error = script(*TWO_IMAGES, "--model-precision", precision, "--random-weights")
     if status == 2 and "cannot compute bfloat16 convolutions" in error:
@@ -252,7 +267,7 @@ def test_other_precisions_run_and_are_named(script, precision):
     assert 100 < objects(output)[0] < 900  # about 300, give or take the rounding of the logits
 
 
-@pytest.mark.parametrize("wire", ["float", "half"])
+@pytest.mark.parametrize("wire", ["float", pytest.param("half", marks=pytest.mark.slow)])
 def test_images_may_travel_in_other_types_without_changing_the_detections(script, tmp_path, wire):
     common = [*TWO_IMAGES, "--random-weights", "--output-predictions", *FROM_PHOTOGRAPHS]
     script(*common, "--output-dir", tmp_path / "uint8")

@@ -22,7 +22,7 @@ from ipu_utils.record import read_record
 from ipu_utils.run_hparams import hparams_of
 
 MODEL = ["--device", "cpu", "--engine", "tensorflow", "--model-name", "efficientdet-lite0", "--image-size", "64"]
-MODEL += ["--random-weights", "--model-precision", "float"]
+MODEL += ["--random-weights", "--model-precision", "float", "--hparams", "fpn_cell_repeats=1,box_class_repeats=1"]
 FEW = ["--num-repeats", "2", "--benchmark-repeats", "2"]
 
 
@@ -36,7 +36,12 @@ def opened(*arguments):
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["--onchip-nms", "false"], ["--io-precision", "float", "--micro-batch-size", "2"]]
+    "more",
+    [
+        [],
+        pytest.param(["--onchip-nms", "false"], marks=pytest.mark.slow),
+        pytest.param(["--io-precision", "float", "--micro-batch-size", "2"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_second_run_computes_the_same_and_builds_nothing(tmp_path, monkeypatch, more):
     _, _, plain, candidates = opened(*more)
@@ -99,6 +104,7 @@ def test_the_record_says_what_the_network_came_from(tmp_path):
     assert built["sources_sha256"] == sources.of_modules([plan.GRAPH]) and built["versions"]["numpy"] == np.__version__
 
 
+@pytest.mark.slow
 def test_another_model_option_or_damage_builds_again(tmp_path, capfd, caplog):
     def run(*arguments):
         capfd.readouterr()

@@ -19,7 +19,7 @@ from tf2.efficientdet_keras import EfficientDetNet
 DATA = Path(__file__).parent / "data"
 
 # Making the variables of all fifteen takes a minute; these differ in scaling, fusion and kind of backbone.
-QUICK = ("efficientdet-d0", "efficientdet-d1", "efficientdet-lite0", "efficientdet-lite3x")
+QUICK = ("efficientdet-d0", "efficientdet-lite0")
 
 # One block for every feature: what does not depend on the published depths is tested on this backbone.
 TINY_BLOCKS = [

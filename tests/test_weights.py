@@ -79,7 +79,7 @@ def test_the_raw_variables_are_taken_when_asked_for_or_alone(blank, values, tmp_
     np.testing.assert_array_equal(blank.weights[0], other[next(iter(values))])
 
 
-@pytest.mark.parametrize("form", ["save_weights", "Checkpoint", "h5"])
+@pytest.mark.parametrize("form", [pytest.param("save_weights", marks=pytest.mark.slow), "Checkpoint", "h5"])
 def test_what_keras_saves_loads_again(blank, values, tmp_path, form):
     saved = new_model()
     for weight, value in zip(saved.weights, values.values()):
@@ -94,7 +94,7 @@ def test_what_keras_saves_loads_again(blank, values, tmp_path, form):
     assert_golden(blank)
 
 
-@pytest.mark.parametrize("name", ["efficientdet-lite0", "efficientdet-d1"])
+@pytest.mark.parametrize("name", ["efficientdet-lite0", pytest.param("efficientdet-d1", marks=pytest.mark.slow)])
 def test_object_keys_are_the_published_ones(name):
     expected = json.loads((DATA / "variables" / f"{name}.json").read_text())["object_checkpoint_keys"]
     keys = weights.object_keys(new_model(name=name))

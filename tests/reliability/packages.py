@@ -92,6 +92,7 @@ CASES = [
         "tf-keras of the same version",
         package="tf_keras",
         needs=["keras 3"],
+        slow=True,
     ),
     Case.own(
         "a package named openvino that is something else",
@@ -111,6 +112,7 @@ CASES = [
         prepare=_module(MISSING, "tf_keras"),
         environ=FIRST,
         needs=["keras 3"],
+        slow=True,
     ),
     Case.own(
         "Keras 3 was imported before",
@@ -120,6 +122,7 @@ CASES = [
         ["needs Keras 2", "TF_USE_LEGACY_KERAS=1"],
         environ={"TF_USE_LEGACY_KERAS": "0"},
         needs=["keras 3"],
+        slow=True,
     ),
     Case.own(
         "TensorFlow is missing, and an executable is there",

@@ -133,6 +133,7 @@ CASES = [
             "embedded",
             run=_instances(_to_first_instance(number)),
             needs=["executable", "mpirun", "linux"],
+            slow=number == signal.SIGTERM,
         )
         for number in (signal.SIGINT, signal.SIGTERM)
     ),
@@ -145,6 +146,7 @@ CASES = [
             "embedded",
             run=_instances(_to_one(number)),
             needs=["executable", "mpirun", "linux"],
+            slow=True,
         )
         for number in (signal.SIGINT, signal.SIGTERM)
     ),
