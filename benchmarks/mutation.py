@@ -14,14 +14,10 @@ ended, and `--table` prints what is there.
 """
 
 import argparse
-import ast
 import contextlib
 import importlib
-import io
 import json
 import os
-import random
-import re
 import resource
 import shutil
 import signal
@@ -29,220 +25,22 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
-ROOT = Path(__file__).resolve().parent.parent
+from mutation_areas import AREAS, Area
+from mutation_changes import ROOT, Change, candidates
+
 SEED = 13
-WALL_LIMIT = 900  # seconds that one run of tests may take, whatever else the machine does
 # What a run of tests is forked from, to import it once. No operation may have run before a fork.
 PRELOADED = ("numpy", "pytest", "tensorflow", "tf_keras", "pycocotools.cocoeval", "PIL.Image", "yaml", "h5py")
-RULES = {".py": ["universal.rules", "python.rules"], "C++": ["universal.rules", "c_like.rules", "cpp.rules"]}
-LEFT_OUT = {"raise", "log", "logger", "print", "warn", "warning", "info", "error", "debug"}  # whose texts may change
-
-
-class Area(NamedTuple):
-    """Files that belong together, and the tests that belong to them, the quickest first.
-
-    `make` builds what the tests need; `command` is a test that is no pytest and runs first.
-    """
-
-    name: str
-    files: Sequence[str]
-    count: int
-    tests: Sequence[str]
-    make: Sequence[str] = ()
-    command: Sequence[str] = ()
-
-
-class Change(NamedTuple):
-    file: str
-    line: int
-    before: str
-    after: str
-
-
-AREAS = (
-    Area(
-        "network",
-        ("tf2/efficientdet_keras.py", "tf2/fpn_configs.py", "tf2/util_keras.py", "backbone/*.py", "utils.py"),
-        24,
-        ("tests/test_network.py", "tests/test_golden.py"),
-    ),
-    Area(
-        "post-processing",
-        (
-            "tf2/postprocess.py",
-            "tf2/candidates.py",
-            "tf2/suppression.py",
-            "tf2/anchor*.py",
-            "tf2/nms_settings.py",
-            "nms_np.py",
-            "ipu_automl_io.py",
-        ),
-        30,
-        (
-            "tests/test_anchors.py",
-            "tests/test_nms_np.py",
-            "tests/test_preprocess.py",
-            "tests/test_visualize.py",
-            "tests/test_postprocess.py",
-        ),
-    ),
-    Area(
-        "resizing",
-        ("ipu_utils/resize.py", "ipu_utils/normalisation.py", "dataloader.py"),
-        14,
-        ("tests/test_resize.py", "tests/test_preprocess.py", "tests/test_input_shapes.py"),
-    ),
-    Area(
-        "weights",
-        ("ipu_utils/weights*.py",),
-        20,
-        (
-            "tests/test_weights_text.py",
-            "tests/test_weights.py",
-            "tests/test_weights_forms.py",
-            "tests/test_weights_of_automl.py",
-        ),
-    ),
-    Area(
-        "coordinates",
-        ("ipu_utils/coco*.py", "ipu_utils/predictions.py", "visualize/*.py", "tf2/label_util.py"),
-        24,
-        (
-            "tests/test_label_util.py",
-            "tests/test_predictions.py",
-            "tests/test_visualize.py",
-            "tests/test_coco_annotations.py",
-            "tests/test_coco.py",
-        ),
-    ),
-    Area(
-        "statistics",
-        ("ipu_utils/statistics.py", "ipu_utils/results.py", "ipu_utils/latency.py"),
-        14,
-        ("tests/test_statistics.py", "tests/test_results.py", "tests/test_embedded_latency.py"),
-    ),
-    Area(
-        "C++ core",
-        (
-            "NMS/nms_core.hpp",
-            "NMS/host/pipeline.cpp",
-            "NMS/host/scan.cpp",
-            "NMS/host/scan.hpp",
-            "NMS/host/select.hpp",
-            "NMS/host/threads.hpp",
-            "NMS/host/types.hpp",
-            "NMS/host/libdetect.cpp",
-            "NMS/host/aligned.hpp",
-        ),
-        24,
-        ("tests/test_many_detections.py", "tests/test_nms_detect.py"),
-        make=("-C", "NMS/host"),
-        command=(
-            "sh",
-            "-c",
-            "make -s -C NMS/tests build/test_host SANITIZERS= && NMS/tests/build/test_host",
-        ),
-    ),
-    Area(
-        "C++ operators",
-        ("NMS/host/detect_ops.cpp", "NMS/host/nms_op.cpp", "NMS/host/op_support.hpp"),
-        10,
-        ("tests/test_nms_detect.py", "tests/test_nms.py"),
-        make=("-C", "NMS/host"),
-    ),
-)
-
-
-class _Behaviour(ast.NodeTransformer):
-    """Leaves of a module what its behaviour depends on."""
-
-    def visit(self, node: ast.AST) -> Any:
-        if getattr(node, "body", None) and isinstance(node.body, list) and isinstance(node.body[0], ast.Expr):
-            node.body[0] = ast.Pass() if isinstance(node.body[0].value, ast.Constant) else node.body[0]
-        for name in ("annotation", "returns"):
-            if hasattr(node, name):
-                setattr(node, name, ast.Name("annotation") if name == "annotation" else None)
-        called = getattr(node, "func", None)
-        if isinstance(node, ast.Raise) or getattr(called, "attr", getattr(called, "id", None)) in LEFT_OUT:
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.JoinedStr):
-                    inner.values = []
-                elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-                    inner.value = ""
-        return self.generic_visit(node)
-
-
-def _behaviour(source: str, python: bool) -> str:
-    """What two sources have in common when the one behaves like the other; raises SyntaxError."""
-    if python:
-        return ast.dump(_Behaviour().visit(ast.parse(source)))
-    source = re.sub(r'"(\\.|[^"\\\n])*"', '""', source)
-    return re.sub(r"//[^\n]*", "", source)
-
-
-def changes(file: str) -> List[List[Change]]:
-    """The changes of a file, by line."""
-    try:
-        from universalmutator import mutator
-    except ImportError as error:
-        raise SystemExit("The changes come from the package universalmutator: pip install universalmutator") from error
-    path = ROOT / file
-    lines = path.read_text().splitlines(keepends=True)
-    with contextlib.redirect_stdout(io.StringIO()):
-        mutants = mutator.mutants_regexp(
-            lines, ruleFiles=RULES[".py" if path.suffix == ".py" else "C++"], ignorePatterns=[]
-        )
-    by_line: Dict[int, List[Change]] = {}
-    for line, text, *_ in mutants:
-        by_line.setdefault(line, []).append(Change(file, line, lines[line - 1], text))
-    return [by_line[line] for line in sorted(by_line)]
-
-
-def _names(source: str) -> FrozenSet[str]:
-    """Every name in Python source, of variables, attributes, arguments and modules."""
-    parts = ("id", "attr", "arg", "name", "module")
-    return frozenset(str(getattr(node, part, "")) for node in ast.walk(ast.parse(source)) for part in parts)
-
-
-def matters(change: Change) -> bool:
-    """Whether a change compiles, makes up no name and is more than one of comments, annotations or texts."""
-    original = (ROOT / change.file).read_text()
-    lines = original.splitlines(keepends=True)
-    changed = "".join([*lines[: change.line - 1], change.after, *lines[change.line :]])
-    python = change.file.endswith(".py")
-    try:
-        if python:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                compile(changed, change.file, "exec")
-            if not _names(changed) <= _names(original):
-                return False
-        return _behaviour(changed, python) != _behaviour(original, python)
-    except (SyntaxError, ValueError):
-        return False
-
-
-def candidates(area: Area, seed: int) -> Iterator[Change]:
-    """An area's changes in the order in which they are tried, one of every line but comments and imports."""
-    draw = random.Random(f"{seed} {area.name}")
-    files = sorted({str(path.relative_to(ROOT)) for pattern in area.files for path in ROOT.glob(pattern)})
-    lines = [line for file in files for line in changes(file)]
-    draw.shuffle(lines)
-    for line in lines:
-        alternatives = draw.sample(line, len(line))
-        if line[0].before.lstrip().startswith(("#", "from ", "import ")):
-            continue
-        change = next(filter(matters, alternatives), None)
-        if change is not None:
-            yield change
 
 
 def _run_limited(child: Any, cpu_seconds: int, log: Path) -> Tuple[int, float]:
-    """Exit status and processor seconds of a function in a fork with its own group and its output in `log`."""
+    """Exit status and processor seconds of a function in a fork with its own group and its output in `log`.
+
+    It is stopped after `cpu_seconds` on the processor and, as a deadlock takes none, a while later in any case.
+    """
     pid = os.fork()
     if pid == 0:
         try:
@@ -254,7 +52,7 @@ def _run_limited(child: Any, cpu_seconds: int, log: Path) -> Tuple[int, float]:
             os._exit(child())
         finally:
             os._exit(70)
-    deadline = time.monotonic() + WALL_LIMIT
+    deadline = time.monotonic() + 2 * cpu_seconds + 60
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
@@ -272,6 +70,7 @@ class Runner:
         self.tree, self.log = tree, log
         self._expected: Dict[str, float] = {}  # processor seconds of a test file, unchanged
         self._prepared: Set[str] = set()  # names of areas
+        self._changed: Optional[Area] = None  # whose change is still in the native libraries
 
     def _pytest(self, test: str) -> int:
         import pytest
@@ -324,6 +123,9 @@ class Runner:
 
     def outcome(self, area: Area, change: Change) -> str:
         """'noticed', 'survived', or 'invalid' for what does not compile."""
+        if self._changed and not area.make:
+            self.build(self._changed)
+            self._changed = None
         path = self.tree / change.file
         original = path.read_text()
         lines = original.splitlines(keepends=True)
@@ -334,9 +136,10 @@ class Runner:
                 # Tests of C++ alone; without the program the change did not compile.
                 program = self.tree / "NMS/tests/build/test_host"
                 program.unlink(missing_ok=True)
-                status, _ = _run_limited(lambda: min(1, self._command(*area.command)), 120, self.log)
+                status, _ = _run_limited(lambda: min(1, self._command(*area.command)), 60, self.log)
                 if status:
                     return "noticed" if program.exists() else "invalid"
+            self._changed = area if area.make else None
             if not self.build(area):
                 return "invalid"
             return "survived" if self.passes(area, change) else "noticed"

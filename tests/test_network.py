@@ -274,6 +274,16 @@ def test_what_the_network_does_not_have_is_refused(hparams, message):
         EfficientDetNet(config=config)
 
 
+def test_untrained_class_outputs_are_one_percent_and_all_other_biases_nothing():
+    model = EfficientDetNet(config=tiny_config())
+    model(tf.zeros((1, 32, 32, 3)), training=False)
+    biases = {variable.name: variable.numpy() for variable in model.weights if variable.name.endswith("/bias:0")}
+    initial = {name: np.log(0.01 / 0.99) if "class-predict" in name else 0 for name in biases}
+    assert sum(map(bool, initial.values())) == 1 and len(initial) > 20
+    for name, values in biases.items():
+        np.testing.assert_allclose(values, initial[name], rtol=1e-6, err_msg=name)
+
+
 def test_bifpn_nodes():
     config = fpn_configs.bifpn_config(3, 7, None)
     assert config.weight_method == "fastattn"

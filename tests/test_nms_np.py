@@ -173,6 +173,16 @@ def test_modes_differ_in_which_boxes_suppress_which():
         batched_nms(scores, boxes, mode="global")
 
 
+@pytest.mark.parametrize("mode", ["best-class", "class-agnostic"])
+def test_without_classes_all_boxes_are_of_the_first(mode):
+    boxes, scores, _ = crowd(3)
+    expected, _ = tensorflow_nms(boxes, scores, 100)
+    found = batched_nms(scores[None], boxes[None], mode=mode)
+    assert found.lengths.tolist() == [len(expected)] and 0 < len(expected) < 100
+    np.testing.assert_array_equal(found.indices[0, : len(expected)], expected)
+    assert set(found.classes[0, : len(expected)]) == {0}
+
+
 def test_sigmoid_neither_overflows_nor_loses_small_scores():
     with np.errstate(over="raise"):
         np.testing.assert_allclose(nms_np.sigmoid(np.array([-80.0, 0.0, 80.0])), [np.exp(-80.0), 0.5, 1.0], rtol=1e-12)

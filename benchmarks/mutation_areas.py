@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `mutation.py` draws its changes from: files that belong together, with the tests that belong to them."""
+
+from typing import NamedTuple, Sequence
+
+
+class Area(NamedTuple):
+    """Files that belong together, and the tests that belong to them, the quickest first.
+
+    `make` builds what the tests need; `command` is a test that is no pytest and runs first.
+    """
+
+    name: str
+    files: Sequence[str]
+    count: int
+    tests: Sequence[str]
+    make: Sequence[str] = ()
+    command: Sequence[str] = ()
+
+
+NATIVE_TESTS = (
+    "sh",
+    "-c",
+    "for name in test_host test_calls; do"
+    " make -s -C NMS/tests build/$name SANITIZERS= && NMS/tests/build/$name || exit 1; done",
+)
+AREAS = (
+    Area(
+        "network",
+        ("tf2/efficientdet_keras.py", "tf2/fpn_configs.py", "tf2/util_keras.py", "backbone/*.py", "utils.py"),
+        24,
+        ("tests/test_backbone_blocks.py", "tests/test_golden.py", "tests/test_network.py"),
+    ),
+    Area(
+        "post-processing",
+        (
+            "tf2/postprocess.py",
+            "tf2/candidates.py",
+            "tf2/suppression.py",
+            "tf2/anchor*.py",
+            "tf2/nms_settings.py",
+            "nms_np.py",
+            "ipu_automl_io.py",
+        ),
+        30,
+        (
+            "tests/test_anchors.py",
+            "tests/test_nms_np.py",
+            "tests/test_preprocess.py",
+            "tests/test_visualize.py",
+            "tests/test_postprocess.py",
+        ),
+    ),
+    Area(
+        "resizing",
+        ("ipu_utils/resize.py", "ipu_utils/normalisation.py", "dataloader.py"),
+        14,
+        ("tests/test_resize.py", "tests/test_preprocess.py", "tests/test_input_shapes.py"),
+    ),
+    Area(
+        "weights",
+        ("ipu_utils/weights*.py",),
+        20,
+        (
+            "tests/test_weights_text.py",
+            "tests/test_weights.py",
+            "tests/test_weights_forms.py",
+            "tests/test_weights_of_automl.py",
+        ),
+    ),
+    Area(
+        "coordinates",
+        ("ipu_utils/coco*.py", "ipu_utils/predictions.py", "visualize/*.py", "tf2/label_util.py"),
+        24,
+        (
+            "tests/test_label_util.py",
+            "tests/test_predictions.py",
+            "tests/test_visualize.py",
+            "tests/test_coco_annotations.py",
+            "tests/test_coco.py",
+        ),
+    ),
+    Area(
+        "statistics",
+        ("ipu_utils/statistics.py", "ipu_utils/results.py", "ipu_utils/latency.py"),
+        14,
+        ("tests/test_statistics.py", "tests/test_results.py", "tests/test_embedded_latency.py"),
+    ),
+    Area(
+        "C++ arithmetic",
+        ("NMS/nms_core.hpp", "NMS/detect_core.hpp"),
+        10,
+        ("tests/test_nms_detect.py", "tests/test_nms.py"),
+        make=("-C", "NMS/host"),
+        command=NATIVE_TESTS,
+    ),
+    Area(
+        "C++ core",
+        (
+            "NMS/nms_core.hpp",
+            "NMS/host/pipeline.cpp",
+            "NMS/host/scan.cpp",
+            "NMS/host/scan.hpp",
+            "NMS/host/select.hpp",
+            "NMS/host/threads.hpp",
+            "NMS/host/types.hpp",
+            "NMS/host/libdetect.cpp",
+            "NMS/host/aligned.hpp",
+        ),
+        24,
+        ("tests/test_nms_detect.py", "tests/test_many_detections.py"),
+        make=("-C", "NMS/host"),
+        command=NATIVE_TESTS,
+    ),
+    Area(
+        "C++ operators",
+        ("NMS/host/detect_ops.cpp", "NMS/host/nms_op.cpp", "NMS/host/op_support.hpp"),
+        10,
+        ("tests/test_nms_detect.py", "tests/test_nms.py"),
+        make=("-C", "NMS/host"),
+    ),
+)
