@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fuzz.driver import Outcome, fuzz
 from fuzz.surfaces import SURFACES
+from ipu_utils.process import peak_memory_mib
 
 
 def _record(path: Path, outcome: Outcome) -> None:
@@ -42,7 +43,8 @@ def main() -> int:
         found += len(outcome.findings)
         words = ", ".join(f"{count} {word}" for word, count in sorted(outcome.words.items()))
         seconds = time.perf_counter() - start
-        print(f"{name}: seed {given.seed}, {outcome.inputs} inputs ({words}) in {seconds:.0f} s", flush=True)
+        cost = f"{seconds:.0f} s, {peak_memory_mib() or 0:.0f} MiB"
+        print(f"{name}: seed {given.seed}, {outcome.inputs} inputs ({words}) in {cost}", flush=True)
         for finding in outcome.findings:
             print(f"  input {finding.number}: {finding.what}\n    {finding.given!r:.600}", flush=True)
         if given.record is not None and not outcome.findings:
