@@ -63,16 +63,17 @@ class Publisher:
     def publish(self, outcome: Outcome) -> None:
         """Print the report; write the records that were asked for. Every instance has to call it, the first reports."""
         outcome, output = combine(outcome, self._instances), self._config.output
-        self._so_far = []
         if self._instances.index:
+            self._so_far = []
             return
-        print(format_report(outcome.samples))
-        print(format_distribution(outcome.samples, self._config.benchmark.percentiles, outcome.label))
-        if self._instances.count > 1:
-            print(describe_instances(outcome.samples))
-        stages = describe_stages(outcome.stages)
-        if stages is not None:
-            print(stages)
+        parts = [
+            format_report(outcome.samples),
+            format_distribution(outcome.samples, self._config.benchmark.percentiles, outcome.label),
+            describe_instances(outcome.samples) if self._instances.count > 1 else None,
+            describe_stages(outcome.stages),
+        ]
+        print("\n".join(part for part in parts if part is not None))
+        self._so_far = []  # not before: a signal would find nothing to tell
         if (output.results_json, output.results_csv, output.report) == (None, None, None):
             return
         record, files = records.make_record(self._config, outcome), [output.results_json]
