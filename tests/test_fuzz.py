@@ -79,19 +79,22 @@ def test_an_input_without_end_is_a_finding(monkeypatch):
 
 def test_memory_that_stays_or_goes_is_a_finding():
     code = """if True:
-        from fuzz.driver import fuzz
+        from fuzz import driver
+        driver.LARGE_MIB = 32
         class Kept:
             name, kept = "kept", []
             def make(self, rng): return None
             def try_out(self, given):
-                self.kept.append(b"x" * (12 << 20))
+                self.kept.append(b"x" * (2 << 20))
                 return "accepted"
         class Large(Kept):
             def try_out(self, given):
-                b"x" * (600 << 20)
+                if not self.kept:
+                    self.kept.append(len(b"x" * (100 << 20)))
                 return "accepted"
         for surface in (Kept, Large):
-            print(*((found.number, found.what.split(" MiB more")[0]) for found in fuzz(surface(), 25, 0).findings))
+            findings = driver.fuzz(surface(), 25, 0).findings
+            print(*((found.number, found.what.split(" MiB more")[0]) for found in findings))
             Kept.kept.clear()
         """
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -100,8 +103,8 @@ def test_memory_that_stays_or_goes_is_a_finding():
     run = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert not run.stderr
     kept, large = (ast.literal_eval(line) for line in run.stdout.splitlines())
-    assert kept[0] == 24 and 260 < int(kept[1]) < 330
-    assert large[0] == 0 and 250 < int(large[1]) < 620
+    assert kept[0] == 20 and 32 < int(kept[1]) < 60
+    assert large[0] == 0 and 32 < int(large[1]) < 110
 
 
 FOUND = {
