@@ -5,13 +5,20 @@
 python ipu_embedded_inference.py --config efficientdet-low-latency
 """
 
-import contextlib
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # PYTHONSAFEPATH leaves it out
+
+from ipu_utils import program
+
+if __name__ == "__main__":
+    program.begin()
+
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Sequence
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
@@ -149,4 +156,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    program.run(lambda: run_script(main))

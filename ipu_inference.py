@@ -5,13 +5,19 @@
 python ipu_inference.py --model-name efficientdet-d0
 """
 
-import contextlib
+import os
 import sys
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # PYTHONSAFEPATH leaves it out
+
+from ipu_utils import program
+
+if __name__ == "__main__":
+    program.begin()
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
 
 from ipu_utils.config import RunConfig, load_config, write_app_json
 from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
@@ -131,4 +137,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    program.run(lambda: run_script(main))

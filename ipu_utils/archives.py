@@ -152,4 +152,5 @@ def _target(member: tarfile.TarInfo, root: Path, archive: PathLike) -> Path:
 
 
 def _short(text: str) -> str:
-    return shown(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
+    text = shown(text)  # which is longer
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

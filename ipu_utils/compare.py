@@ -6,6 +6,11 @@ python -m ipu_utils.compare A.json B.json --fail-if "p50>+5%"
 Exit status: 0, 1 when a condition of --fail-if holds and for nothing else, 2 when the runs cannot be compared.
 """
 
+from ipu_utils import program
+
+if __name__ == "__main__":
+    program.begin()
+
 import argparse
 import re
 import sys
@@ -231,4 +236,4 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    program.run(run)

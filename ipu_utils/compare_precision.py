@@ -8,9 +8,13 @@ and box (IoU above 0.9) are the same. Both engines of a host are compared where 
 batch norm folded, as the throughput script runs it, and OpenVINO's executables.
 """
 
+from ipu_utils import program
+
+if __name__ == "__main__":
+    program.begin()
+
 import argparse
 import dataclasses
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -206,4 +210,4 @@ def _heads(engine: str, word: str, model: Model, rest: List[str], source_options
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    program.run(lambda: run_script(main))

@@ -4,9 +4,13 @@
 eval "$(python -m ipu_utils.completion bash)"        # or zsh
 """
 
+from ipu_utils import program
+
+if __name__ == "__main__":
+    program.begin()
+
 import argparse
 import re
-import sys
 from typing import Dict, List, Optional, Sequence
 
 from ipu_utils.arguments import Parser, build_parser
@@ -81,4 +85,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    program.run(lambda: run_script(main))

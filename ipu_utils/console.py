@@ -12,7 +12,7 @@ import sys
 from typing import IO, Any, Callable, Collection, Iterable, Iterator, Optional
 
 from ipu_utils.errors import CompiledOnly, UserError
-from ipu_utils.interruption import interruptible, remove_temporary
+from ipu_utils.interruption import as_interruption, interruptible, remove_temporary
 from ipu_utils.names import shown, shown_lines
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,8 @@ def _run(main: Callable[[], Optional[int]]) -> int:
 
 def _run_escaped(main: Callable[[], Optional[int]]) -> int:
     try:
-        status = main()
+        with as_interruption():
+            status = main()
         sys.stdout.flush()
         return status or 0
     except CompiledOnly as done:

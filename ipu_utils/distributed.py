@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from ipu_utils import control_groups
 from ipu_utils.config import RunConfig
 from ipu_utils.errors import CompiledOnly, ConfigError, UserError
+from ipu_utils.interruption import as_interruption
 from ipu_utils.latency import RequestSamples
 from ipu_utils.names import shown_lines
 from ipu_utils.outcome import Outcome
@@ -147,7 +148,8 @@ def joined(config: RunConfig) -> Iterator[Tuple[RunConfig, Instances]]:
     """
     instances = open_instances(config.device.device)
     try:
-        yield place(config, instances), instances
+        with as_interruption():
+            yield place(config, instances), instances
     except CompiledOnly:
         raise
     except BaseException as error:

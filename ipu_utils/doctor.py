@@ -6,6 +6,11 @@ python -m ipu_utils.doctor
 Exit status: 0; 1 when it can run nothing.
 """
 
+from ipu_utils import program
+
+if __name__ == "__main__":
+    program.begin()
+
 import argparse
 import importlib
 import os
@@ -201,4 +206,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    program.run(lambda: run_script(main))

@@ -7,9 +7,13 @@ A download that breaks off goes on where it stopped, in this call or the next. T
 all: the archive is checked and unpacked under another name first.
 """
 
+from ipu_utils import program
+
+if __name__ == "__main__":
+    program.begin()
+
 import hashlib
 import os
-import sys
 import tempfile
 import time
 import urllib.error
@@ -258,4 +262,4 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    program.run(lambda: run_script(main))

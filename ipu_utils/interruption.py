@@ -4,7 +4,10 @@
 A signal raises `Interrupted` in the main thread, which unwinds the run: files that were being written disappear, and
 what was measured so far is printed. Python handles signals between its own instructions, though, and a compiler or an
 import can stay in native code for many seconds. So a thread counts as well: when the process is still there after
-GRACE_SECONDS, it prints what was measured and ends the process.
+GRACE_SECONDS, it prints what was measured and ends the process. Native code can also make another error of the
+interruption, as it does where an import fails, or drop it: `as_interruption`, `raise_again` and a hook bring it back.
+
+Before its imports have ended, and behind its report, a program has `ipu_utils.program`.
 """
 
 import contextlib
@@ -18,11 +21,13 @@ import time
 from typing import Any, Callable, Iterator, List, Optional
 
 GRACE_SECONDS = 1.2  # the process is to be gone after two seconds, on a busy machine too
+AGAIN_SECONDS = 0.01  # after which an interruption that was dropped is raised anew
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _tellers: List[Callable[[], Optional[str]]] = []
 _temporary: List[str] = []  # files and folders that are gone when the process is
 _lock = threading.Lock()
+_came: List[int] = []  # the signal that has ended the run, if one has
 
 
 class Interrupted(KeyboardInterrupt):
@@ -30,6 +35,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int = signal.SIGINT):
         super().__init__(number)
+        self.number = number
         self.name = signal.Signals(number).name
         self.status = 128 + number  # as shells report it
 
@@ -38,20 +44,23 @@ class Interrupted(KeyboardInterrupt):
 def interruptible() -> Iterator[None]:
     """Let signals raise `Interrupted` in the block, and end the process soon after one whatever the block does.
 
-    Outside of the main thread, which alone may handle signals, it does nothing.
+    Outside of the main thread, which alone may handle signals, and within another one it does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is _raise:
         yield
         return
+    _came.clear()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = {number: signal.signal(number, _raise) for number in SIGNALS}
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to even while native code runs
+    hook, sys.unraisablehook = sys.unraisablehook, _unraisable(sys.unraisablehook)
     threading.Thread(target=_watch, args=(reader,), name="interruption", daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(wakeup)
+        sys.unraisablehook = hook
         for number, handler in before.items():
             if signal.getsignal(number) is _raise:  # else the process is ending because of one
                 signal.signal(number, handler)
@@ -62,7 +71,43 @@ def _raise(number: int, frame: Any) -> None:
     # A second one, of an impatient user or of a launcher, must not interrupt what the first one has to finish.
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
+    _came[:] = [number]
     raise Interrupted(number)
+
+
+def raise_again() -> None:
+    """Raise the interruption, if there was one, in place of an error that was made of it."""
+    if _came:
+        raise Interrupted(_came[0]) from None
+
+
+@contextlib.contextmanager
+def as_interruption() -> Iterator[None]:
+    """Let no other error than the interruption leave the block once there was one."""
+    try:
+        yield
+    except Exception:
+        raise_again()
+        raise
+
+
+def _unraisable(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A hook for errors that nobody can catch, such as those of finalizers, which Python prints and drops."""
+
+    def hook(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            before(unraisable)
+            return
+        number = unraisable.exc_value.number
+        signal.signal(number, _raise)  # it was raised in this thread, the main one
+        threading.Thread(target=_raise_soon, args=(number,), daemon=True).start()
+
+    return hook
+
+
+def _raise_soon(number: int) -> None:
+    time.sleep(AGAIN_SECONDS)
+    os.kill(os.getpid(), number)
 
 
 def _watch(reader: int) -> None:

@@ -12,6 +12,7 @@ import re
 import sys
 
 from ipu_utils.errors import MissingPackageError
+from ipu_utils.interruption import raise_again
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # Start-up notices are not the benchmark's output; errors still show.
@@ -20,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 try:
     import tensorflow as tf
 except Exception as error:  # not only ImportError: a NumPy or protobuf that does not fit raises whatever it likes
+    raise_again()
     raise MissingPackageError(
         f"TensorFlow cannot be imported ({str(error) or type(error).__name__}). Install it with "
         "`pip install -r requirements.txt`; on an IPU machine install the wheel of the Poplar SDK."

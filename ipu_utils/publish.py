@@ -72,16 +72,17 @@ class Publisher:
           images: what it read. They are only read again, for the record's digest, when there is a record.
         """
         outcome, output = combine(outcome, self._instances), self._config.output
-        self._so_far = []
         if self._instances.index:
+            self._so_far = []
             return
-        print(format_report(outcome.samples))
-        print(format_distribution(outcome.samples, self._config.benchmark.percentiles, outcome.label))
-        if self._instances.count > 1:
-            print(describe_instances(outcome.samples))
-        stages = describe_stages(outcome.stages)
-        if stages is not None:
-            print(stages)
+        parts = [
+            format_report(outcome.samples),
+            format_distribution(outcome.samples, self._config.benchmark.percentiles, outcome.label),
+            describe_instances(outcome.samples) if self._instances.count > 1 else None,
+            describe_stages(outcome.stages),
+        ]
+        print("\n".join(part for part in parts if part is not None))
+        self._so_far = []  # not before: a signal would find nothing to tell
         if (output.results_json, output.results_csv, output.report) == (None, None, None):
             return
         if images is not None:

@@ -6,6 +6,11 @@ python -m ipu_utils.run_benchmarks --spec benchmarks.yml --benchmark efficientde
 Exit status: 0, 1 when a benchmark failed or a number was not found, 2 when the file or an option cannot be used.
 """
 
+from ipu_utils import program
+
+if __name__ == "__main__":
+    program.begin()
+
 import argparse
 import contextlib
 import itertools
@@ -269,4 +274,4 @@ def _write(results: Sequence[Mapping[str, Any]], log_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    program.run(lambda: run_script(main))

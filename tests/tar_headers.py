@@ -49,4 +49,5 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 def compressed(content: bytes) -> bytes:
     """The same bytes for the same content at any time of day."""
-    return gzip.compress(content, 1)[:4] + bytes(4) + gzip.compress(content, 1)[8:]
+    packed = gzip.compress(content, 1)
+    return packed[:4] + bytes(4) + packed[8:]

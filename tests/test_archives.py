@@ -166,3 +166,13 @@ def test_an_archive_that_would_fill_the_disk_is_refused(folder, tmp_path, monkey
     monkeypatch.setattr(archives, "MAX_UNPACKED_BYTES", 1 << 20)
     with pytest.raises(UserError, match="unpacks to more than"):
         unpack(archive_of(tmp_path / "a.tgz", ("zeros", bytes(1 << 21))), folder)
+
+
+def test_a_message_repeats_no_long_name_however_it_is_spelled(folder, tmp_path):
+    packed = tmp_path / "a.tar.gz"
+    packed.write_bytes(
+        tar_headers.compressed(tar_headers.pax((b"path", b"../" + b"\xff" * 3000)) + tar_headers.header())
+    )
+    with pytest.raises(UserError, match="outside of the folder") as caught:
+        unpack(packed, folder)
+    assert "\\udcff" in str(caught.value) and len(str(caught.value)) < len(str(packed)) + 300

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A few seconds of what `make reliability` does for long, and what it found."""
 
+import ast
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 from fuzz import driver
@@ -72,6 +76,36 @@ def test_an_input_without_end_is_a_finding(monkeypatch):
     monkeypatch.setattr(driver, "HANG_SECONDS", 0.2)
     outcome = fuzz(Endless(), 1, seed=0)
     assert "Hang: no end after 0.2 s" in outcome.findings[0].what
+
+
+def test_memory_that_stays_or_goes_is_a_finding():
+    code = """if True:
+        from fuzz import driver
+        driver.LARGE_MIB = 32
+        class Kept:
+            name, kept = "kept", []
+            def make(self, rng): return None
+            def try_out(self, given):
+                self.kept.append(b"x" * (2 << 20))
+                return "accepted"
+        class Large(Kept):
+            def try_out(self, given):
+                if not self.kept:
+                    self.kept.append(len(b"x" * (100 << 20)))
+                return "accepted"
+        for surface in (Kept, Large):
+            findings = driver.fuzz(surface(), 25, 0).findings
+            print(*((found.number, found.what.split(" MiB more")[0]) for found in findings))
+            Kept.kept.clear()
+        """
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # The peak of a process is at first that of the one which it was forked from: a small one.
+    command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", code]
+    run = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert not run.stderr
+    kept, large = (ast.literal_eval(line) for line in run.stdout.splitlines())
+    assert kept[0] == 20 and 32 < int(kept[1]) < 60
+    assert large[0] == 0 and 32 < int(large[1]) < 110
 
 
 FOUND = {

@@ -2,6 +2,7 @@
 """Signals, partial results and what else ends a run, in small."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -10,11 +11,13 @@ import threading
 import time
 
 import pytest
+from test_record import outcome
 
 from ipu_utils import interruption
 from ipu_utils.config import load_config
 from ipu_utils.console import run_script
 from ipu_utils.publish import publisher
+from ipu_utils.results import Samples
 
 
 def in_process(code):
@@ -63,19 +66,12 @@ def test_a_second_signal_that_is_handled_before_the_end_is_written_without_a_wor
 
 def test_native_code_that_does_not_return_is_ended_too():
     code = PRELUDE + (
+        "import hashlib\n"
         "def main():\n"
         "    with interruption.telling(lambda: 'partial: 3 calls'), interruption.temporary_folder('x-') as folder:\n"
         "        print(folder, flush=True)\n"
         "        signal_soon(signal.SIGINT)\n"
-        "        signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
-        "        libc = ctypes.CDLL(None)\n"
-        "        end = time.monotonic() + 30\n"
-        "        class Stuck:\n"
-        "            def __del__(self):\n"
-        "                while time.monotonic() < end: libc.usleep(1000)\n"
-        "        Stuck()\n"  # an exception in __del__ is only printed: the run goes on, as native code would
-        "        while time.monotonic() < end: libc.usleep(1000)\n"
-        "    \n"
+        "        hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n"  # minutes without an instruction of Python
         "sys.exit(run_script(main))"
     )
     status, output, seconds = in_process(code)
@@ -112,6 +108,34 @@ def test_partial_results_count_what_was_counted(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Benchmark interrupted: partial results of 2 of 9 counted calls."
     assert lines[3].startswith("\tthroughput: 5.33 samples/sec")  # 2 calls of 2 batches of 4 images in 3 seconds
+
+
+def test_a_signal_while_the_report_is_printed_still_finds_something_to_tell(monkeypatch, capsys):
+    class Interrupting(io.StringIO):
+        def write(self, text):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    config = load_config(["--device", "cpu"])
+    with pytest.raises(KeyboardInterrupt), publisher(config) as results:
+        results.expect(2, 1, 1).extend([1.0, 2.0])
+        monkeypatch.setattr(sys, "stdout", Interrupting())
+        results.publish(outcome(Samples((1.0, 2.0), 1, 1)))
+    assert "partial results of 2 of 2 counted calls" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("made", ["raise UserError('not installed')", "raise SystemError('returned a result')"])
+def test_an_error_that_was_made_of_an_interruption_is_the_interruption(made):
+    code = PRELUDE + (
+        "from ipu_utils.errors import UserError\n"
+        "def main():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(30)\n"
+        f"    except KeyboardInterrupt: {made}\n"
+        "sys.exit(run_script(main))"
+    )
+    assert in_process(code)[:2] == (143, "interrupted by SIGTERM\n")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any, Dict, Optional
 
 from ipu_utils.devices import detect, instruction_sets
 from ipu_utils.errors import UserError
+from ipu_utils.interruption import raise_again
 
 # The names of types in OpenVINO.
 OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
@@ -24,6 +25,7 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
+        raise_again()
         raise UserError(
             f"OpenVINO cannot be imported ({error}), which compiles and runs the network on a CPU: "
             "`pip install openvino` (Python 3.9 or later), or measure TensorFlow: ipu_inference.py --engine tensorflow."

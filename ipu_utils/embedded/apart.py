@@ -10,7 +10,6 @@ import logging
 import logging.handlers
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,11 @@ from ipu_utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 # Not `-m`: that would look for this package in the current folder first.
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from ipu_utils.embedded import apart; apart.serve()"
+# Ctrl-C reaches both processes; the parent decides.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "import sys; sys.path.insert(0, sys.argv[1]); from ipu_utils.embedded import apart; apart.serve()"
+)
 LOOK_SECONDS = 0.2  # between two looks at whether the parent is still there
 
 
@@ -116,7 +119,6 @@ class _Child:
 
 def serve() -> None:
     """Be the child: build what standard input asks for, then freeze it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides.
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # What is printed must not get between the answers.
     parent, level, config, header = pickle.load(sys.stdin.buffer)

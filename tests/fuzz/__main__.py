@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fuzz.driver import Outcome, fuzz
 from fuzz.surfaces import SURFACES
+from ipu_utils.process import peak_memory_mib
 
 
 def _record(path: Path, outcome: Outcome) -> None:
@@ -34,15 +35,16 @@ def main() -> int:
     given = parser.parse_args()
     found = 0
     for name in given.surface:
-        surface, start = SURFACES[name](), time.perf_counter()
+        surface, start = SURFACES[name](), time.process_time()
         try:
             outcome = fuzz(surface, given.count, given.seed, given.first)
         finally:
             surface.close()
         found += len(outcome.findings)
         words = ", ".join(f"{count} {word}" for word, count in sorted(outcome.words.items()))
-        seconds = time.perf_counter() - start
-        print(f"{name}: seed {given.seed}, {outcome.inputs} inputs ({words}) in {seconds:.0f} s", flush=True)
+        seconds = time.process_time() - start
+        cost = f"{seconds:.0f} s of processor time, {peak_memory_mib() or 0:.0f} MiB"
+        print(f"{name}: seed {given.seed}, {outcome.inputs} inputs ({words}) in {cost}", flush=True)
         for finding in outcome.findings:
             print(f"  input {finding.number}: {finding.what}\n    {finding.given!r:.600}", flush=True)
         if given.record is not None and not outcome.findings:

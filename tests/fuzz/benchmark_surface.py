@@ -20,9 +20,11 @@ ODD = (
     "{p.x}", "{p[x]}", "{p!r}", "{p:>999999999}", "{p:{q}}", "{}", "{0}", "{", "}", "{{}}", "python 'x", 'python "{p}',
     "python \0", "python {p}", "python $HOME `id` $(id)", "A=B", "a,b,c", "," * 300, [["a", "b"], [1, 2]], [["a"]],
     "../x", "/", "~", "x" * 300, "1 / 0", "{t} ** 99", "9 ** 9 ** 9", "round(5, -999999999)", "1e999 - 1e999", "max()",
-    "(-8) ** 0.5", "(" * 900, "-" * 900 + "1", "1 +" * 9000, "__import__('os')", "(a+)+$", "(", "(a{99999999999})",
+    "(-8) ** 0.5", "(" * 900, "-" * 900 + "1", "1 +" * 1500, "__import__('os')", "(a+)+$", "(", "(a{99999999999})",
     "(?L)(a)", "(?<=a+)(b)", "(" * 300 + ")" * 300, "[[a](b)", float("nan"), float("inf"), 1e300, {1: "a"},
 )  # fmt: skip
+
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the quicker one, where PyYAML has it
 
 
 class Benchmarks(InFolder):
@@ -55,7 +57,7 @@ class Benchmarks(InFolder):
                 if isinstance(container, dict) and rng.random() < 0.2:
                     container[rng.choice((*WORDS, 1, None, True, 0.5))] = container.pop(key)
         try:
-            text = yaml.safe_dump(value, sort_keys=False) if rng.random() < 0.5 else json.dumps(value)
+            text = yaml.dump(value, Dumper=DUMPER, sort_keys=False) if rng.random() < 0.5 else json.dumps(value)
         except (TypeError, ValueError, yaml.YAMLError):
             text = repr(value)
         content = text.encode("utf-8", "surrogatepass")

@@ -2,7 +2,8 @@
 """Deterministic fuzzing: input i of seed s is the same on every machine, so a finding is two numbers.
 
 A surface makes an input from a `random.Random` and tries it. Trying returns a word, "accepted" or "refused"; anything
-that is raised, or takes longer than SLOW_SECONDS, is a finding.
+that is raised, takes longer than SLOW_SECONDS or makes the process grow by LARGE_MIB, is a finding. So is a leak, which
+takes many inputs for that: the finding is the input at which it was seen.
 """
 
 import collections
@@ -15,8 +16,12 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Callable, Counter, Iterator, List, Protocol
 
+from ipu_utils.process import peak_memory_mib
+
 SLOW_SECONDS = 5.0  # of processor time: a hundred times what the slowest harmless input takes on a small machine
 HANG_SECONDS = 60  # of processor time, after which an input is given up: a loop that never ends is a finding, too
+LARGE_MIB = 256  # by which the peak may be above that at the beginning, or at the last finding of this kind
+LOOK_INPUTS = 20  # between two looks at the peak, which take longer than many an input
 MOST_FINDINGS = 20
 
 
@@ -91,6 +96,7 @@ def fuzz(
 ) -> Outcome:
     """Try inputs `first` to `first + count - 1`; stops after MOST_FINDINGS different findings."""
     outcome, seen = Outcome(surface.name, seed), set()
+    memory = peak_memory_mib() or 0.0
     for number in range(first, first + count):
         given = surface.make(random_of(surface.name, seed, number))
         start = time.process_time()
@@ -104,6 +110,12 @@ def fuzz(
         else:
             seconds = time.process_time() - start
             problem, key = (f"{seconds:.1f} s", "slow") if seconds > SLOW_SECONDS else (None, None)
+            look = not (number - first) % LOOK_INPUTS or number == first + count - 1
+            grown = (peak_memory_mib() or 0.0) - memory if look else 0.0
+            if grown > LARGE_MIB:
+                key = f"memory {memory:.0f}"
+                problem = f"{grown:.0f} MiB more than before, of this input or of the last {LOOK_INPUTS}"
+                memory += grown
             if problem is None:
                 outcome.words[word] += 1
         if problem is not None and key not in seen:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ipu_utils.embedded.executable import read_executable
 from ipu_utils.images import read_image
+from reliability import edges
 from reliability.case import MODEL, Case, Outcome, Stage
 from reliability.during import act_during
 from reliability.runner import ROOT, command_of, environment_of, in_process_of_its_own
@@ -257,6 +258,7 @@ def _native_error(stage: Stage) -> Outcome:
 
 RECORDS = ["--results-json", "{folder}/record.json", "--results-csv", "{folder}/table.csv"]
 CASES = [
+    *edges.CASES,
     *_signals(),
     Case(
         "SIGKILL while records are written, ten times",
