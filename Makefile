@@ -8,6 +8,9 @@ BUILD_PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(abspath $(VENV)/bin/python
 PYTEST_ARGS ?= -n 2
 FUZZ_COUNT ?= 100000
 PIP_ARGS ?= --quiet --disable-pip-version-check
+# Looked for before anything is downloaded that is of no use without it; `make weights` does without.
+compiler_first = $(MAKE) --no-print-directory -C NMS/host compiler
+DOWNLOAD := about 700 MB to download and 2.5 GB on disk; how long depends on the line, and pip is silent meanwhile
 
 .PHONY: all nms multinms setup benchmark demo weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint \
   lint-codelets sanitize clean help
@@ -24,14 +27,17 @@ multinms: nms  ## the same as nms
 setup: $(VENV)/.installed $(VENV)/.importable  ## create .venv, install requirements, build the NMS libraries
 	@$(MAKE) --no-print-directory nms BUILD_PYTHON="$(abspath $(VENV)/bin/python)"
 
+# Debian's python3 lacks the module that puts pip into an environment: the pip outside does it then.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.9 or later is needed, this is " + sys.version.split()[0] + \
 	  ". Name another with PYTHON=; on an IPU machine see docs/IPU.md.") if sys.version_info < (3, 9) else None'
-	# Debian's python3 lacks the module that puts pip into an environment: the pip outside does it then.
+	+@$(compiler_first)
 	$(PYTHON) -m venv $(VENV) 2>/dev/null || { $(PYTHON) -m venv --without-pip --clear $(VENV) && \
 	  $(PYTHON) -m pip --python $(VENV)/bin/python install $(PIP_ARGS) pip; }
 
 $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+	+@$(compiler_first)
+	@echo "Installing TensorFlow, OpenVINO and what they need into $(VENV): $(DOWNLOAD)."
 	$(VENV)/bin/python -m pip install $(PIP_ARGS) -r requirements.txt
 	@touch $@
 
@@ -60,6 +66,7 @@ demo: setup  ## find shapes in the images of a trained detector that comes along
 MODEL ?= efficientdet-d0
 FETCH_ARGS ?=
 
+weights: compiler_first = true
 weights: $(VENV)/.installed  ## fetch the published checkpoint of MODEL into tmp/
 	$(VENV)/bin/python -m ipu_utils.fetch_weights --model-name $(MODEL) $(FETCH_ARGS)
 

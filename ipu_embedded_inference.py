@@ -20,14 +20,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Sequence
 
-from ipu_utils.config import RunConfig, load_config, write_app_json
-from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
-from ipu_utils.devices import detect
-from ipu_utils.errors import UserError
-from ipu_utils.interruption import temporary_folder
-from ipu_utils.names import report_line
-from ipu_utils.stages import Stages
-from ipu_utils.sweep import run_if_asked
+from ipu_utils import missing_packages
+
+with missing_packages.told(__name__):
+    from ipu_utils.config import RunConfig, load_config, write_app_json
+    from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
+    from ipu_utils.devices import detect
+    from ipu_utils.errors import UserError
+    from ipu_utils.interruption import temporary_folder
+    from ipu_utils.stages import Stages
+    from ipu_utils.sweep import run_if_asked
 
 if TYPE_CHECKING:
     from ipu_utils.publish import Publisher
@@ -73,9 +75,10 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
     if config.output.profile_dir is not None:
         write_app_json(config, plan.hparams_of(config), config.output.profile_dir)
     opened = world.executable(folder)
+    temporary = embedded.exec_output_dir is None and folder in opened.path.parents
     print(report.describe_weights(opened.header), flush=True)
     if embedded.compile_only:
-        print(report_line("executable", f"{opened.path} ({opened.origin})"))
+        print(report.describe_executable(opened, temporary))
         return 0
     span, first = span_of(config, stages), open_inputs(config, opened.header, requests=1)
     with contextlib.closing(world.start(opened)) as program:
@@ -84,7 +87,7 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
         measure_requests([span.client(workers[0], first)], 1)
         first_seconds = time.perf_counter() - start
         start_up = report.describe_start(opened, program, first_seconds)
-        print(report.describe_run(config, opened, program, span.text), flush=True)
+        print(report.describe_run(config, opened, program, span.text, temporary), flush=True)
         inputs = open_inputs(config, opened.header, benchmark.num_repeats)
         if inputs.left_out:
             results.note(f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats.")

@@ -19,10 +19,13 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from ipu_utils.config import RunConfig, load_config, write_app_json
-from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
-from ipu_utils.names import report_line
-from ipu_utils.sweep import run_if_asked
+from ipu_utils import missing_packages
+
+with missing_packages.told(__name__):
+    from ipu_utils.config import RunConfig, load_config, write_app_json
+    from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
+    from ipu_utils.names import report_line
+    from ipu_utils.sweep import run_if_asked
 
 if TYPE_CHECKING:
     from ipu_utils.publish import Publisher

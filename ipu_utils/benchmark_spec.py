@@ -8,7 +8,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ipu_utils.arithmetic import evaluate, fill, parse
 from ipu_utils.benchmark_checks import (
@@ -159,6 +159,23 @@ def words_of(benchmark: Benchmark, command: str, expand: bool = True) -> List[st
     if not {*INTERPRETERS} & {*words}:
         raise UserError(f"{where}: cmd must have the word python or python3 outside of quotes: {command}")
     return words
+
+
+def hardware_of(words: Sequence[str]) -> Optional[str]:
+    """Which accelerator a command is for, "ipu" or "gpu"; None where it is for none, or takes what there is.
+
+    `--device ipu` and `--device gpu` say so, the last of them; else the launcher: poprun starts instances on IPUs.
+    """
+    start = next((number for number, word in enumerate(words) if word in INTERPRETERS), len(words))
+    launcher, program = words[:start], words[start:]
+    given = [
+        word.partition("=")[2] if "=" in word else after
+        for word, after in zip(program, [*program[1:], ""])
+        if word.partition("=")[0] == "--device"
+    ]
+    if given:
+        return given[-1] if given[-1] in ("ipu", "gpu") else None
+    return "ipu" if "poprun" in launcher else None
 
 
 def instances_counted_by_the_reader(command: str) -> int:

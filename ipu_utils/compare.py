@@ -18,17 +18,20 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
+from ipu_utils import missing_packages
 
-from ipu_utils import record as records
-from ipu_utils.arguments import Parser
-from ipu_utils.claims import Claim, check_apart
-from ipu_utils.console import EXIT_USER_ERROR, drop_output, run_script
-from ipu_utils.errors import UserError
-from ipu_utils.files import check_writable
-from ipu_utils.names import shown
-from ipu_utils.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
-from ipu_utils.work import TOLD, differences, work_differences
+with missing_packages.told(__name__):
+    import numpy as np
+
+    from ipu_utils import record as records
+    from ipu_utils.arguments import Parser
+    from ipu_utils.claims import Claim, check_apart
+    from ipu_utils.console import EXIT_USER_ERROR, drop_output, run_script
+    from ipu_utils.errors import UserError
+    from ipu_utils.files import check_writable
+    from ipu_utils.names import shown
+    from ipu_utils.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
+    from ipu_utils.work import TOLD, differences, work_differences
 
 EXIT_FAILED = 1
 CONDITION = re.compile(r"([a-z]+|p\d+(?:\.\d+)?)\s*([<>])\s*([+-]\d+(?:\.\d+)?)\s*%")

@@ -19,18 +19,21 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
+from ipu_utils import missing_packages
 
-from ipu_utils.agreement import Agreement, Found
-from ipu_utils.arguments import Parser
-from ipu_utils.config import NmsConfig, Precision, RunConfig, load_config
-from ipu_utils.console import progress_bar, run_script, show_notes
-from ipu_utils.errors import UserError
-from ipu_utils.image_sources import ImageFiles
-from ipu_utils.images import list_images
-from ipu_utils.names import report_line
-from ipu_utils.run_hparams import follow_hparams, hparams_of
-from ipu_utils.settings import PRECISION_WORDS
+with missing_packages.told(__name__):
+    import numpy as np
+
+    from ipu_utils.agreement import Agreement, Found
+    from ipu_utils.arguments import Parser
+    from ipu_utils.config import NmsConfig, Precision, RunConfig, load_config
+    from ipu_utils.console import progress_bar, run_script, show_notes
+    from ipu_utils.errors import UserError
+    from ipu_utils.image_sources import ImageFiles
+    from ipu_utils.images import list_images
+    from ipu_utils.names import report_line
+    from ipu_utils.run_hparams import follow_hparams, hparams_of
+    from ipu_utils.settings import PRECISION_WORDS
 
 WORDS = ("float", "half", "bfloat16")
 ENGINES = ("tensorflow", "openvino")

@@ -11,6 +11,7 @@ import os
 import sys
 from typing import IO, Any, Callable, Collection, Iterable, Iterator, Optional
 
+from ipu_utils import missing_packages
 from ipu_utils.errors import CompiledOnly, UserError
 from ipu_utils.interruption import as_interruption, interruptible, remove_temporary
 from ipu_utils.names import shown, shown_lines
@@ -134,15 +135,19 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
     except OSError as error:
         log.debug("unexpected", exc_info=True)
         where = f"{error.filename} cannot be used" if error.filename else "standard output or a file cannot be used"
-        problem = shown(
+        problem = missing_packages.describe(error) or shown(
             f"{where} ({error.strerror or error}): check that it is there, that you may use it, and the free space."
         )
     except MemoryError as error:
         problem = _out_of_memory(error)
     except Exception as error:
-        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which may not be imported here
-            raise
-        problem = _out_of_memory(error)
+        if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's, which may not be imported here
+            problem = _out_of_memory(error)
+        else:
+            problem = missing_packages.describe(error)
+            if problem is None:
+                raise
+            log.debug("unexpected", exc_info=True)
     print(f"error: {problem}", file=sys.stderr)
     try:
         sys.stdout.flush()

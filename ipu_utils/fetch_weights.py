@@ -12,13 +12,16 @@ from ipu_utils import program
 if __name__ == "__main__":
     program.begin()
 
+import contextlib
 import hashlib
 import os
+import shlex
 import tempfile
 import time
 import urllib.error
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
 
 from ipu_utils import transport
 from ipu_utils.archives import unpack
@@ -37,6 +40,7 @@ KNOWN: Dict[str, Tuple[int, str]] = {
     "coco2/efficientdet-d1.tar.gz": (48828228, "31d8741da9840ab8bddfaa041d395d84a8c1e4e54db01cf8d277471afad5d6e0"),
 }
 ATTEMPTS, PAUSE_SECONDS = 5, 1.0
+BARRED = (401, 403, 407, 451)  # answers that may be of a proxy, or of a rule for this place alone
 NEWS = 1 << 16  # bytes; fewer do not make an attempt a success, else a server that trickles would never be given up
 
 Progress = Callable[[int, Optional[int]], None]  # bytes so far, bytes in all where that is known
@@ -143,7 +147,8 @@ def download(source: Source, partial: Path, progress: Progress) -> None:
         except urllib.error.HTTPError as error:
             problem = f"{error.code} {shown(error.reason)[:200]}"
             if error.code < 500:  # What the server denies today it denies in a second, too.
-                raise UserError(f"{source.url}: the server answers {problem}.") from error
+                lines = elsewhere(source.url) if error.code in BARRED else ()
+                raise UserError(f"{source.url}: the server answers {problem}.", *lines) from error
         except Broken as error:
             problem = str(error)
         else:
@@ -153,9 +158,35 @@ def download(source: Source, partial: Path, progress: Progress) -> None:
         grown = partial.exists() and partial.stat().st_size >= before + NEWS
         attempts = 1 if grown else attempts + 1
         if attempts >= ATTEMPTS:
-            raise UserError(f"{source.url} cannot be fetched: {problem}. What has arrived is kept: try again later.")
+            raise UserError(
+                f"{source.url} cannot be fetched: {problem}. {_kept(partial)} Try again later.", *elsewhere(source.url)
+            )
         time.sleep(PAUSE_SECONDS * attempts)
     _check(source, partial, total)
+
+
+def _kept(partial: Path) -> str:
+    """What to say of a part of a file; one without a byte is removed."""
+    size = partial.stat().st_size if partial.exists() else 0
+    if size:
+        return f"What has arrived is kept ({size} bytes): the next call goes on from there."
+    with contextlib.suppress(OSError):
+        partial.unlink()
+    return "Nothing has arrived."
+
+
+def elsewhere(url: str) -> Tuple[str, ...]:
+    """How to do without a way from here to the server, as lines of a message."""
+    address = urlsplit(url)
+    if address.scheme not in ("http", "https") or not PurePosixPath(address.path).name:
+        return ()
+    path = PurePosixPath(address.path)
+    # AdvProp's inputs are known by the name of a folder.
+    name = f"advprop/{path.name}" if path.parent.name == "advprop" else path.name
+    return (
+        f"Or fetch it on a machine that reaches the server, with a browser or `curl -L -o {shlex.quote(name)} "
+        f"{shlex.quote(url)}`, copy the file here, and load it as it is: --model-dir {shlex.quote(name)}.",
+    )
 
 
 def _continue(source: Source, partial: Path, before: int, progress: Progress) -> Optional[int]:
@@ -193,7 +224,7 @@ def _continue(source: Source, partial: Path, before: int, progress: Progress) ->
         except OSError as error:  # of the file: those of the server are told as Broken
             raise UserError(
                 f"{partial} cannot be written ({error.strerror or error}): free space, or name another place with "
-                "--output. What has arrived is kept."
+                f"--output. {_kept(partial)}"
             ) from error
     return total
 

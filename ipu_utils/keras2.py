@@ -7,25 +7,37 @@ published checkpoints do nor calls layers as this network does. Releases before 
 ignore it.
 """
 
+import contextlib
+import logging
 import os
 import re
 import sys
 
+from ipu_utils.devices.detect import has_gpu_driver
 from ipu_utils.errors import MissingPackageError
 from ipu_utils.interruption import raise_again
+from ipu_utils.missing_packages import how_to_install
+from ipu_utils.start_notices import ERRORS, FATAL, LEVEL, asked_for, held_back
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# Start-up notices are not the benchmark's output; errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Start-up notices are not the benchmark's output. Current releases call it an error that there is no GPU driver, when
+# the first operation runs; errors of operations come as exceptions all the same.
+_current = sys.version_info >= (3, 9)
+os.environ.setdefault(LEVEL, FATAL if _current and not has_gpu_driver() else ERRORS)
 
-try:
-    import tensorflow as tf
-except Exception as error:  # not only ImportError: a NumPy or protobuf that does not fit raises whatever it likes
-    raise_again()
-    raise MissingPackageError(
-        f"TensorFlow cannot be imported ({str(error) or type(error).__name__}). Install it with "
-        "`pip install -r requirements.txt`; on an IPU machine install the wheel of the Poplar SDK."
-    ) from error
+
+def _import_tensorflow():
+    """Import TensorFlow, else raise MissingPackageError."""
+    try:
+        import tensorflow
+    except Exception as error:  # not only ImportError: a NumPy or protobuf that does not fit raises whatever it likes
+        raise_again()
+        raise MissingPackageError(
+            f"TensorFlow cannot be imported ({str(error) or type(error).__name__}). Install it with "
+            f"{how_to_install('tensorflow')}; on an IPU machine install the wheel of the Poplar SDK."
+        ) from error
+    return tensorflow
+
 
 TESTED = "2.6, 2.20 and 2.21"
 OLDEST = (2, 6)
@@ -39,14 +51,24 @@ def _check_version() -> None:
         where = getattr(tf, "__file__", None) or ", ".join(getattr(tf, "__path__", ["?"]))
         raise MissingPackageError(
             f"what `import tensorflow` finds in {where} is not TensorFlow, or is damaged: it has no version. Move it "
-            "away, or install TensorFlow again with `pip install -r requirements.txt`."
+            f"away, or install TensorFlow again with {how_to_install('tensorflow')}."
         )
     number = int(found[1]), int(found[2])
     if number < OLDEST or number[0] != OLDEST[0]:
         raise MissingPackageError(
             f"TensorFlow {version} is too {'old' if number < OLDEST else 'new'}: the benchmark needs TensorFlow 2, "
-            f"from 2.6 on, and is tested with {TESTED}. `pip install -r requirements.txt` installs one that fits."
+            f"from 2.6 on, and is tested with {TESTED}. {how_to_install('tensorflow')} installs one that fits."
         )
+
+
+def _silence_warnings() -> None:
+    """Leave out what Python code of TensorFlow warns of, which is how it is called: the user cannot change that.
+
+    Not that of Graphcore's wheel, which also tells of the IPU, and not where the user asked for more.
+    """
+    graphcore = any(os.path.isdir(os.path.join(folder, "python", "ipu")) for folder in getattr(tf, "__path__", ()))
+    if not graphcore and not asked_for() and logging.getLogger().level >= logging.WARNING:
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _legacy_keras():
@@ -57,7 +79,7 @@ def _legacy_keras():
     except (ImportError, AttributeError, KeyError) as error:  # all but the first: it is there, and does not fit
         raise MissingPackageError(
             f"TensorFlow {tf.__version__} needs the package tf-keras of the same version for the Keras 2 API "
-            f"({error}): `pip install -r requirements.txt` installs it."
+            f"({error}): {how_to_install('tf_keras')} installs it."
         ) from error
     if not version.startswith("2."):
         raise MissingPackageError(
@@ -67,7 +89,12 @@ def _legacy_keras():
     return tf.keras
 
 
-_check_version()
-keras = _legacy_keras()
-
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph  # noqa: E402, F401 - has no public name
+with contextlib.ExitStack() as _importing:
+    if _current and not asked_for():  # They log before they have read the level; 2.6 does not.
+        _importing.enter_context(held_back())
+    tf = _import_tensorflow()
+    _check_version()
+    _silence_warnings()
+    keras = _legacy_keras()
+    # It has no public name.
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph  # noqa: F401

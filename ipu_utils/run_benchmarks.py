@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the benchmarks of a benchmarks.yml and read their numbers, as Graphcore's examples-utils does.
 
-python -m ipu_utils.run_benchmarks --spec benchmarks.yml --benchmark efficientdet_host_smoke
+python -m ipu_utils.run_benchmarks                                         # lists them
+python -m ipu_utils.run_benchmarks --benchmark efficientdet_host_smoke
+python -m ipu_utils.run_benchmarks --spec benchmarks.yml                   # runs all
 
-Exit status: 0, 1 when a benchmark failed or a number was not found, 2 when the file or an option cannot be used.
+A benchmark for an IPU or a GPU (--device ipu, --device gpu, poprun) is skipped where there is none.
+
+Exit status: 0, 1 when a benchmark failed or a number was not found, 2 when the file or an option cannot be used, or
+what a benchmark is for that was asked for by name is not there.
 """
 
 from ipu_utils import program
@@ -24,21 +29,25 @@ import time
 from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from ipu_utils import benchmark_spec as specs
-from ipu_utils.arguments import Parser
-from ipu_utils.benchmark_checks import check_timeout
-from ipu_utils.claims import Claim, check_apart
-from ipu_utils.console import EXIT_INTERRUPTED, run_script, show_notes
-from ipu_utils.errors import UserError
-from ipu_utils.files import check_writable, write_atomically
-from ipu_utils.interruption import telling
-from ipu_utils.names import file_stem, shown, shown_lines
-from ipu_utils.options import did_you_mean
+from ipu_utils import missing_packages
+
+with missing_packages.told(__name__):
+    from ipu_utils import benchmark_spec as specs
+    from ipu_utils.arguments import Parser
+    from ipu_utils.benchmark_checks import check_timeout
+    from ipu_utils.benchmark_failure import reason_of
+    from ipu_utils.benchmark_hardware import describe_absent, find_absent
+    from ipu_utils.claims import Claim, check_apart
+    from ipu_utils.console import EXIT_INTERRUPTED, run_script, show_notes
+    from ipu_utils.errors import UserError
+    from ipu_utils.files import check_writable, write_atomically
+    from ipu_utils.interruption import telling
+    from ipu_utils.names import file_stem, shown, shown_lines
+    from ipu_utils.options import did_you_mean
 
 EXIT_FAILED = 1
 TIMED_OUT = 124  # the status that `timeout` gives
 RESULTS_FILE, LOGS = "benchmark_results.json", ("stdout.log", "stderr.log")  # below --log-dir; the logs a variant
-LAST_LINES = 10  # of a failed command's standard error
 
 
 class Finished(NamedTuple):
@@ -111,8 +120,8 @@ def run_variant(
     except UserError as error:
         problems.append(str(error))
     if done.status:
-        last = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
-        problems.append(f"status {done.status}: {last}")
+        problems.append(f"status {done.status}: {reason_of(done.stderr)}")
+        problems.append(f"What it wrote is in {folder}.")
     else:
         try:
             found = specs.extract(benchmark, done.stdout + done.stderr, specs.instances_counted_by_the_reader(text))
@@ -136,6 +145,7 @@ def empty_result(benchmark: specs.Benchmark, variant: specs.Variant) -> Dict[str
         "test_duration": 0.0,
         "exitcode": 0,
         "error": None,
+        "skipped": None,  # else why it was not run
     }
 
 
@@ -157,8 +167,9 @@ def format_results(results: Sequence[Mapping[str, Any]]) -> str:
     for result in results:
         values = [result["results"].get(name) for name in names]
         cells = " ".join(f"{'-' if value is None else _cell(value):>20}" for value in values)
-        failed = "" if result["exitcode"] == 0 else f"  FAILED (status {result['exitcode']})"
-        lines.append(f"{result['variant_name']:{width}} {cells}{failed}")
+        remark = "" if result["exitcode"] == 0 else f"  FAILED (status {result['exitcode']})"
+        remark = remark if result["skipped"] is None else "  skipped"
+        lines.append(f"{result['variant_name']:{width}} {cells}{remark}")
     return "\n".join(map(shown, lines))
 
 
@@ -221,25 +232,33 @@ def build_parser() -> Parser:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    options = build_parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    options = build_parser().parse_args(arguments)
     if options.timeout is not None:
         check_timeout("--timeout", options.timeout)
     benchmarks = chosen(specs.read_spec(options.spec), options.benchmark)
     pairs = [(benchmark, variant) for benchmark in benchmarks for variant in specs.variants(benchmark)]
-    if options.list:
+    if options.list or not arguments:
         for benchmark, variant in pairs:
             print(shown(f"{variant.name}: {specs.command_of(benchmark, variant)}"))
+        if not arguments:
+            show_notes([f"nothing was run: --benchmark NAME runs one of them, --spec {options.spec} all."])
         return 0
     for benchmark, variant in pairs:  # variables of the environment may hold quotes
         specs.words_of(benchmark, specs.command_of(benchmark, variant))
+    absent = find_absent(pairs, asked_for=bool(options.benchmark))
     check_data_sets(benchmarks, os.environ)
     folders = [options.log_dir / name for name in log_folders([variant for _, variant in pairs])]
     written = [options.log_dir / RESULTS_FILE, *(folder / log for folder in folders for log in LOGS)]
     check_apart([Claim(path, "--log-dir") for path in written], [Claim(options.spec, "--spec")])
     check_writable(options.log_dir / RESULTS_FILE, "--log-dir")
+    show_notes(describe_absent(pairs, absent))
     results: List[Dict[str, Any]] = []
     with telling(lambda: format_results(results) if results else None):
         for (benchmark, variant), folder in zip(pairs, folders):
+            if variant.name in absent:
+                results.append({**empty_result(benchmark, variant), "skipped": str(absent[variant.name])})
+                continue
             _announce(benchmark, variant)
             try:
                 result = run_variant(benchmark, variant, options.timeout, folder)
@@ -254,8 +273,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             _write(results, options.log_dir)  # whatever becomes of the next one
             if result["error"] is not None:
                 print(f"{shown(variant.name)} FAILED: {shown_lines(result['error'])}", file=sys.stderr, flush=True)
-    if not results:
-        _write(results, options.log_dir)
+    _write(results, options.log_dir)  # with those that were skipped behind the last one that ran
     print(format_results(results))
     return EXIT_FAILED if any(result["exitcode"] for result in results) else 0
 

@@ -314,6 +314,22 @@ def test_a_kept_file_that_does_not_fit_is_compiled_again_with_a_note(run, kept, 
     assert read_executable(path).header.weights == "again"
 
 
+def test_a_temporary_executable_is_said_to_be_one_with_the_option_that_keeps_it(run, kept, monkeypatch, tmp_path):
+    network = bytes(read_executable(kept / NAME).network())
+
+    def copied(config, header, target):
+        write_executable(target, header, network)
+        return header
+
+    monkeypatch.setattr("ipu_utils.embedded.host._compile", copied)
+    for more in ([], ["--exec-output-dir", tmp_path / "new"], ["--executable-cache-dir", tmp_path / "cache"]):
+        status, out, _ = run(*MODEL, "--num-repeats", "2", *more)
+        (line,) = [line for line in out.splitlines() if line.startswith("executable: ")]
+        assert status == 0 and "(compiled)" in line
+        assert ("a temporary file: it is removed at the end, --exec-output-dir FOLDER keeps it" in line) != bool(more)
+        assert Path(line.split()[1]).is_file() == bool(more)
+
+
 def test_what_another_run_wrote_into_the_same_file_meanwhile_is_not_run(run, kept, monkeypatch):
     found = read_executable(kept / NAME)
     network = bytes(found.network())

@@ -275,6 +275,52 @@ def test_a_missing_file_and_a_missing_server_are_errors(server, source, tmp_path
         fetch(source, tmp_path / "d0")
 
 
+def test_only_what_has_arrived_is_said_to_be_kept(server, source, tmp_path):
+    server.faults = [("stop", 0)] * 20
+    with pytest.raises(UserError, match="cannot be fetched") as nothing:
+        fetch(source, tmp_path / "d0")
+    assert "Nothing has arrived." in str(nothing.value) and "kept" not in str(nothing.value)
+    assert names(tmp_path) == []
+    server.faults = [("stop", 1000), *[("stop", 0)] * 20]
+    with pytest.raises(UserError, match=r"What has arrived is kept \(1000 bytes\): the next call goes on from there"):
+        fetch(source, tmp_path / "d0")
+    with pytest.raises(UserError, match=r"What has arrived is kept \(1000 bytes\)"):  # by the call before
+        fetch(source, tmp_path / "d0")
+    server.faults.clear()
+    assert fetch(source, tmp_path / "d0") and offsets(server)[-1] == 1000
+
+
+@pytest.mark.parametrize(
+    "path, name",
+    [(NAME, "efficientdet-d0.tar.gz"), ("advprop/efficientdet-d0.tar.gz", "advprop/efficientdet-d0.tar.gz")],
+)
+@pytest.mark.parametrize("status", [503, 403, 407])
+def test_without_a_way_to_the_server_another_one_is_told(server, tmp_path, path, name, status):
+    url = f"{server.url}/{path}"
+    server.faults = [("status", status)] * 20
+    with pytest.raises(UserError) as error:
+        fetch(Source(url), tmp_path / "d0")
+    last = error.value.lines[-1]
+    assert f"`curl -L -o {name} {url}`" in last and f"--model-dir {name}" in last
+    server.faults = [("status", 404)]  # it is nowhere
+    with pytest.raises(UserError) as error:
+        fetch(Source(url), tmp_path / "d0")
+    assert "--model-dir" not in str(error.value)
+
+
+def test_an_archive_that_was_fetched_elsewhere_is_found_by_its_path(server, tmp_path, monkeypatch):
+    server.faults = [("status", 503)] * 20
+    with pytest.raises(UserError) as error:
+        fetch(Source(f"{server.url}/{NAME}"), tmp_path / "d0")
+    name = error.value.lines[-1].rpartition("--model-dir ")[2].rstrip(".")
+    server.faults.clear()
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(PUBLISHED)
+    from ipu_utils.weights import find_checkpoint
+
+    assert find_checkpoint(name) == Path(name)
+
+
 def test_a_file_that_is_complete_already_is_only_unpacked(server, source, tmp_path):
     server.faults = [("stop", 100_000), *[("status", 503)] * fetch_weights.ATTEMPTS]
     with pytest.raises(UserError):

@@ -11,7 +11,9 @@ import pytest
 
 from ipu_utils import benchmark_spec as specs
 from ipu_utils import run_benchmarks
+from ipu_utils.benchmark_failure import reason_of
 from ipu_utils.console import run_script
+from ipu_utils.devices import detect
 from ipu_utils.errors import UserError
 from ipu_utils.results import Samples, format_distribution, format_report
 
@@ -280,3 +282,162 @@ def test_a_real_run_is_read_by_our_own_file(tmp_path, capsys):
     # Batches of one image: the rate is the reciprocal of the mean latency.
     assert result["results"]["throughput"] * result["results"]["latency"] == pytest.approx(1000, rel=0.01)
     assert sys.executable not in result["command"]
+
+
+def test_without_arguments_the_benchmarks_are_listed_and_none_is_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, SPEC)
+    assert run_script(lambda: run_benchmarks.main(["--list"])) == 0
+    listed = capsys.readouterr().out
+    assert run_script(lambda: run_benchmarks.main([])) == 0
+    captured = capsys.readouterr()
+    assert captured.out == listed and len(listed.splitlines()) == 5
+    assert "nothing was run" in captured.err and "--benchmark NAME" in captured.err
+    monkeypatch.setattr(sys, "argv", ["run_benchmarks"])
+    assert run_benchmarks.main() == 0 and capsys.readouterr().out == listed
+    assert [path.name for path in tmp_path.iterdir()] == ["benchmarks.yml"]
+
+
+@pytest.mark.parametrize(
+    "command, hardware",
+    [
+        ("python x.py", None),
+        ("python x.py --device auto", None),
+        ("python x.py --device cpu", None),
+        ("python x.py --device ipu", "ipu"),
+        ("python x.py --device=gpu --x", "gpu"),
+        ("python x.py --device ipu --device cpu", None),
+        ("python x.py --device cpu --device=ipu", "ipu"),
+        ("poprun --num-instances 4 python3 x.py", "ipu"),
+        ("poprun --num-instances 4 python3 x.py --device cpu", None),
+        ("mpirun --device ipu -np 2 python3 x.py", None),
+        ("python x.py --note poprun", None),
+    ],
+)
+def test_a_command_says_what_hardware_it_is_for(command, hardware):
+    assert specs.hardware_of(command.split()) == hardware
+
+
+HARDWARE = """
+common_options: &common
+  generated: true
+  data: {t: {regexp: '^(5)'}}
+there:
+  <<: *common
+  cmd: python -c "print(5)"
+for_ipu:
+  <<: *common
+  parameters: {n: '1,2'}
+  cmd: poprun python -c "print(5)" {n}
+some:
+  <<: *common
+  parameters: {device: 'cpu,gpu,ipu'}
+  cmd: python -c "print(5)" --device {device}
+"""
+
+
+@pytest.fixture
+def no_accelerators(monkeypatch):
+    for name in ("ipu", "gpu"):
+        monkeypatch.setitem(detect.PROBES, name, lambda name=name: detect.Availability(name, False, f"no {name} found"))
+    monkeypatch.setattr(detect, "has_ipu_wheel", lambda: False)
+
+
+def run_hardware(capsys, tmp_path, *arguments):
+    spec = write(tmp_path, HARDWARE)
+    status = run_script(
+        lambda: run_benchmarks.main(["--spec", str(spec), "--log-dir", str(tmp_path / "logs"), *arguments])
+    )
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_what_is_for_other_hardware_is_skipped_and_said_to_be(capsys, tmp_path, no_accelerators):
+    status, out, err = run_hardware(capsys, tmp_path)
+    assert status == 0
+    remarks = {line.split()[0]: line.split()[-1] for line in out.splitlines()[1:]}
+    assert remarks == {
+        "there": "5.000",
+        "for_ipu_n_1": "skipped",
+        "for_ipu_n_2": "skipped",
+        "some_device_cpu": "5.000",
+        "some_device_gpu": "skipped",
+        "some_device_ipu": "skipped",
+    }
+    assert "note: for_ipu is skipped: it is for an IPU, and there is none: no ipu found.\n" in err
+    assert "note: some is skipped in 2 of 3 variants: it is for a GPU, and there is none: no gpu found.\n" in err
+    results = json.loads((tmp_path / "logs" / "benchmark_results.json").read_text())
+    assert [result["skipped"] is None for result in results] == [True, False, False, True, False, False]
+    assert "no ipu found" in results[-1]["skipped"] and results[-1]["exitcode"] == 0
+    assert not (tmp_path / "logs" / "for_ipu_n_1").exists()
+
+
+def test_what_is_asked_for_by_name_is_refused_instead(capsys, tmp_path, no_accelerators):
+    status, out, err = run_hardware(capsys, tmp_path, "--benchmark", "there", "for_ipu")
+    assert (status, out) == (2, "") and not (tmp_path / "logs").exists()
+    (line,) = err.splitlines()
+    assert line.startswith(
+        "error: --benchmark for_ipu cannot run here: it is for an IPU, and there is none: no ipu found."
+    )
+    status, out, _ = run_hardware(capsys, tmp_path, "--benchmark", "some")  # one of its variants can run
+    assert status == 0 and out.count("skipped") == 2
+
+
+def test_where_the_hardware_is_everything_runs(capsys, tmp_path, no_accelerators, monkeypatch):
+    for name in ("ipu", "gpu"):
+        monkeypatch.setitem(detect.PROBES, name, lambda name=name: detect.Availability(name, True, "there"))
+    status, out, _ = run_hardware(capsys, tmp_path, "--benchmark", "some")
+    assert status == 0 and "skipped" not in out
+    # With Graphcore's software installed a run says best what is wrong.
+    monkeypatch.setitem(detect.PROBES, "ipu", lambda: detect.Availability("ipu", False, "no IPU is attached"))
+    monkeypatch.setattr(detect, "has_ipu_wheel", lambda: True)
+    status, out, _ = run_hardware(capsys, tmp_path, "--benchmark", "some")
+    assert status == 0 and "skipped" not in out
+    assert "skipped" in run_hardware(capsys, tmp_path)[1]
+
+
+LOG = [
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    "I0000 00:00:1795662459.152262   26985 port.cc:153] oneDNN custom operations are on.",
+    "2021-08-01 12:00:00.123456: E tensorflow/stream_executor/cuda/cuda_driver.cc:271] failed call to cuInit",
+    "2021-08-01 12:00:00.123456: I tensorflow/compiler/plugin/poplar/driver/poplar_platform.cc:43] Poplar version",
+    "[2021-08-01 12:00:00.123] [poptorch:cpp] [warning] a remark",
+]
+TRACEBACK = [
+    "Traceback (most recent call last):",
+    '  File "x.py", line 1, in <module>',
+    "    f()",
+    "ValueError: two",
+    "lines",
+]
+
+
+@pytest.mark.parametrize(
+    "written, reason",
+    [
+        (["note: a", "error: bad", *LOG], ["error: bad"]),
+        (["error: 1", "error: bad:", "  use x", *LOG[:2], "or --y", *LOG], ["error: bad:", "  use x", "or --y"]),
+        (["[1,0]<stderr>: error: bad", "[1,0]<stderr>: " + LOG[1]], ["error: bad"]),
+        (["usage: x [-h]", "x.py: error: y is required"], ["x.py: error: y is required"]),
+        ([*LOG, *TRACEBACK, *LOG], ["ValueError: two", "lines"]),
+        (["words", "error: early", *LOG, *TRACEBACK], ["error: early", *TRACEBACK]),
+        (["last words", *LOG * 5], ["last words"]),
+        (LOG, LOG),
+        ([str(number) for number in range(30)], [str(number) for number in range(20, 30)]),
+        ([], [""]),
+    ],
+)  # fmt: skip
+def test_the_reason_of_a_failure_is_its_error_and_not_a_log(written, reason):
+    assert reason_of("\n".join(written) + "\n").splitlines() == [line for line in reason if line]
+
+
+def test_a_failure_shows_its_reason_and_where_the_rest_is(capsys, tmp_path):
+    code = f"import sys; sys.stderr.write({chr(10).join([*LOG, 'error: no such thing', *LOG])!r}); sys.exit(2)"
+    script = tmp_path / "fails.py"
+    script.write_text(code)
+    spec = write(tmp_path, f"a: {{generated: true, cmd: python {script}}}")
+    logs = tmp_path / "logs"
+    assert run_script(lambda: run_benchmarks.main(["--spec", str(spec), "--log-dir", str(logs)])) == 1
+    err = capsys.readouterr().err
+    assert f"a FAILED: status 2: error: no such thing\nWhat it wrote is in {logs / 'a'}.\n" in err
+    assert "oneDNN" not in err and "oneDNN" in (logs / "a" / "stderr.log").read_text()

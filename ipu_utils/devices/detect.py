@@ -78,11 +78,18 @@ def quota_threads(root: Union[str, Path] = control_groups.ROOT) -> Optional[int]
     return cores if cores < allowed_cores() else None
 
 
+def has_ipu_wheel() -> bool:
+    """Is the TensorFlow that is installed Graphcore's? Found without importing it."""
+    spec = importlib.util.find_spec("tensorflow")
+    folders = () if spec is None else spec.submodule_search_locations or ()
+    return any((Path(folder) / "python" / "ipu").is_dir() for folder in folders)
+
+
 def _ipu() -> Availability:
     spec = importlib.util.find_spec("tensorflow")
     if spec is None:
         return Availability("ipu", False, "TensorFlow is not installed")
-    if not any((Path(folder) / "python" / "ipu").is_dir() for folder in spec.submodule_search_locations or ()):
+    if not has_ipu_wheel():
         return Availability("ipu", False, "this TensorFlow is not Graphcore's: install the wheel of the Poplar SDK")
     if "--use_ipu_model" in os.environ.get("TF_POPLAR_FLAGS", ""):
         return Availability("ipu", True, "IPU model (TF_POPLAR_FLAGS)")
@@ -105,8 +112,13 @@ def _has_ipu_module() -> bool:
         return False
 
 
+def has_gpu_driver() -> bool:
+    """May there be a GPU? Where the system does not tell, there may."""
+    return os.name != "posix" or any(os.path.exists(node) for node in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg"))
+
+
 def _gpu() -> Availability:
-    if not any(os.path.exists(node) for node in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")) and os.name == "posix":
+    if not has_gpu_driver():
         return Availability("gpu", False, "no GPU driver on this machine")
     from ipu_utils.keras2 import tf
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional
 from ipu_utils.devices import detect, instruction_sets
 from ipu_utils.errors import UserError
 from ipu_utils.interruption import raise_again
+from ipu_utils.missing_packages import how_to_install, pip_install
 
 # The names of types in OpenVINO.
 OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
@@ -28,7 +29,8 @@ def import_openvino() -> Any:
         raise_again()
         raise UserError(
             f"OpenVINO cannot be imported ({error}), which compiles and runs the network on a CPU: "
-            "`pip install openvino` (Python 3.9 or later), or measure TensorFlow: ipu_inference.py --engine tensorflow."
+            f"{pip_install('openvino')} (Python 3.9 or later), or measure TensorFlow: ipu_inference.py --engine "
+            "tensorflow."
         ) from error
     finally:
         if blocked:
@@ -37,7 +39,7 @@ def import_openvino() -> Any:
         where = getattr(openvino, "__file__", None) or ", ".join(getattr(openvino, "__path__", ["?"]))
         raise UserError(
             f"what `import openvino` finds in {where} is not OpenVINO as it has been since 2023: move it away, or "
-            "install OpenVINO anew with `pip install -r requirements.txt`."
+            f"install OpenVINO anew with {how_to_install('openvino')}."
         )
     return openvino
 

@@ -19,6 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, List, Tuple
 
+from ipu_utils import start_notices
 from ipu_utils.config import RunConfig
 from ipu_utils.embedded.convert import Frozen
 from ipu_utils.embedded.executable import Header
@@ -53,9 +54,7 @@ class _Child:
     """The process that builds, seen from the one that runs."""
 
     def __init__(self, config: RunConfig, header: Header):
-        # Whoever sets the level of TensorFlow's notices wants to see them.
-        shown = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-        self._notices = None if shown else tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child
+        self._notices = None if start_notices.asked_for() else tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child
         self._process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(ROOT)],
             stdin=subprocess.PIPE,
@@ -125,6 +124,7 @@ def serve() -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     logging.getLogger().setLevel(level)
     logging.getLogger().addHandler(_ToParent(results))
+    start_notices.leave_alone()
     from ipu_utils.embedded.host import build_here
 
     try:

@@ -25,8 +25,18 @@ def describe_weights(header: Header) -> str:
     return _lines(("weights", header.weights))
 
 
-def describe_run(config: RunConfig, opened: Opened, program: Program, span: str) -> str:
-    """Say what runs, one `name: value` line each."""
+def describe_executable(opened: Opened, temporary: bool) -> str:
+    """Say which file runs, and of one that goes with the run how to keep it."""
+    remark = ", a temporary file: it is removed at the end, --exec-output-dir FOLDER keeps it" if temporary else ""
+    return _lines(("executable", f"{opened.path} ({opened.origin}){remark}"))
+
+
+def describe_run(config: RunConfig, opened: Opened, program: Program, span: str, temporary: bool = False) -> str:
+    """Say what runs, one `name: value` line each.
+
+    Args:
+      temporary: the executable's file goes with the run.
+    """
     header, data, embedded = opened.header, config.data, config.embedded
     height, width = header.image_size
     source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
@@ -34,10 +44,11 @@ def describe_run(config: RunConfig, opened: Opened, program: Program, span: str)
     arrivals = describe_arrivals(
         config.benchmark.num_repeats, embedded.requests_in_flight, embedded.arrival_rate, data.seed
     )
-    return _lines(
+    before = _lines(
         ("model", f"{header.model_name}, {width}x{height} pixels, {header.num_classes} classes"),
         ("device", program.device),
-        ("executable", f"{opened.path} ({opened.origin})"),
+    )
+    after = _lines(
         ("precision", f"{precision}, images travel as {wire}"),
         ("data", f"{data.dataset_type} ({source})"),
         ("batch", f"{header.batch_size} images a request"),
@@ -45,6 +56,7 @@ def describe_run(config: RunConfig, opened: Opened, program: Program, span: str)
         ("requests", arrivals),
         ("measured", span),
     )
+    return "\n".join((before, describe_executable(opened, temporary), after))
 
 
 def outcome_of(
