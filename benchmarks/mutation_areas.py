@@ -63,9 +63,9 @@ AREAS = (
         20,
         (
             "tests/test_weights_text.py",
+            "tests/test_weights_of_automl.py",
             "tests/test_weights.py",
             "tests/test_weights_forms.py",
-            "tests/test_weights_of_automl.py",
         ),
     ),
     Area(
