@@ -7,7 +7,6 @@ A leaf of the standard library alone: programs use it around their first imports
 import contextlib
 import importlib.util
 import sys
-import sysconfig
 from pathlib import Path
 from types import TracebackType
 from typing import Iterator, Optional
@@ -51,6 +50,8 @@ def has_pip() -> bool:
 
 def may_use_pip() -> bool:
     """May `pip install` be used with this Python? A system's is often marked as the system's own (PEP 668)."""
+    import sysconfig
+
     marker = Path(sysconfig.get_path("stdlib")) / "EXTERNALLY-MANAGED"
     return has_pip() and (in_environment() or not marker.exists())
 

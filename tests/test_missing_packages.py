@@ -171,6 +171,7 @@ MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
 @MAKE
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="make setup is for Python 3.9 or later, and says so first")
 def test_make_looks_for_the_compiler_before_it_creates_or_downloads_anything(tmp_path):
     environment = tmp_path / "environment"
     command = ["make", "-C", str(ROOT), f"VENV={environment}", f"PYTHON={sys.executable}", "CXX=no-such-compiler"]
