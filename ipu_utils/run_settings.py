@@ -241,4 +241,7 @@ class EmbeddedConfig(Checked):
                 "--exec-file runs a given executable, --exec-output-dir keeps a new one: give one of them."
             )
         if self.compile_only and self.exec_output_dir is None:
-            raise ConfigError("--compile-only leaves an executable behind: add --exec-output-dir FOLDER to say where.")
+            raise ConfigError(
+                "--compile-only: without a folder the executable would be a temporary file, which is gone when the run "
+                "ends: add --exec-output-dir FOLDER to keep it."
+            )
