@@ -2,6 +2,7 @@
 """Files in HDF5 as they come from elsewhere: datasets that lie in the file itself, and nothing else. No TensorFlow."""
 
 import contextlib
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Tuple
 from ipu_utils.errors import UserError
 from ipu_utils.names import one_line, shown
 
+HEAP = b"GCOL\x01"  # what a collection begins with: signature and version
 MOST_OBJECTS = 100_000  # a network of the largest size has some 3,000
 
 
@@ -45,12 +47,50 @@ def open_hdf5(path: Path) -> Iterator[Hdf5]:
         raise _damaged(path, error) from error
     with file:
         try:
+            _check_heaps(path, file.id.get_create_plist().get_sizes()[1])
             datasets = dict(_datasets(h5py, file, path))
         except UserError:
             raise
         except Exception as error:
             raise _damaged(path, error) from error
         yield Hdf5(file, datasets)
+
+
+def _check_heaps(path: Path, length_bytes: int) -> None:
+    """Walk through the collections that texts of variable length lie in, such as Keras's lists of names.
+
+    libhdf5 walks through them as well, and trusts the sizes in them: with a damaged one it never comes to an end, or
+    reads beyond the collection. Their form: HDF5 File Format Specification 3.0, III.E, Global Heap.
+
+    Raises:
+      ValueError: a size in one is wrong.
+    """
+    with open(str(path), "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(HEAP)
+        while start >= 0:
+            _check_heap(content, start, length_bytes)
+            start = content.find(HEAP, start + 1)
+
+
+def _check_heap(content: mmap.mmap, start: int, length_bytes: int) -> None:
+    header = _aligned(8 + length_bytes)  # of the collection, and of each object in it
+
+    def length_at(place: int) -> int:
+        return int.from_bytes(content[place : place + length_bytes], "little")
+
+    place, end = start + header, start + length_at(start + 8)
+    if end > len(content):
+        raise ValueError(f"the global heap at byte {start} ends behind the file")
+    while end - place >= header:
+        number, size = int.from_bytes(content[place : place + 2], "little"), length_at(place + 8)
+        size = header + _aligned(size) if number else size  # object 0 is the rest, its own header included
+        if not 0 < size <= end - place:
+            raise ValueError(f"an object of the global heap at byte {start} has a size that it cannot have")
+        place += size
+
+
+def _aligned(size: int) -> int:
+    return (size + 7) // 8 * 8
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

@@ -78,6 +78,26 @@ def test_an_input_without_end_is_a_finding(monkeypatch):
     assert "Hang: no end after 0.2 s" in outcome.findings[0].what
 
 
+def test_native_code_without_end_ends_the_process_and_names_the_input():
+    code = """if True:
+        import hashlib
+        from fuzz import driver
+        driver.NATIVE_SECONDS = 1
+        class Endless:
+            name = "endless"
+            def make(self, rng): return rng.random()
+            def try_out(self, given):
+                if given > 0.9:
+                    hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10**9)
+                return "accepted"
+        driver.fuzz(Endless(), 100, seed=0)
+        """
+    first = next(number for number in range(100) if random_of("endless", 0, number).random() > 0.9)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 1 and f" in input_{first}\n" in run.stderr, run.stderr
+
+
 def test_memory_that_stays_or_goes_is_a_finding():
     code = """if True:
         from fuzz import driver

@@ -2,6 +2,8 @@
 """HDF5 files from elsewhere, and the file `checkpoint`: what is in them is read, and nothing that lies elsewhere."""
 
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,6 +81,44 @@ def test_a_file_that_is_cut_is_the_users_error(made, length):
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(UserError, match=r"model\.h5 is (not an HDF5 file|damaged)"), open_hdf5(path):
         pass
+
+
+def with_names_of_any_length(path):
+    """A file whose list of names lies in a global heap, as Keras and h5py write it today; place of the heap."""
+    with h5py.File(str(path), "w") as file:
+        file.create_dataset("a/a/kernel:0", data=np.ones((3, 2), np.float32))
+        file.attrs.create("layer_names", ["a", "name" * 40], dtype=h5py.string_dtype())
+    return path.read_bytes().index(b"GCOL\x01")
+
+
+FIRST = 16 + 8  # from the beginning of the heap to the size of its first object, the longer name
+REST = 16 + 16 + 160 + 16 + 8 + 8  # and to that of what is free behind the second
+
+
+@pytest.mark.parametrize(
+    "place, size",
+    [(FIRST, 2**64 - 16), (FIRST, 2**64 - 1), (FIRST, 2**63), (FIRST, 4096), (REST, 0), (REST, 2**64 - 40), (8, 2**40)],
+)
+def test_a_heap_in_which_the_library_would_go_in_circles_is_damage(tmp_path, place, size):
+    path = tmp_path / "model.h5"
+    start = with_names_of_any_length(path)
+    content = bytearray(path.read_bytes())
+    sizes = [int.from_bytes(content[start + at :][:8], "little") for at in (FIRST, REST)]
+    assert sizes == [160, 4096 - (REST - 8)]
+    content[start + place : start + place + 8] = size.to_bytes(8, "little")
+    path.write_bytes(content)
+    code = (
+        "import pathlib, sys\nfrom ipu_utils.hdf5 import open_hdf5\n"
+        "with open_hdf5(pathlib.Path(sys.argv[1])) as found: print(found.file.attrs['layer_names'])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    assert "UserError: checkpoint" in run.stderr and "global heap at byte" in run.stderr, run
+
+
+def test_names_of_any_length_are_read(tmp_path):
+    with_names_of_any_length(tmp_path / "model.h5")
+    with open_hdf5(tmp_path / "model.h5") as found:
+        assert list(found.file.attrs["layer_names"]) == ["a", "name" * 40] and list(found.datasets) == ["a/a/kernel:0"]
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -8,8 +8,10 @@ takes many inputs for that: the finding is the input at which it was seen.
 
 import collections
 import contextlib
+import faulthandler
 import random
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -18,6 +20,7 @@ from typing import Any, Callable, Counter, Iterator, List, Protocol
 
 from ipu_utils.process import peak_memory_mib
 
+NATIVE_SECONDS = 600  # of time, after which native code that cannot be given up ends the process, and says where
 SLOW_SECONDS = 5.0  # of processor time: a hundred times what the slowest harmless input takes on a small machine
 HANG_SECONDS = 60  # of processor time, after which an input is given up: a loop that never ends is a finding, too
 LARGE_MIB = 256  # by which the peak may be above that at the beginning, or at the last finding of this kind
@@ -79,11 +82,23 @@ def _limited() -> Iterator[None]:
 
     before = signal.signal(signal.SIGVTALRM, give_up)
     signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)
+    faulthandler.dump_traceback_later(NATIVE_SECONDS, exit=True, file=sys.__stderr__)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+
+
+def _named(name: str, function: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The function in a frame of that name, which is all that `faulthandler` tells of a process that it ends."""
+
+    def call(given: Any) -> str:
+        return function(given)
+
+    call.__code__ = call.__code__.replace(co_name=name)
+    return call
 
 
 def random_of(surface: str, seed: int, number: int) -> random.Random:
@@ -102,7 +117,7 @@ def fuzz(
         start = time.process_time()
         try:
             with _limited():
-                word = surface.try_out(given)
+                word = _named(f"input_{number}", surface.try_out)(given)
         except (Exception, Hang) as error:  # whatever it is, it is what is looked for
             place = traceback.extract_tb(error.__traceback__)[-1]
             problem = f"{type(error).__name__}: {str(error)[:200]} ({place.filename}:{place.lineno})"
