@@ -11,7 +11,8 @@ from typing import Any, Dict, Iterator, NamedTuple, Tuple
 from ipu_utils.errors import UserError
 from ipu_utils.names import one_line, shown
 
-HEAP = b"GCOL\x01"  # what a collection begins with: signature and version
+# What a collection begins with: signature, version, nothing. Weights could hold the first five bytes by chance.
+HEAP = b"GCOL\x01\0\0\0"
 MOST_OBJECTS = 100_000  # a network of the largest size has some 3,000
 
 
