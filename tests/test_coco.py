@@ -234,8 +234,15 @@ WRITES = """if True:
 """
 
 
-@pytest.mark.parametrize("old", [None, "[]"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number, old",
+    [
+        (signal.SIGINT, None),
+        (signal.SIGKILL, "[]"),
+        pytest.param(signal.SIGINT, "[]", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, None, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_stopped_leaves_the_old_file_or_a_valid_one_where_there_was_none(tmp_path, number, old):
     path = tmp_path / "r.json"
     if old is not None:

@@ -103,6 +103,7 @@ KERAS = "from ipu_utils.keras2 import tf; import sys; print(tf.keras.layers.Laye
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="TensorFlow 2.6 knows no Keras 3")
+@pytest.mark.slow
 def test_keras_3_imported_first_is_refused_with_the_way_out():
     code = "import os; os.environ['TF_USE_LEGACY_KERAS'] = '0'; import tensorflow as tf; tf.keras.layers; " + KERAS
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ipu_utils import machine
@@ -117,10 +116,10 @@ def key(*arguments, **more):
 
 @pytest.mark.parametrize("package", ["tensorflow", "tf-keras"])
 def test_another_version_of_what_makes_the_network_is_another_executable(monkeypatch, package):
-    installed = {"tensorflow": "2.20.0", "tf-keras": "2.20.0", "keras": "3.0"}
+    installed = {"numpy": "1.26.4", "tensorflow": "2.20.0", "tf-keras": "2.20.0", "keras": "3.0"}
     monkeypatch.setattr(machine, "package_version", installed.get)
     before = header_of()
-    assert before.versions == {"tensorflow": "2.20.0", "keras": "2.20.0", "numpy": np.__version__}
+    assert before.versions == {"tensorflow": "2.20.0", "keras": "2.20.0", "numpy": "1.26.4"}
     first = key()
     installed[package] = "2.21.0"
     assert key() != first
@@ -133,7 +132,7 @@ def test_another_version_of_what_makes_the_network_is_another_executable(monkeyp
 
 def test_tensorflow_has_several_names(monkeypatch):
     monkeypatch.setattr(machine, "package_version", {"tensorflow-cpu": "2.20.0"}.get)
-    assert header_of().versions == {"tensorflow": "2.20.0", "numpy": np.__version__}
+    assert header_of().versions == {"tensorflow": "2.20.0"}
 
 
 def test_an_operator_in_the_program_is_known_by_its_content(tmp_path):

@@ -4,6 +4,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,7 @@ print(json.dumps(names))
 """
 
 
+@pytest.mark.slow
 def test_an_edit_is_another_executable_wherever_the_network_is_made(copy):
     """Files that a list by hand had forgotten, and what they have in common: the network's numbers come from them."""
     inside = [
@@ -142,6 +144,9 @@ def whole(text, package):
     return found
 
 
+COMPUTED = re.compile(r'import_module\((?!")')  # a name that is computed, which is refused
+
+
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="ast.unparse")
 def test_the_quick_look_finds_what_the_whole_tree_has():
     files = [
@@ -150,7 +155,7 @@ def test_the_quick_look_finds_what_the_whole_tree_has():
     compared = 0
     for path in files:
         text, package = path.read_text(), ".".join(path.relative_to(ROOT).parts[:-1])
-        if "import_module(f" not in text:
+        if not COMPUTED.search(text):
             found, expected = sources.imports(text, package), whole(text, package)
             assert found >= expected and len(found - expected) < 3, path  # a docstring may look like a statement
             compared += 1

@@ -276,6 +276,7 @@ def test_images_may_travel_in_other_types_without_changing_the_detections(script
     assert_same_detections(detections(tmp_path / wire), detections(tmp_path / "uint8"))
 
 
+@pytest.mark.slow
 def test_other_families_and_shapes_run(script):
     status, output, _ = script(*TWO_IMAGES, "--model-name", "efficientdet-d0", "--image-size", "200x120")
     assert status == 0

@@ -87,6 +87,7 @@ def test_a_graph_that_is_not_what_its_header_says_is_refused(tmp_path):
             pipeline_of(dataclasses.replace(header, **changes))
 
 
+@pytest.mark.slow
 def test_the_record_says_what_the_network_came_from(tmp_path):
     """In no file, in one that is made for the run, and in one that was there."""
     origins = []

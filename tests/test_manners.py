@@ -49,6 +49,7 @@ def test_scripts_start_where_python_leaves_their_folder_out_of_its_path(script, 
     assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_starts_its_runs_there_too(tmp_path):
     command = [sys.executable, str(ROOT / "ipu_inference.py"), "--device", "cpu", "--micro-batch-size", "1,2"]
     command += ["--model-dir", str(tmp_path)]  # Each of them asks for weights that are not there.

@@ -130,6 +130,7 @@ def test_without_a_compiler_make_says_what_to_install(tmp_path):
     assert result.returncode != 0 and "no-such-compiler was not found. Install g++" in result.stdout
 
 
+@pytest.mark.slow
 def test_nothing_is_built_twice(host_libraries):
     result = make("host", f"PYTHON={sys.executable}")
     assert result.returncode == 0 and result.stdout == ""

@@ -186,6 +186,7 @@ def run(capfd, *arguments):
     return (status, *capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_the_report_names_engine_streams_and_precision(capfd, caplog, tmp_path):
     arguments = ["--num-threads", "2", "--num-streams", "1", "--model-precision", "float", *FROM_PHOTOGRAPHS]
     arguments += ["--output-predictions", "--output-dir", tmp_path / "out", "--executable-cache-dir", tmp_path / "kept"]

@@ -48,6 +48,7 @@ def test_no_start_up_notices_on_standard_error(arguments):
 
 
 @CURRENT
+@pytest.mark.slow
 def test_they_are_there_for_whoever_asks(tmp_path):
     done = call(["-c", "from ipu_utils.keras2 import tf; tf.zeros(1) + 1"], TF_CPP_MIN_LOG_LEVEL="0")
     assert "port.cc" in done.stderr and "cpu_feature_guard" in done.stderr

@@ -13,8 +13,6 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
-import numpy as np
-
 from ipu_utils import machine
 from ipu_utils.devices import detect, instruction_sets
 from ipu_utils.embedded import sources
@@ -120,8 +118,8 @@ def versions() -> Dict[str, str]:
 
     `engine` of a header says what else there is: OpenVINO, Poplar.
     """
-    found = {"numpy": np.__version__}
-    for name, packages in (("tensorflow", TENSORFLOWS), ("keras", KERASES)):
+    found = {}
+    for name, packages in (("numpy", ("numpy",)), ("tensorflow", TENSORFLOWS), ("keras", KERASES)):
         version = next(filter(None, map(machine.package_version, packages)), None)
         if version is not None:
             found[name] = version
