@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Tuple
 from ipu_utils.errors import UserError
 from ipu_utils.names import one_line, shown
 
+TEXT_MIB = 64  # more than the names of any network take; a damaged length asks libhdf5 for up to 4 GiB a text
 # What a collection begins with: signature, version, nothing. Weights could hold the first five bytes by chance.
 HEAP = b"GCOL\x01\0\0\0"
 MOST_OBJECTS = 100_000  # a network of the largest size has some 3,000
@@ -92,6 +93,32 @@ def _check_heap(content: mmap.mmap, start: int, length_bytes: int) -> None:
 
 def _aligned(size: int) -> int:
     return (size + 7) // 8 * 8
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """Let the process take TEXT_MIB more than it has and no more, while texts of variable length are read.
+
+    libhdf5 makes room for a text by a length that it cannot check before. Where the system does not tell how much the
+    process has, or has no such limit, the block runs without one.
+    """
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    least = pages * resource.getpagesize() + (TEXT_MIB << 20)
+    if soft != resource.RLIM_INFINITY and soft < least:
+        yield  # it is as narrow already
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (least, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ipu_utils.checkpoint_state import named_plainly
 from ipu_utils.errors import UserError
-from ipu_utils.hdf5 import open_hdf5
+from ipu_utils.hdf5 import Hdf5, little_memory, open_hdf5
 from ipu_utils.keras2 import TrackableObjectGraph, tf
 from ipu_utils.names import one_line
 from ipu_utils.weights_match import hub_name
@@ -139,8 +139,9 @@ def _ends_in_number(key: str) -> bool:
 def _opened_h5(path: Path) -> Iterator[Store]:
     with open_hdf5(path) as found:
         try:
-            paths = _h5_order(found.file)
-        except UNREADABLE as error:
+            with little_memory():
+                paths = _h5_order(found.file)
+        except (*UNREADABLE, MemoryError) as error:
             raise UserError(f"checkpoint {path} is damaged: {one_line(error)}") from error
         names = _h5_names(found.datasets)
         by_key = {key: inside for inside, (key, _) in names.items()}
@@ -148,10 +149,22 @@ def _opened_h5(path: Path) -> Iterator[Store]:
             str(path),
             H5,
             {key: found.shape_of(inside) for key, inside in by_key.items()},
-            lambda key: found.datasets[by_key[key]][()],
+            lambda key: _h5_values(found, by_key[key]),
             dict(names.values()),
             [names[inside][0] for inside in paths if inside in names],
         )
+
+
+def _h5_values(found: Hdf5, path: str) -> Any:
+    """The values of a dataset."""
+    dataset = found.datasets[path]
+    if not dataset.dtype.hasobject:
+        return dataset[()]
+    try:
+        with little_memory():
+            return dataset[()]
+    except MemoryError as error:
+        raise ValueError(f"{path} holds texts, and one of a length that no file has") from error
 
 
 def _h5_names(datasets: Iterable[str]) -> Dict[str, Tuple[str, str]]:

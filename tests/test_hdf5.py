@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from ipu_utils.hdf5 import open_hdf5
 from ipu_utils.keras2 import tf
 from ipu_utils.weights import load_weights
 
+ROOT = Path(__file__).resolve().parent.parent
 h5py = pytest.importorskip("h5py")
 
 
@@ -113,6 +115,52 @@ def test_a_heap_in_which_the_library_would_go_in_circles_is_damage(tmp_path, pla
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
     assert "UserError: checkpoint" in run.stderr and "global heap at byte" in run.stderr, run
+
+
+def long_name(path):
+    """Let the first name of the list claim 3.8 GB."""
+    start = with_names_of_any_length(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(start.to_bytes(8, "little")) - 4  # an element is length, address of the heap, number
+    assert int.from_bytes(content[place : place + 4], "little") == 1
+    content[place : place + 4] = (0xE0000000).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+def long_text(path):
+    """The same of a text in the place of a variable."""
+    with h5py.File(str(path), "w") as file:
+        file.create_dataset("a/a/kernel:0", data=np.full((3, 2), "text", object), dtype=h5py.string_dtype())
+    content = bytearray(path.read_bytes())
+    start = content.index(b"GCOL\x01")
+    place = content.index(start.to_bytes(8, "little")) - 4
+    assert int.from_bytes(content[place : place + 4], "little") == 4
+    content[place : place + 4] = (0xE0000000).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the system does not tell what a process has")
+@pytest.mark.parametrize("make", [long_name, long_text])
+def test_a_text_of_a_length_that_no_file_has_takes_no_memory(tmp_path, make):
+    make(tmp_path / "model.h5")
+    code = """if True:
+        import pathlib, resource, sys
+        from ipu_utils.weights_store import open_store
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        try:
+            with open_store(pathlib.Path(sys.argv[1])) as store:
+                print([store.read(key) for key in store.shapes])
+        except (ValueError, OSError) as error:
+            print("refused:", error)
+        assert resource.getrlimit(resource.RLIMIT_AS) == limits
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+        """
+    # The peak of a process is at first that of the one which it was forked from: a small one.
+    command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", code, str(tmp_path / "model.h5")]
+    run = subprocess.run(command, cwd=str(ROOT), capture_output=True, text=True, timeout=120)
+    refused, grown = run.stdout.splitlines()
+    assert refused.startswith("refused: ") and int(grown) < 500, run
 
 
 def test_names_of_any_length_are_read(tmp_path):
