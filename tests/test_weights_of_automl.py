@@ -18,6 +18,7 @@ from ipu_utils import weights
 from ipu_utils.embedded import fingerprint
 from ipu_utils.errors import UserError
 from ipu_utils.keras2 import tf
+from ipu_utils.weights_match import listed
 from tf2.efficientdet_keras import EfficientDetNet
 
 DATA = Path(__file__).parent / "data"
@@ -263,6 +264,29 @@ def test_two_models_in_one_checkpoint_are_ambiguous(blank, values, tmp_path):
     for folder in ("lists", "names"):
         with pytest.raises(UserError, match="ambiguous"):
             weights.load_weights(blank, tmp_path / folder)
+    assert is_untouched(blank)
+
+
+def test_of_several_lists_that_with_all_variables_of_the_network_is_meant():
+    def keys(root, count):
+        return [f"{root}/variables/{number}/.ATTRIBUTES/VARIABLE_VALUE" for number in range(count)]
+
+    shapes = {key: (1,) for root, count in (("backbone", 2), ("model", 3), ("outer", 4)) for key in keys(root, count)}
+    assert listed(shapes, 3) == keys("model", 3)
+
+
+def test_an_incomplete_network_is_not_made_whole_by_another_below_a_name(blank, tmp_path):
+    paths = weights.object_keys(blank)
+    values = dict(zip(paths, blank.get_weights()))
+    written = {**{f"teacher/{path}": value + 1 for path, value in values.items()}, **values}
+    del written[paths[1]]
+    written["_CHECKPOINTABLE_OBJECT_GRAPH"] = tf.constant(b"")  # an object-based one, which says nothing of its objects
+    names, tensors = zip(*written.items())
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "both"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
+    )
+    with pytest.raises(UserError, match=re.escape(paths[1].split("/.ATTRIBUTES")[0])):
+        weights.load_weights(blank, tmp_path)
     assert is_untouched(blank)
 
 
