@@ -216,6 +216,7 @@ def test_an_image_input_beside_others_is_found():
 # All of them, on a network
 
 
+@pytest.mark.slow
 def test_the_passes_together_keep_the_networks_outputs():
     hparams = hparams_config.get_inference_config("efficientdet-lite0", "", (40, 72))
     network = EfficientDetNet(config=hparams)

@@ -257,7 +257,8 @@ def test_a_published_checkpoint_gives_the_detections_that_python_gives(script, t
         np.testing.assert_allclose(inside[kept], [entry[2:] for entry in found[name]], atol=0.05)
 
 
-@pytest.mark.parametrize("precision", [pytest.param("half", marks=pytest.mark.slow), "bfloat16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["half", "bfloat16"])
 def test_other_precisions_run_and_are_named(script, precision):
     status, output, error = script(*TWO_IMAGES, "--model-precision", precision, "--random-weights")
     if status == 2 and "cannot compute bfloat16 convolutions" in error:
@@ -267,7 +268,8 @@ def test_other_precisions_run_and_are_named(script, precision):
     assert 100 < objects(output)[0] < 900  # about 300, give or take the rounding of the logits
 
 
-@pytest.mark.parametrize("wire", ["float", pytest.param("half", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("wire", ["float", "half"])
 def test_images_may_travel_in_other_types_without_changing_the_detections(script, tmp_path, wire):
     common = [*TWO_IMAGES, "--random-weights", "--output-predictions", *FROM_PHOTOGRAPHS]
     script(*common, "--output-dir", tmp_path / "uint8")

@@ -33,7 +33,7 @@ THROUGHPUT = ["ipu_inference.py", *TINY, "--engine", "tensorflow"]
     "arguments",
     [
         ["ipu_inference.py", "--list-devices"],
-        THROUGHPUT,
+        pytest.param(THROUGHPUT, marks=pytest.mark.slow),
         pytest.param([*THROUGHPUT, "--model-precision", "half", "--onchip-nms", "false"], marks=pytest.mark.slow),
         ["-m", "ipu_utils.doctor"],
         pytest.param(["-m", "ipu_utils.compare_precision", *TINY[:4], *IMAGES], marks=pytest.mark.slow),
