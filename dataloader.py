@@ -3,8 +3,8 @@
 
 from typing import Any
 
-from ipu_utils.keras2 import tf
-from ipu_utils.normalisation import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB
 from utils import ImageSize, parse_image_size
 
 

@@ -16,9 +16,9 @@ from typing import Any, Dict, Iterable, List, Optional, Union
 
 import yaml
 
-from ipu_utils.bounded_yaml import check_plain, load_yaml
-from ipu_utils.errors import ConfigError
-from ipu_utils.files import write_atomically
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.files import write_atomically
+from ipu_utils.base.safe_yaml import check_plain, load_yaml
 from tf2.nms_settings import MAX_DETECTIONS, SCORE_THRESHOLDS
 from utils import ImageSize, parse_image_size
 

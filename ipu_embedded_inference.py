@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # PYTHONSAFEPATH leaves it out
 
-from ipu_utils import program
+from ipu_utils.base import program
 
 if __name__ == "__main__":
     program.begin()
@@ -20,19 +20,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Sequence
 
-from ipu_utils import missing_packages
+from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
-    from ipu_utils.config import RunConfig, load_config, write_app_json
-    from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
-    from ipu_utils.devices import detect
-    from ipu_utils.errors import UserError
-    from ipu_utils.interruption import temporary_folder
-    from ipu_utils.stages import Stages
-    from ipu_utils.sweep import run_if_asked
+    from ipu_utils.base import hardware
+    from ipu_utils.base.console import progress_bar, run_script, setup_logging, status_of
+    from ipu_utils.base.errors import UserError
+    from ipu_utils.base.signals import temporary_folder
+    from ipu_utils.config.run_config import RunConfig, load_config, write_app_json
+    from ipu_utils.launch.sweep import run_if_asked
+    from ipu_utils.measure.stages import Stages
 
 if TYPE_CHECKING:
-    from ipu_utils.publish import Publisher
+    from ipu_utils.report.publish import Publisher
 
 # TensorFlow is imported where something has to be compiled, and by the IPU: a start from a file does without it.
 
@@ -42,8 +42,8 @@ def choose_device(requested: str) -> str:
     if requested == "gpu":
         raise UserError("--device gpu: executables are compiled for an IPU or a CPU. A GPU runs ipu_inference.py.")
     if requested == "auto":
-        return "ipu" if detect.PROBES["ipu"]().available else "cpu"
-    return detect.choose_device(requested)
+        return "ipu" if hardware.PROBES["ipu"]().available else "cpu"
+    return hardware.choose_device(requested)
 
 
 def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
@@ -52,33 +52,34 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
     Returns:
       The exit status.
     """
-    from ipu_utils.embedded import plan, report
-    from ipu_utils.embedded.contract import open_world
-    from ipu_utils.embedded.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
-    from ipu_utils.image_sources import describe_left_out, open_source
-    from ipu_utils.latency import keeps_up, measure_requests, plan_arrivals, samples_of
-    from ipu_utils.memory import check_memory
-    from ipu_utils.outputs import open_outputs
-    from ipu_utils.rehearsal import foretell
-    from ipu_utils.summary import describe_skipped
+    from ipu_utils.backends.requests_contract import open_world
+    from ipu_utils.backends.spans import check_ends, count_objects, open_inputs, span_of, write_predictions
+    from ipu_utils.data.sources import describe_left_out, open_source
+    from ipu_utils.executable import cache
+    from ipu_utils.launch.dry_run import foretell
+    from ipu_utils.launch.memory_check import check_memory
+    from ipu_utils.measure.requests import keeps_up, measure_requests, plan_arrivals, samples_of
+    from ipu_utils.outputs.writers import open_outputs
+    from ipu_utils.report import latency_text
+    from ipu_utils.report.summary import describe_skipped
     from utils import parse_image_size
 
     embedded, benchmark, stages = config.embedded, config.benchmark, Stages()
     check_ends(config)
     if embedded.exec_file is None:
-        check_memory(config, plan.hparams_of(config))
+        check_memory(config, cache.hparams_of(config))
     world = open_world(config)
     if config.output.dry_run:
-        height, width = parse_image_size(plan.hparams_of(config).image_size)
+        height, width = parse_image_size(cache.hparams_of(config).image_size)
         foretell(config, lambda: world.foresee(folder), open_source(config.data, (height, width), 1))
         return 0
     if config.output.profile_dir is not None:
-        write_app_json(config, plan.hparams_of(config), config.output.profile_dir)
+        write_app_json(config, cache.hparams_of(config), config.output.profile_dir)
     opened = world.executable(folder)
     temporary = embedded.exec_output_dir is None and folder in opened.path.parents
-    print(report.describe_weights(opened.header), flush=True)
+    print(latency_text.describe_weights(opened.header), flush=True)
     if embedded.compile_only:
-        print(report.describe_executable(opened, temporary))
+        print(latency_text.describe_executable(opened, temporary))
         return 0
     span, first = span_of(config, stages), open_inputs(config, opened.header, requests=1)
     with contextlib.closing(world.start(opened)) as program:
@@ -86,8 +87,8 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
         start = time.perf_counter()
         measure_requests([span.client(workers[0], first)], 1)
         first_seconds = time.perf_counter() - start
-        start_up = report.describe_start(opened, program, first_seconds)
-        print(report.describe_run(config, opened, program, span.text, temporary), flush=True)
+        start_up = latency_text.describe_start(opened, program, first_seconds)
+        print(latency_text.describe_run(config, opened, program, span.text, temporary), flush=True)
         inputs = open_inputs(config, opened.header, benchmark.num_repeats)
         if inputs.left_out:
             results.note(f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats.")
@@ -114,13 +115,13 @@ def run(config: RunConfig, folder: Path, results: "Publisher") -> int:
         if writer is not None:
             write_predictions(writer, workers[0], inputs)
     samples = samples_of(times, opened.header.batch_size, alone, planned=arrivals is not None)
-    outcome = report.outcome_of(config, opened, program, span.text, samples, seconds, objects, first_seconds)
+    outcome = latency_text.outcome_of(config, opened, program, span.text, samples, seconds, objects, first_seconds)
     results.publish(outcome, inputs.source)
-    print(report.describe_objects(objects))
+    print(latency_text.describe_objects(objects))
     print(start_up)
     if arrivals is not None and not keeps_up(times, arrivals):
         results.note("requests arrive faster than they are answered: these latencies grow with the number of requests.")
-    last = report.describe_random(opened.header)
+    last = latency_text.describe_random(opened.header)
     if last is not None:
         print(last)
     if writer is not None:
@@ -135,10 +136,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return swept
     config = load_config(argv, script="embedded", choose_device=choose_device)
     # A command line that is wrong, or asks for help, has been answered by now: before NumPy was imported.
-    from ipu_utils.distributed import joined
-    from ipu_utils.publish import publisher
-    from ipu_utils.rehearsal import describe_config, without_new_folders
-    from ipu_utils.run_hparams import follow_hparams
+    from ipu_utils.config.run_hparams import follow_hparams
+    from ipu_utils.launch.dry_run import describe_config, without_new_folders
+    from ipu_utils.report.instances import joined
+    from ipu_utils.report.publish import publisher
 
     config = follow_hparams(config)
     setup_logging("error" if config.output.quiet else config.output.log_level)

@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # PYTHONSAFEPATH leaves it out
 
-from ipu_utils import program
+from ipu_utils.base import program
 
 if __name__ == "__main__":
     program.begin()
@@ -19,16 +19,16 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from ipu_utils import missing_packages
+from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
-    from ipu_utils.config import RunConfig, load_config, write_app_json
-    from ipu_utils.console import progress_bar, run_script, setup_logging, status_of
-    from ipu_utils.names import report_line
-    from ipu_utils.sweep import run_if_asked
+    from ipu_utils.base.console import progress_bar, run_script, setup_logging, status_of
+    from ipu_utils.base.printable import report_line
+    from ipu_utils.config.run_config import RunConfig, load_config, write_app_json
+    from ipu_utils.launch.sweep import run_if_asked
 
 if TYPE_CHECKING:
-    from ipu_utils.publish import Publisher
+    from ipu_utils.report.publish import Publisher
 
 
 def run(config: RunConfig, results: "Publisher") -> int:
@@ -38,15 +38,15 @@ def run(config: RunConfig, results: "Publisher") -> int:
       The exit status.
     """
     # What follows takes longer to import than a mistyped option to be told.
-    from ipu_utils import summary
-    from ipu_utils.engines import open_engine
-    from ipu_utils.image_sources import describe_left_out
-    from ipu_utils.memory import check_memory
-    from ipu_utils.outputs import open_outputs
-    from ipu_utils.pipeline import count_objects, timed_call, write_predictions
-    from ipu_utils.rehearsal import foretell
-    from ipu_utils.results import Samples, measure
-    from ipu_utils.run_hparams import hparams_of
+    from ipu_utils.backends.open import open_engine
+    from ipu_utils.backends.pipeline import count_objects, timed_call, write_predictions
+    from ipu_utils.config.run_hparams import hparams_of
+    from ipu_utils.data.sources import describe_left_out
+    from ipu_utils.launch.dry_run import foretell
+    from ipu_utils.launch.memory_check import check_memory
+    from ipu_utils.measure.throughput import Samples, measure
+    from ipu_utils.outputs.writers import open_outputs
+    from ipu_utils.report import summary
 
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     check_memory(config, hparams)
@@ -118,11 +118,11 @@ def main(argv=None) -> int:
         return swept
     config = load_config(argv)
     # A command line that is wrong, or asks for help, has been answered by now: before NumPy was imported.
-    from ipu_utils.distributed import joined
-    from ipu_utils.engines import choose_engine
-    from ipu_utils.publish import publisher
-    from ipu_utils.rehearsal import describe_config, without_new_folders
-    from ipu_utils.run_hparams import follow_hparams
+    from ipu_utils.backends.open import choose_engine
+    from ipu_utils.config.run_hparams import follow_hparams
+    from ipu_utils.launch.dry_run import describe_config, without_new_folders
+    from ipu_utils.report.instances import joined
+    from ipu_utils.report.publish import publisher
 
     config = follow_hparams(choose_engine(config))
     setup_logging("error" if config.output.quiet else config.output.log_level)

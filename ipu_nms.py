@@ -22,10 +22,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from hparams_config import Config
-from ipu_utils.devices import native
-from ipu_utils.devices.native import CustomOpsNotFoundException
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.nms import libraries
+from ipu_utils.nms.libraries import CustomOpsNotFoundException
 from nms_np import MODES, UNUSED_CLASS, UNUSED_INDEX
 from tf2.anchor_boxes import Anchors
 from tf2.candidates import flatten_levels
@@ -47,7 +47,7 @@ __all__ = [
     "postprocess_onchip_nms_outputs",
 ]
 
-IPU_LIBRARIES = {False: native.ROOT / "NMS" / "tf" / "build", True: native.ROOT / "NMS" / "tf_multi" / "build"}
+IPU_LIBRARIES = {False: libraries.ROOT / "NMS" / "tf" / "build", True: libraries.ROOT / "NMS" / "tf_multi" / "build"}
 HOST_TYPES = (tf.float32, tf.float16, tf.bfloat16)
 
 
@@ -80,7 +80,7 @@ def available(device: str) -> bool:
 def why_not() -> Optional[str]:
     """Say why a host's custom operators cannot be used; None when they can."""
     try:
-        native.load_operators()
+        libraries.load_operators()
     except CustomOpsNotFoundException as error:
         return str(error)
     return None
@@ -237,7 +237,7 @@ def detect(
     settings, heads = nms_settings(config.nms_configs), _heads(config, class_outputs, box_outputs)
     height, width = parse_image_size(config.image_size)
     scales = np.zeros([0], np.float32) if image_scales is None else image_scales
-    boxes, scores, classes, indices, _ = native.load_operators().host_detect(
+    boxes, scores, classes, indices, _ = libraries.load_operators().host_detect(
         **heads,
         image_scales=tf.cast(scales, tf.float32),
         image_height=height,
@@ -259,7 +259,7 @@ def decode(
     """
     mode = _mode(mode, False)
     heads = _heads(config, class_outputs, box_outputs)
-    scores, boxes, classes = native.load_operators().host_decode(**heads, mode=mode)
+    scores, boxes, classes = libraries.load_operators().host_decode(**heads, mode=mode)
     return scores, boxes, None if mode == "multi-class" else classes
 
 
@@ -330,16 +330,16 @@ def _anchor_boxes(*key: Any) -> np.ndarray:
 def _nms_on_host(scores, boxes, classes, mode, **options) -> NmsOutputs:
     if classes is None:
         classes = tf.zeros([tf.shape(scores)[0], 0], tf.int32)
-    return NmsOutputs(*native.load_operators().host_nms(scores, boxes, classes, mode=mode, **_attributes(**options)))
+    return NmsOutputs(*libraries.load_operators().host_nms(scores, boxes, classes, mode=mode, **_attributes(**options)))
 
 
 def _nms_on_ipu(scores, boxes, classes, mode, threshold, score_threshold, sigma, rows) -> NmsOutputs:
-    from ipu_utils.devices.ipu import custom_op
+    from ipu_utils.backends.ipu import custom_op
 
     library, codelets = _ipu_files(IPU_LIBRARIES[mode == "multi-class"])
     for path in (library, codelets):
         if not path.is_file():
-            raise native.missing(path)
+            raise libraries.missing(path)
     attributes = {
         "threshold": float(threshold),
         # JSON has no infinity, and no score is below the least float.

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ipu_utils.errors import ConfigError
+from ipu_utils.base.errors import ConfigError
 from object_detection.box_coder import decode_corners
 from object_detection.box_list import iou
 from tf2.nms_settings import IOU_THRESH, MAX_DETECTIONS, SIGMA, SOFT_SCORE_THRESH

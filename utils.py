@@ -9,7 +9,7 @@ import numbers
 import re
 from typing import Any, Callable, Dict, List, Tuple, Union
 
-from ipu_utils.errors import ConfigError
+from ipu_utils.base.errors import ConfigError
 
 ImageSize = Union[int, str, Tuple[int, int]]
 Activation = Union[str, Callable[[Any], Any]]
@@ -99,6 +99,6 @@ def activation_fn(features, act_type: Activation):
         close = difflib.get_close_matches(str(act_type), ACTIVATIONS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigError(f"act_type {act_type!r} is unknown; it may be one of {', '.join(sorted(ACTIVATIONS))}.{hint}")
-    from ipu_utils.keras2 import tf
+    from ipu_utils.base.keras2 import tf
 
     return ACTIVATIONS[act_type](tf, features)

@@ -5,7 +5,7 @@ import difflib
 from typing import Optional, Sequence
 
 from backbone import efficientnet_builder, efficientnet_lite_builder, efficientnet_model
-from ipu_utils.errors import ConfigError
+from ipu_utils.base.errors import ConfigError
 from utils import Activation
 
 

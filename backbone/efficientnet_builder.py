@@ -9,7 +9,7 @@ import math
 import re
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
-from ipu_utils.errors import ConfigError
+from ipu_utils.base.errors import ConfigError
 
 
 class BlockArgs(NamedTuple):

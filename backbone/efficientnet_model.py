@@ -13,7 +13,7 @@ from typing import List
 
 import utils
 from backbone.efficientnet_builder import BlockArgs, GlobalParams
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 from tf2.util_keras import build_batch_norm
 
 

@@ -31,8 +31,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ipu_utils import process
-from ipu_utils.latency import percentile
+from ipu_utils.base import process
+from ipu_utils.measure.requests import percentile
 
 INPUTS = 16  # distinct images
 WARMUP = 5
@@ -86,23 +86,23 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     import dataclasses
 
     import utils
-    from ipu_utils.config import NmsConfig, Precision, load_config
-    from ipu_utils.devices import get_device
-    from ipu_utils.embedded import plan
-    from ipu_utils.embedded.build import compile_network
-    from ipu_utils.embedded.executable import write_executable
-    from ipu_utils.embedded.host import wanted
+    from ipu_utils.backends.contract import get_device
+    from ipu_utils.backends.openvino_requests import wanted
+    from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+    from ipu_utils.base.keras2 import tf
+    from ipu_utils.config.normalisation import normalisation_of
+    from ipu_utils.config.run_config import NmsConfig, Precision, load_config
+    from ipu_utils.data.sources import NoiseImages
+    from ipu_utils.executable import cache
+    from ipu_utils.executable.file import write_executable
+    from ipu_utils.executable.freeze import compile_network
     from ipu_utils.graph.freeze import freeze
-    from ipu_utils.image_sources import NoiseImages
-    from ipu_utils.keras2 import tf
-    from ipu_utils.model import build_network, prepare
-    from ipu_utils.normalisation import normalisation_of
-    from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+    from ipu_utils.model.network import build_network, prepare
 
     arguments = ["--config", "efficientdet-low-latency", "--model-name", model_name, "--random-weights"]
     arguments += ["--image-size", image_size] if image_size else []
     config = load_config(arguments, "embedded", choose_device=lambda name: "cpu")
-    hparams = plan.hparams_of(config)
+    hparams = cache.hparams_of(config)
     height, width = utils.parse_image_size(hparams.image_size)
     (folder / "model.json").write_text(json.dumps([model_name, "", [height, width]]))
     device = get_device("cpu")
@@ -110,7 +110,7 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), "float32", device)
     for precision in precisions:
         chosen = dataclasses.replace(config.model, model_precision=Precision(precision))
-        header = plan.with_weights(wanted(dataclasses.replace(config, model=chosen)), model.weights, True)
+        header = cache.with_weights(wanted(dataclasses.replace(config, model=chosen)), model.weights, True)
         write_executable(folder / f"{precision}.effdet", header, compile_network(pipeline.heads, header))
 
     # As published: tf.nn.swish, batch norms where they are, nothing folded.
@@ -128,7 +128,7 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     (folder / "frozen.pb").write_bytes(content)
     (folder / "frozen.json").write_text(json.dumps({"inputs": frozen.inputs, "outputs": frozen.outputs}))
     if not missing("openvino"):
-        from ipu_utils.embedded.runtime import import_openvino
+        from ipu_utils.executable.runtime import import_openvino
 
         openvino = import_openvino()
         openvino.save_model(openvino.convert_model(folder / "frozen.pb"), folder / "plain.xml", compress_to_fp16=False)
@@ -153,7 +153,7 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
 
 
 def _ours(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
-    from ipu_utils.embedded.runtime import EmbeddedModel
+    from ipu_utils.executable.runtime import EmbeddedModel
 
     worker = EmbeddedModel.load(folder / f"{engine.precision}.effdet", threads).worker()
     detects = engine.span == "detections"
@@ -167,7 +167,7 @@ def _ours(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], 
 
 
 def _openvino(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
-    from ipu_utils.embedded.runtime import import_openvino, properties
+    from ipu_utils.executable.runtime import import_openvino, properties
 
     openvino = import_openvino()
     model = openvino.Core().read_model(folder / "plain.xml")
@@ -185,9 +185,9 @@ def _openvino(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarra
 def _keras(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
     from hparams_config import get_inference_config
     from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
-    from ipu_utils.keras2 import tf
-    from ipu_utils.model import build_network
-    from ipu_utils.normalisation import normalisation_of
+    from ipu_utils.base.keras2 import tf
+    from ipu_utils.config.normalisation import normalisation_of
+    from ipu_utils.model.network import build_network
 
     hparams = get_inference_config(*json.loads((folder / "model.json").read_text()))
     network = build_network(hparams, activation=tf.nn.swish)
@@ -222,8 +222,8 @@ def _effdet(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray]
 
 
 def _tensorflow(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
+    from ipu_utils.base.keras2 import tf
     from ipu_utils.graph.freeze import FrozenStep, as_function
-    from ipu_utils.keras2 import tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
@@ -292,9 +292,9 @@ def _throughput(
     folder: Path, engine: Engine, requests: int, threads: int, images: List[np.ndarray]
 ) -> Tuple[List[float], List[float], float]:
     """Time a call of the throughput script's device; milliseconds are those of the call over its images."""
-    from ipu_utils.devices.openvino_host import OpenVinoDevice
-    from ipu_utils.embedded.executable import read_executable
-    from ipu_utils.openvino_pipeline import OpenVinoPipeline
+    from ipu_utils.backends.openvino_device import OpenVinoDevice
+    from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
+    from ipu_utils.executable.file import read_executable
 
     path = folder / f"{engine.precision}.effdet"
     pipeline = OpenVinoPipeline(path, read_executable(path).header, onchip_nms=True)

@@ -19,15 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import hparams_config
 import utils
-from ipu_utils import calibration
-from ipu_utils.config import DataConfig, NmsConfig
-from ipu_utils.dataset import open_dataset
-from ipu_utils.devices import detect
-from ipu_utils.devices.host import HostDevice
+from ipu_utils.backends.tensorflow_device import HostDevice
+from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.base import hardware
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.run_config import DataConfig, NmsConfig
+from ipu_utils.data.tf_batches import open_dataset
 from ipu_utils.graph.freeze import as_function, freeze
-from ipu_utils.keras2 import tf
-from ipu_utils.model import build_network
-from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.model import random_weights
+from ipu_utils.model.network import build_network
 
 PLAIN, FROZEN, OURS = "plain tf.function", "frozen", "ours: frozen, folded, batches side by side"
 ENGINES = (PLAIN, FROZEN, OURS)
@@ -40,7 +40,7 @@ def compiled(engine: str, model_name: str, batch_size: int, batches: int):
     device = HostDevice("cpu") if engine == OURS else None
     network = build_network(hparams, activation=device.swish if device else tf.nn.swish)
     # Not as initialised: TensorFlow drops biases of zero, and with them work that trained weights cause.
-    calibration.randomise(network, hparams, hparams.image_size)
+    random_weights.randomise(network, hparams, hparams.image_size)
     images = open_dataset(DataConfig(micro_batch_size=batch_size), utils.parse_image_size(hparams.image_size), batches)
     pipeline = TensorFlowPipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device)
     if device:
@@ -92,7 +92,7 @@ def main() -> None:
         child.stdin.close()
         child.wait()
 
-    where = f"{detect.cpu_name()}, {detect.usable_cores()} cores, TensorFlow {tf.__version__}"
+    where = f"{hardware.cpu_name()}, {hardware.usable_cores()} cores, TensorFlow {tf.__version__}"
     print(f"{options.model_name}, float32, batch {options.micro_batch_size}, {where}")
     print(f"images/s, median (min to max) of {options.rounds} interleaved rounds of {images} images; network only")
     base = statistics.median(rates[PLAIN])

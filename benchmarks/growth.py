@@ -27,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from publish import DOCUMENT, ROOT, child, markdown, parse_numbers, replace_section, write_chart
 
-from ipu_utils import charts, process
-from ipu_utils.devices.detect import cpu_name, usable_cores
-from ipu_utils.settings import MODEL_NAMES
+from ipu_utils.base import process
+from ipu_utils.base.hardware import cpu_name, usable_cores
+from ipu_utils.config.model_options import MODEL_NAMES
+from ipu_utils.report import charts
 
 AXES = ("models", "batch", "size", "candidates", "threads")
 HEAD = ("case", "ms an image", "network", "floor", "post-processing", "floor", "G multiply-adds", "ms a G", "MiB")
@@ -77,10 +78,10 @@ def cases(options: argparse.Namespace) -> List[Case]:
 
 def count_multiply_adds(case: Case) -> float:
     """Multiply-adds of all convolutions for one image, in thousands of millions, from the shapes of the graph."""
-    from ipu_utils.config import load_config
-    from ipu_utils.keras2 import tf
-    from ipu_utils.model import build_network
-    from ipu_utils.run_hparams import hparams_of
+    from ipu_utils.base.keras2 import tf
+    from ipu_utils.config.run_config import load_config
+    from ipu_utils.config.run_hparams import hparams_of
+    from ipu_utils.model.network import build_network
 
     config = load_config(case.options(), "embedded", choose_device=lambda name: "cpu")
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
@@ -110,7 +111,7 @@ def median_ms(call: Callable[[], Any], count: int) -> float:
 
 def run(case: Case, path: str, requests: int) -> Dict[str, float]:
     """Time an executable; milliseconds an image."""
-    from ipu_utils.embedded.runtime import EmbeddedModel
+    from ipu_utils.executable.runtime import EmbeddedModel
 
     model = EmbeddedModel.load(path, case.threads)
     worker = model.worker()
@@ -137,7 +138,7 @@ def run(case: Case, path: str, requests: int) -> Dict[str, float]:
 
 def product_ms(threads: int, precision: str, requests: int) -> float:
     """Milliseconds that a thousand million multiply-adds take in one large matrix product."""
-    from ipu_utils.devices.openvino_api import import_openvino, properties
+    from ipu_utils.executable.openvino_api import import_openvino, properties
 
     openvino = import_openvino()
     from openvino import opset13

@@ -161,7 +161,7 @@ def run(areas: Sequence[Area], seed: int, output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(
-            ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__", "outputs", "tmp")
+            ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__", "tmp")
         )
         runner = Runner(tree, output.with_suffix(".log"))
         queues: Dict[str, Iterator[Change]] = {area.name: candidates(area, seed) for area in areas}

@@ -53,7 +53,7 @@ AREAS = (
     ),
     Area(
         "resizing",
-        ("ipu_utils/resize.py", "ipu_utils/normalisation.py", "dataloader.py"),
+        ("ipu_utils/data/resize.py", "ipu_utils/config/normalisation.py", "dataloader.py"),
         14,
         ("tests/test_resize.py", "tests/test_preprocess.py", "tests/test_input_shapes.py"),
     ),
@@ -70,7 +70,7 @@ AREAS = (
     ),
     Area(
         "coordinates",
-        ("ipu_utils/coco*.py", "ipu_utils/predictions.py", "visualize/*.py", "tf2/label_util.py"),
+        ("ipu_utils/coco*.py", "ipu_utils/outputs/annotated.py", "visualize/*.py", "tf2/label_util.py"),
         24,
         (
             "tests/test_label_util.py",
@@ -82,7 +82,7 @@ AREAS = (
     ),
     Area(
         "statistics",
-        ("ipu_utils/statistics.py", "ipu_utils/results.py", "ipu_utils/latency.py"),
+        ("ipu_utils/measure/statistics.py", "ipu_utils/measure/throughput.py", "ipu_utils/measure/requests.py"),
         14,
         ("tests/test_statistics.py", "tests/test_results.py", "tests/test_embedded_latency.py"),
     ),

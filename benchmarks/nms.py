@@ -75,7 +75,7 @@ def contenders(problem: Problem) -> Dict[str, Callable[[], Any]]:
     """What is compared, each a call that detects in the image once."""
     import ipu_nms
     import nms_np
-    from ipu_utils.keras2 import tf
+    from ipu_utils.base.keras2 import tf
     from tf2 import postprocess
 
     config, params = problem.config, problem.config.as_dict()
@@ -141,7 +141,7 @@ def make_anchors(problem: Problem) -> np.ndarray:
 
 def make_detector(problem: Problem) -> Any:
     """libdetect for the problem's configuration."""
-    from ipu_utils.devices.detect_library import Detector
+    from ipu_utils.nms.libdetect import Detector
     from utils import parse_image_size
 
     return Detector(
@@ -211,7 +211,7 @@ def scale(rounds: int) -> List[str]:
 
 def machine() -> str:
     """Where and with what this was measured, in one line."""
-    from ipu_utils.keras2 import tf
+    from ipu_utils.base.keras2 import tf
 
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):

@@ -21,17 +21,17 @@ import numpy as np
 
 import hparams_config
 import utils
-from ipu_utils.config import NmsConfig
-from ipu_utils.devices import get_device
-from ipu_utils.devices.detect import cpu_name, usable_cores
-from ipu_utils.embedded.build import PASSES, optimise, to_openvino
-from ipu_utils.embedded.runtime import import_openvino, properties
+from ipu_utils.backends.contract import get_device
+from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.base.hardware import cpu_name, usable_cores
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.config.run_config import NmsConfig
+from ipu_utils.executable.freeze import PASSES, optimise, to_openvino
+from ipu_utils.executable.runtime import import_openvino, properties
 from ipu_utils.graph.freeze import FrozenStep, freeze
-from ipu_utils.keras2 import tf
-from ipu_utils.latency import percentile
-from ipu_utils.model import build_network
-from ipu_utils.normalisation import normalisation_of
-from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.measure.requests import percentile
+from ipu_utils.model.network import build_network
 
 STEM_FILTERS = 32
 

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from engine_children import Engine, engines, missing
 from publish import DOCUMENT, child, markdown, replace_section, write_chart
 
-from ipu_utils import charts
-from ipu_utils.devices.detect import cpu_name, usable_cores
+from ipu_utils.base.hardware import cpu_name, usable_cores
+from ipu_utils.report import charts
 
 CHILD = Path(__file__).resolve().with_name("engine_children.py")
 REFERENCE = "openvino"

@@ -19,17 +19,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from ipu_utils.agreement import Agreement
+from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
 from ipu_utils.compare_precision import Heads, Model, build, compare, detector_of, in_openvino, in_tensorflow
-from ipu_utils.config import NmsConfig, load_config
-from ipu_utils.embedded.runtime import import_openvino, properties
-from ipu_utils.errors import UserError
+from ipu_utils.config.model_options import PRECISION_WORDS
+from ipu_utils.config.run_config import NmsConfig, load_config
+from ipu_utils.data.decode import list_images
+from ipu_utils.data.sources import ImageFiles
+from ipu_utils.executable.runtime import import_openvino, properties
 from ipu_utils.graph.freeze import freeze
-from ipu_utils.image_sources import ImageFiles
-from ipu_utils.images import list_images
-from ipu_utils.keras2 import tf
-from ipu_utils.settings import PRECISION_WORDS
-from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.outputs.agreement import Agreement
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import List, Sequence
 
-from ipu_utils.files import write_atomically
+from ipu_utils.base.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "PERFORMANCE.md"
@@ -51,7 +51,7 @@ def replace_section(document: Path, name: str, content: str) -> None:
 
 
 def write_chart(path: Path, svg: str) -> None:
-    """Write a chart of `ipu_utils.charts` as a picture that stands by itself, on white."""
+    """Write a chart of `ipu_utils.report.charts` as a picture that stands by itself, on white."""
     svg = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" style="background:#fff" ', 1)
     write_atomically(path, (svg.replace("</title>", "</title>" + STYLE, 1).encode(),), "--document")
 

@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 import ipu_embedded_inference
-from ipu_utils.config import load_config
-from ipu_utils.console import run_script
-from ipu_utils.errors import UserError
-from ipu_utils.run_hparams import hparams_of
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.run_config import load_config
+from ipu_utils.config.run_hparams import hparams_of
 
 SETTLING_SHARE = 0.1  # of the run: caches and allocators fill up first; not part of the slope
 SAMPLES = 600  # of the resident size over a run
@@ -103,7 +103,7 @@ def drift_of(latencies: np.ndarray) -> Tuple[float, float]:
 
 def latency_call(model_name: str, folder: Path) -> Callable[[int], object]:
     """Compile an executable and return a request to it."""
-    from ipu_utils.embedded.runtime import EmbeddedModel
+    from ipu_utils.executable.runtime import EmbeddedModel
 
     arguments = ["--model-name", model_name, "--random-weights", "--exec-output-dir", str(folder), "--compile-only"]
     ipu_embedded_inference.main(["--device", "cpu", *arguments])
@@ -115,7 +115,7 @@ def latency_call(model_name: str, folder: Path) -> Callable[[int], object]:
 
 def throughput_call(model_name: str, batches: int) -> Callable[[int], object]:
     """Prepare what ipu_inference.py runs and return one call of `batches` batches."""
-    from ipu_utils.engines import choose_engine, open_engine
+    from ipu_utils.backends.open import choose_engine, open_engine
 
     arguments = ["--device", "cpu", "--model-name", model_name, "--random-weights", "--benchmark-repeats", str(batches)]
     config = choose_engine(load_config(arguments))

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from publish import ROOT, markdown
 
-from ipu_utils.devices.detect import cpu_name
+from ipu_utils.base.hardware import cpu_name
 
 INTERVAL = 0.02  # seconds between two looks at memory
 HEAD = ("start", "first line s", "last line s", "peak MiB")

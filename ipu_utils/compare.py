@@ -6,7 +6,7 @@ python -m ipu_utils.compare A.json B.json --fail-if "p50>+5%"
 Exit status: 0, 1 when a condition of --fail-if holds and for nothing else, 2 when the runs cannot be compared.
 """
 
-from ipu_utils import program
+from ipu_utils.base import program
 
 if __name__ == "__main__":
     program.begin()
@@ -18,20 +18,20 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ipu_utils import missing_packages
+from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
     import numpy as np
 
-    from ipu_utils import record as records
-    from ipu_utils.arguments import Parser
-    from ipu_utils.claims import Claim, check_apart
-    from ipu_utils.console import EXIT_USER_ERROR, drop_output, run_script
-    from ipu_utils.errors import UserError
-    from ipu_utils.files import check_writable
-    from ipu_utils.names import shown
-    from ipu_utils.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
-    from ipu_utils.work import TOLD, differences, work_differences
+    from ipu_utils.base.console import EXIT_USER_ERROR, drop_output, run_script
+    from ipu_utils.base.errors import UserError
+    from ipu_utils.base.files import check_writable
+    from ipu_utils.base.printable import shown
+    from ipu_utils.config.command_line import Parser
+    from ipu_utils.measure.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
+    from ipu_utils.outputs.claims import Claim, check_apart
+    from ipu_utils.report import record as records
+    from ipu_utils.report.work import TOLD, differences, work_differences
 
 EXIT_FAILED = 1
 CONDITION = re.compile(r"([a-z]+|p\d+(?:\.\d+)?)\s*([<>])\s*([+-]\d+(?:\.\d+)?)\s*%")
@@ -40,7 +40,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]  # of each row
 
 
 def percentile_of(percent: float) -> Statistic:
-    """`ipu_utils.statistics.percentile` of each row."""
+    """`ipu_utils.measure.statistics.percentile` of each row."""
     return lambda rows: np.sort(rows, axis=1)[:, rank_of(percent, rows.shape[1])]
 
 
@@ -212,7 +212,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     told.append(format_comparison(first, second, [str(options.first), str(options.second)]))
     _say(told)
     if options.report is not None:
-        from ipu_utils.page import write_page  # which needs this module
+        from ipu_utils.report.html import write_page  # which needs this module
 
         write_page(options.report, [], (first, second))
     _say([f"FAILED {text}" for text in failed])

@@ -8,7 +8,7 @@ and box (IoU above 0.9) are the same. Both engines of a host are compared where 
 batch norm folded, as the throughput script runs it, and OpenVINO's executables.
 """
 
-from ipu_utils import program
+from ipu_utils.base import program
 
 if __name__ == "__main__":
     program.begin()
@@ -19,21 +19,21 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ipu_utils import missing_packages
+from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
     import numpy as np
 
-    from ipu_utils.agreement import Agreement, Found
-    from ipu_utils.arguments import Parser
-    from ipu_utils.config import NmsConfig, Precision, RunConfig, load_config
-    from ipu_utils.console import progress_bar, run_script, show_notes
-    from ipu_utils.errors import UserError
-    from ipu_utils.image_sources import ImageFiles
-    from ipu_utils.images import list_images
-    from ipu_utils.names import report_line
-    from ipu_utils.run_hparams import follow_hparams, hparams_of
-    from ipu_utils.settings import PRECISION_WORDS
+    from ipu_utils.base.console import progress_bar, run_script, show_notes
+    from ipu_utils.base.errors import UserError
+    from ipu_utils.base.printable import report_line
+    from ipu_utils.config.command_line import Parser
+    from ipu_utils.config.model_options import PRECISION_WORDS
+    from ipu_utils.config.run_config import NmsConfig, Precision, RunConfig, load_config
+    from ipu_utils.config.run_hparams import follow_hparams, hparams_of
+    from ipu_utils.data.decode import list_images
+    from ipu_utils.data.sources import ImageFiles
+    from ipu_utils.outputs.agreement import Agreement, Found
 
 WORDS = ("float", "half", "bfloat16")
 ENGINES = ("tensorflow", "openvino")
@@ -52,8 +52,8 @@ class Model(NamedTuple):
 
 def build(config: RunConfig) -> Model:
     """Load the model in float, as the throughput script does."""
-    from ipu_utils.devices import get_device
-    from ipu_utils.model import prepare
+    from ipu_utils.backends.contract import get_device
+    from ipu_utils.model.network import prepare
 
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     device = get_device("cpu", config)
@@ -68,9 +68,9 @@ def in_tensorflow(model: Model, precision: str) -> Heads:
     Raises:
       UserError: this TensorFlow cannot compute in that precision.
     """
-    from ipu_utils.keras2 import tf
-    from ipu_utils.model import build_network
-    from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+    from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+    from ipu_utils.base.keras2 import tf
+    from ipu_utils.model.network import build_network
 
     model.device.check_precision(precision)
     network = build_network(model.hparams, model.device.dtype_policy(precision), model.device.swish)
@@ -87,11 +87,11 @@ def in_openvino(model: Model, config: RunConfig) -> Heads:
     Raises:
       UserError: OpenVINO is missing, or does not compute in the run's precision on this CPU.
     """
-    from ipu_utils.embedded.build import compile_network
-    from ipu_utils.embedded.executable import write_executable
-    from ipu_utils.embedded.host import wanted
-    from ipu_utils.embedded.runtime import EmbeddedModel
-    from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+    from ipu_utils.backends.openvino_requests import wanted
+    from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+    from ipu_utils.executable.file import write_executable
+    from ipu_utils.executable.freeze import compile_network
+    from ipu_utils.executable.runtime import EmbeddedModel
 
     header = wanted(config)
     heads = TensorFlowPipeline(model.network, model.hparams, NmsConfig(onchip_nms=False), "float32", model.device).heads
@@ -118,7 +118,7 @@ def as_float32(output: np.ndarray) -> np.ndarray:
 def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], Found]:
     """Post-processing in float32, the same for every precision."""
     from ipu_automl_io import postprocess_predictions
-    from ipu_utils.keras2 import tf
+    from ipu_utils.base.keras2 import tf
 
     levels = model.hparams.max_level - model.hparams.min_level + 1
     function = tf.function(

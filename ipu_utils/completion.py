@@ -4,7 +4,7 @@
 eval "$(python -m ipu_utils.completion bash)"        # or zsh
 """
 
-from ipu_utils import program
+from ipu_utils.base import program
 
 if __name__ == "__main__":
     program.begin()
@@ -13,15 +13,15 @@ import argparse
 import re
 from typing import Dict, List, Optional, Sequence
 
-from ipu_utils import missing_packages
+from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
-    from ipu_utils.arguments import Parser, build_parser
-    from ipu_utils.console import run_script
-    from ipu_utils.options import flag_of, rules_of
-    from ipu_utils.presets import CONFIG_DIR
-    from ipu_utils.sections import SCRIPTS, sections_of
-    from ipu_utils.settings import MODEL_NAMES
+    from ipu_utils.base.console import run_script
+    from ipu_utils.config.command_line import Parser, build_parser
+    from ipu_utils.config.model_options import MODEL_NAMES
+    from ipu_utils.config.options import flag_of, rules_of
+    from ipu_utils.config.preset_files import CONFIG_DIR
+    from ipu_utils.config.sections import SCRIPTS, sections_of
 
 SHELLS = ("bash", "zsh")
 # A word that a shell takes as it is: others `compgen -W` would expand, and run what is in them.

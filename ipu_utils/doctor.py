@@ -6,7 +6,7 @@ python -m ipu_utils.doctor
 Exit status: 0; 1 when it can run nothing; 2 when the Python packages are not there without which nothing runs.
 """
 
-from ipu_utils import program
+from ipu_utils.base import program
 
 if __name__ == "__main__":
     program.begin()
@@ -20,13 +20,13 @@ import sys
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from ipu_utils import machine, missing_packages
-from ipu_utils.arguments import Parser
-from ipu_utils.console import run_script
-from ipu_utils.devices import detect, native
-from ipu_utils.errors import MissingPackageError, UserError
-from ipu_utils.names import one_line, shown
-from ipu_utils.settings import MODEL_NAMES, ModelConfig
+from ipu_utils.base import hardware, machine, missing_packages
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import MissingPackageError, UserError
+from ipu_utils.base.printable import one_line, shown
+from ipu_utils.config.command_line import Parser
+from ipu_utils.config.model_options import MODEL_NAMES, ModelConfig
+from ipu_utils.nms import libraries
 
 EXIT_NOTHING_RUNS = 1
 NEEDED = ("numpy", "PIL", "yaml", "tqdm")  # modules that every run imports
@@ -83,7 +83,7 @@ def check_packages() -> Finding:
 def check_tensorflow() -> Finding:
     """TensorFlow with the Keras 2 API, imported for real."""
     try:
-        tf = importlib.import_module("ipu_utils.keras2").tf
+        tf = importlib.import_module("ipu_utils.base.keras2").tf
     except UserError as error:
         return Finding(False, _without_advice(error), install("tensorflow"))
     except Exception as error:  # whatever a broken installation raises
@@ -99,7 +99,7 @@ def _without_advice(error: UserError) -> str:
 def check_openvino() -> Finding:
     """The CPU's faster engine."""
     try:
-        api = importlib.import_module("ipu_utils.devices.openvino_api")
+        api = importlib.import_module("ipu_utils.executable.openvino_api")
         return Finding(True, api.engine_name(api.import_openvino()))
     except UserError as error:
         mend = install("openvino") if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
@@ -117,15 +117,15 @@ def check_compiler() -> Finding:
 
 def check_libdetect() -> Finding:
     """Post-processing without TensorFlow."""
-    path = native.libdetect_path()
+    path = libraries.libdetect_path()
     return Finding(True, str(path)) if path.is_file() else Finding(False, f"{path} is missing", BUILD)
 
 
 def check_operators() -> Finding:
     """The NMS operator for this TensorFlow."""
     try:
-        native.load_operators()
-        return Finding(True, str(native.operators_path()))
+        libraries.load_operators()
+        return Finding(True, str(libraries.operators_path()))
     except MissingPackageError:
         return Finding(False, "it is for TensorFlow, which is missing", install("tensorflow"))
     except UserError as error:
@@ -136,7 +136,7 @@ def check_operators() -> Finding:
 
 def check_ipu() -> Finding:
     """The IPU and its SDK."""
-    found = detect.PROBES["ipu"]()
+    found = hardware.PROBES["ipu"]()
     sdk = "Poplar SDK enabled" if shutil.which("popc") else "no Poplar SDK enabled"
     mend = None if found.available else "see docs/IPU.md; source <sdk>/enable.sh"
     return Finding(found.available, f"{found.detail}; {sdk}", mend)
@@ -145,7 +145,7 @@ def check_ipu() -> Finding:
 def check_gpu() -> Finding:
     """A GPU that TensorFlow can use."""
     try:
-        found = detect.PROBES["gpu"]()
+        found = hardware.PROBES["gpu"]()
     except UserError as error:
         return Finding(False, _without_advice(error), install("tensorflow"))
     if found.available:
@@ -157,13 +157,15 @@ def check_gpu() -> Finding:
 
 def check_cpu() -> Finding:
     """The CPU and the precisions it is good at."""
-    flags = detect.cpu_flags()
+    flags = hardware.cpu_flags()
     good = [f"{words} ({flag})" for flag, words in PRECISIONS if flag in flags]
-    own = {"bfloat16": "bfloat16", "float32": "float"}[detect.default_precision()]
+    own = {"bfloat16": "bfloat16", "float32": "float"}[hardware.default_precision()]
     memory = machine.memory_mib()
     size = "" if memory is None else f", {memory / 1024:.0f} GiB"
     what = "; ".join(good) or "no vector instructions that the kernel tells of"
-    return Finding(True, f"{detect.cpu_name()}, {detect.usable_cores()} cores{size}; {what}; runs in {own} by itself")
+    return Finding(
+        True, f"{hardware.cpu_name()}, {hardware.usable_cores()} cores{size}; {what}; runs in {own} by itself"
+    )
 
 
 def check_instances() -> Finding:
@@ -179,7 +181,7 @@ def check_instances() -> Finding:
 
 def check_weights() -> Finding:
     """Checkpoints where the scripts look for them."""
-    from ipu_utils.embedded.fingerprint import checkpoint_files
+    from ipu_utils.executable.fingerprint import checkpoint_files
 
     found = [name for name in MODEL_NAMES if checkpoint_files(ModelConfig(model_name=name).weights_path)]
     if found:

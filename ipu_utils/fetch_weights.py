@@ -7,7 +7,7 @@ A download that breaks off goes on where it stopped, in this call or the next. T
 all: the archive is checked and unpacked under another name first.
 """
 
-from ipu_utils import program
+from ipu_utils.base import program
 
 if __name__ == "__main__":
     program.begin()
@@ -23,14 +23,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
-from ipu_utils import transport
-from ipu_utils.archives import unpack
-from ipu_utils.arguments import Parser
-from ipu_utils.console import progress_bar, run_script
-from ipu_utils.errors import UserError
-from ipu_utils.names import shown
-from ipu_utils.settings import MODEL_NAMES
-from ipu_utils.transport import Broken, number_in
+from ipu_utils.base import transport
+from ipu_utils.base.archives import unpack
+from ipu_utils.base.console import progress_bar, run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.printable import shown
+from ipu_utils.base.transport import Broken, number_in
+from ipu_utils.config.command_line import Parser
+from ipu_utils.config.model_options import MODEL_NAMES
 
 PUBLISHED = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
 COLLECTIONS = ("coco", "coco2", "coco640", "advprop")

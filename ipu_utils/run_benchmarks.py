@@ -11,7 +11,7 @@ Exit status: 0, 1 when a benchmark failed or a number was not found, 2 when the 
 what a benchmark is for that was asked for by name is not there.
 """
 
-from ipu_utils import program
+from ipu_utils.base import program
 
 if __name__ == "__main__":
     program.begin()
@@ -29,21 +29,21 @@ import time
 from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from ipu_utils import missing_packages
+from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
-    from ipu_utils import benchmark_spec as specs
-    from ipu_utils.arguments import Parser
-    from ipu_utils.benchmark_checks import check_timeout
-    from ipu_utils.benchmark_failure import reason_of
-    from ipu_utils.benchmark_hardware import describe_absent, find_absent
-    from ipu_utils.claims import Claim, check_apart
-    from ipu_utils.console import EXIT_INTERRUPTED, run_script, show_notes
-    from ipu_utils.errors import UserError
-    from ipu_utils.files import check_writable, write_atomically
-    from ipu_utils.interruption import telling
-    from ipu_utils.names import file_stem, shown, shown_lines
-    from ipu_utils.options import did_you_mean
+    from ipu_utils.base.console import EXIT_INTERRUPTED, run_script, show_notes
+    from ipu_utils.base.errors import UserError
+    from ipu_utils.base.files import check_writable, write_atomically
+    from ipu_utils.base.printable import file_stem, shown, shown_lines
+    from ipu_utils.base.signals import telling
+    from ipu_utils.config.command_line import Parser
+    from ipu_utils.config.options import did_you_mean
+    from ipu_utils.launch import benchmark_spec as specs
+    from ipu_utils.launch.benchmark_checks import check_timeout
+    from ipu_utils.launch.benchmark_failure import reason_of
+    from ipu_utils.launch.benchmark_hardware import describe_absent, find_absent
+    from ipu_utils.outputs.claims import Claim, check_apart
 
 EXIT_FAILED = 1
 TIMED_OUT = 124  # the status that `timeout` gives

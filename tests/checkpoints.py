@@ -8,7 +8,7 @@ from typing import Dict, Iterable, Optional, Tuple
 import numpy as np
 import reference_formulas
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 
 
 def formula_weights(variables: Iterable[Tuple[str, Iterable[int]]]) -> Dict[str, np.ndarray]:

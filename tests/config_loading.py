@@ -3,7 +3,7 @@
 
 import pytest
 
-from ipu_utils.config import load_config
+from ipu_utils.config.run_config import load_config
 
 
 def load(*argv, device="ipu", script="throughput", environ=None):

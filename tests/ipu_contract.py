@@ -11,7 +11,7 @@ import inspect
 import json
 from pathlib import Path
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 
 DATA = Path(__file__).parent / "data" / "ipu"
 ROOTS = ("tensorflow.python.ipu", "popdist", "libpvti")

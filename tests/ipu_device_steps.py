@@ -3,7 +3,7 @@
 
 import sys
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 
 
 def state():

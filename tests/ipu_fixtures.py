@@ -4,8 +4,8 @@
 import ipu_stand_in
 import pytest
 
-from ipu_utils.config import load_config
-from ipu_utils.devices import get_device
+from ipu_utils.backends.contract import get_device
+from ipu_utils.config.run_config import load_config
 
 
 @pytest.fixture

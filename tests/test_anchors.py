@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hparams_config import get_efficientdet_config
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
 from nms_np import decode_box_outputs_np
 from tf2 import anchors
 from tf2.anchor_boxes import Anchors

@@ -10,9 +10,9 @@ import tarfile
 import pytest
 import tar_headers
 
-from ipu_utils import archives
-from ipu_utils.archives import unpack
-from ipu_utils.errors import UserError
+from ipu_utils.base import archives
+from ipu_utils.base.archives import unpack
+from ipu_utils.base.errors import UserError
 
 
 def archive_of(path, *members):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils.arguments import StoreFalseOverridable, StoreTrueOverridable, build_parser
-from ipu_utils.config import MODEL_NAMES, NmsMode, Precision, load_config, options_dict
-from ipu_utils.options import flag_of
-from ipu_utils.sections import SCRIPTS, all_rules
+from ipu_utils.config.command_line import StoreFalseOverridable, StoreTrueOverridable, build_parser
+from ipu_utils.config.options import flag_of
+from ipu_utils.config.run_config import MODEL_NAMES, NmsMode, Precision, load_config, options_dict
+from ipu_utils.config.sections import SCRIPTS, all_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 TRUE_WORDS = ("true", "t", "1", "yes", "y", "True", "T", "YES", "Y")
@@ -329,20 +329,20 @@ def test_help_documents_every_option_with_its_default(script, capsys, monkeypatc
 def test_help_and_errors_need_neither_tensorflow_nor_numpy():
     code = (
         "import sys\n"
-        "from ipu_utils.config import load_config\n"
+        "from ipu_utils.config.run_config import load_config\n"
         "try:\n"
         "    load_config(['--help'])\n"
         "except SystemExit:\n"
-        "    print(sorted({'tensorflow', 'numpy', 'PIL', 'ipu_utils.keras2'} & set(sys.modules)))\n"
+        "    print(sorted({'tensorflow', 'numpy', 'PIL', 'ipu_utils.base.keras2'} & set(sys.modules)))\n"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE, text=True)
     assert run.returncode == 0 and run.stdout.rstrip().endswith("[]")
 
 
 def test_list_devices_prints_them_and_exits(monkeypatch, capsys):
-    from ipu_utils.devices import detect
+    from ipu_utils.base import hardware
 
-    monkeypatch.setattr(detect, "list_devices", lambda: "cpu  yes  a processor")
+    monkeypatch.setattr(hardware, "list_devices", lambda: "cpu  yes  a processor")
     with pytest.raises(SystemExit) as caught:
         load_config(["--list-devices"], choose_device=lambda word: pytest.fail("a device was chosen"))
     assert caught.value.code == 0

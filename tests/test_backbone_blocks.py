@@ -5,7 +5,7 @@ import pytest
 
 from backbone import efficientnet_builder, efficientnet_lite_builder
 from backbone.efficientnet_builder import BlockArgs, decode_block
-from ipu_utils.errors import ConfigError
+from ipu_utils.base.errors import ConfigError
 
 
 def test_a_block_is_read_part_by_part():

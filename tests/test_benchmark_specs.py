@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ipu_utils import arithmetic, bounded_search, run_benchmarks
-from ipu_utils.console import run_script
+from ipu_utils import run_benchmarks
+from ipu_utils.base import bounded_search
+from ipu_utils.base.console import run_script
+from ipu_utils.launch import arithmetic
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = {"generated": True, "cmd": 'python -c "print(5)"', "data": {"t": {"regexp": "(5)"}}}

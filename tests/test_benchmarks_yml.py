@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ipu_utils import benchmark_spec, run_benchmarks
-from ipu_utils.console import run_script
-from ipu_utils.errors import UserError
-from ipu_utils.results import Samples, format_report
+from ipu_utils import run_benchmarks
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.launch import benchmark_spec
+from ipu_utils.measure.throughput import Samples, format_report
 
 OWN = Path(__file__).resolve().parent.parent / "benchmarks.yml"
 ORIGINALS = {

@@ -6,12 +6,12 @@ import pytest
 
 import hparams_config
 from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
-from ipu_utils import calibration
-from ipu_utils.devices.host import HostDevice
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
-from ipu_utils.model import build_network
-from ipu_utils.normalisation import normalisation_of
+from ipu_utils.backends.tensorflow_device import HostDevice
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.model import random_weights
+from ipu_utils.model.network import build_network
 
 SIZE, WANTED, THRESHOLD = 256, 150, 0.4
 CUT = "fpn_cell_repeats=2,box_class_repeats=2"  # most of the time is building the network
@@ -25,7 +25,7 @@ def hparams():
 @pytest.fixture(scope="module")
 def calibrated(hparams):
     network = build_network(hparams)
-    return network, calibration.randomise(network, hparams, SIZE, seed=3, candidates=WANTED)
+    return network, random_weights.randomise(network, hparams, SIZE, seed=3, candidates=WANTED)
 
 
 def heads(network, hparams, images, dtype=tf.float32):
@@ -66,10 +66,10 @@ def test_there_is_something_to_suppress_and_something_is_left(calibrated, hparam
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(calibrated, hparams):
     network, _ = calibrated
     before = [value.copy() for value in network.get_weights()]
-    calibration.randomise(network, hparams, SIZE, seed=3, candidates=WANTED)
+    random_weights.randomise(network, hparams, SIZE, seed=3, candidates=WANTED)
     assert all(np.array_equal(a, b) for a, b in zip(before, network.get_weights()))
     other = build_network(hparams)
-    calibration.randomise(other, hparams, SIZE, seed=4, candidates=WANTED)
+    random_weights.randomise(other, hparams, SIZE, seed=4, candidates=WANTED)
     kernels = [i for i, variable in enumerate(other.weights) if "kernel" in variable.name]
     after = other.get_weights()
     assert not any(np.array_equal(before[i], after[i]) for i in kernels)
@@ -104,7 +104,7 @@ def test_weights_are_calibrated_for_the_inputs_that_the_configuration_asks_for(n
         "efficientdet-d0", f"{CUT},mean_rgb=0.0,stddev_rgb=1.0,scale_range=true", SIZE
     )
     network = build_network(advprop)
-    calibration.randomise(network, advprop, SIZE, seed=3, candidates=WANTED)
+    random_weights.randomise(network, advprop, SIZE, seed=3, candidates=WANTED)
     counts = candidates(heads(network, advprop, noise)[0])
     assert WANTED / 1.5 <= counts.mean() <= WANTED * 1.5
     assert len(set(counts)) > 1  # Calibrated on inputs of another size, it sees the same in all of them.
@@ -113,5 +113,5 @@ def test_weights_are_calibrated_for_the_inputs_that_the_configuration_asks_for(n
 @pytest.mark.slow
 def test_no_candidates_can_be_asked_for(hparams, noise):
     network = build_network(hparams)
-    calibration.randomise(network, hparams, SIZE, seed=1, candidates=0)
+    random_weights.randomise(network, hparams, SIZE, seed=1, candidates=0)
     assert candidates(heads(network, hparams, noise)[0]).mean() < 10

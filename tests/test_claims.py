@@ -13,15 +13,16 @@ from dry_run import dry_run
 from test_record import outcome, run_config
 
 from hparams_config import get_inference_config
-from ipu_utils import compare, run_benchmarks, sweep
-from ipu_utils.claims import Claim, check_apart, identity
-from ipu_utils.config import load_config
-from ipu_utils.console import run_script
-from ipu_utils.errors import UserError
-from ipu_utils.image_sources import describe_left_out, open_source, photographs
-from ipu_utils.predictions import picture_names
-from ipu_utils.record import make_record, to_json
-from ipu_utils.settings import DataConfig
+from ipu_utils import compare, run_benchmarks
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.config.run_config import load_config
+from ipu_utils.data.sources import describe_left_out, open_source, photographs
+from ipu_utils.launch import sweep
+from ipu_utils.outputs.annotated import picture_names
+from ipu_utils.outputs.claims import Claim, check_apart, identity
+from ipu_utils.report.record import make_record, to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
@@ -162,7 +163,7 @@ def test_descriptors_and_standard_output_are_files_too(place):
 
 
 def test_an_executable_is_not_compiled_over_what_the_run_reads_or_writes(place):
-    from ipu_utils.embedded.host import kept
+    from ipu_utils.backends.openvino_requests import kept
 
     asked = config("--exec-output-dir", "out", "--report", "r.effdet", script="embedded")
     (place / "r.effdet").write_bytes(b"mine")

@@ -16,14 +16,14 @@ import pytest
 from PIL import Image
 
 from hparams_config import get_inference_config
-from ipu_utils import coco_eval
-from ipu_utils.coco import Annotations, CocoWriter, ResultsFile, image_ids
-from ipu_utils.errors import UserError
-from ipu_utils.image_sources import ImageFiles, NoiseImages, open_source
-from ipu_utils.outputs import check, open_outputs
-from ipu_utils.run_hparams import hparams_of
-from ipu_utils.run_settings import OutputConfig
-from ipu_utils.settings import DataConfig, ModelConfig
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.model_options import DataConfig, ModelConfig
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_options import OutputConfig
+from ipu_utils.data.sources import ImageFiles, NoiseImages, open_source
+from ipu_utils.outputs import coco_eval
+from ipu_utils.outputs.coco import Annotations, CocoWriter, ResultsFile, image_ids
+from ipu_utils.outputs.writers import check, open_outputs
 
 ROOT = Path(__file__).parent.parent
 SIZE = (64, 64)
@@ -222,8 +222,8 @@ WRITES = """if True:
     import sys
     from pathlib import Path
     import numpy as np
-    from ipu_utils.coco import CocoWriter
-    from ipu_utils.image_sources import NoiseImages
+    from ipu_utils.outputs.coco import CocoWriter
+    from ipu_utils.data.sources import NoiseImages
     found = np.ones((1, 50, 4)) * [1, 2, 30, 40], np.full((1, 50), 0.5), np.ones((1, 50)), [50]
     source = NoiseImages(10**6, (64, 64), 0)
     with CocoWriter(source, Path(sys.argv[1]), None) as writer:

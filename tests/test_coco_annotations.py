@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from test_coco import SIZE, run
 
-from ipu_utils.coco import Annotations, CocoWriter, ResultsFile, coco_entries
-from ipu_utils.coco_classes import Classes
-from ipu_utils.errors import UserError
-from ipu_utils.image_sources import ImageFiles
-from ipu_utils.images import list_images
+from ipu_utils.base.errors import UserError
+from ipu_utils.data.decode import list_images
+from ipu_utils.data.sources import ImageFiles
+from ipu_utils.outputs.coco import Annotations, CocoWriter, ResultsFile, coco_entries
+from ipu_utils.outputs.coco_classes import Classes
 
 NAMES = Classes(90, {1: "person", 3: "car", 17: "cat", 90: "toothbrush"})
 
@@ -457,7 +457,7 @@ def files(folder, *names):
     ],
 )
 def test_names_are_matched_by_the_longest_end_and_only_where_it_is_clear(tmp_path, names, entries, ids):
-    from ipu_utils.coco import image_ids
+    from ipu_utils.outputs.coco import image_ids
 
     folder = tmp_path / "train"
     folder.mkdir()

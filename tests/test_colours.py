@@ -7,7 +7,7 @@ import pytest
 from odd_images import png, tiff
 from PIL import Image
 
-from ipu_utils.images import read_image
+from ipu_utils.data.decode import read_image
 
 RAMP = np.linspace(0, 1, 24 * 40).reshape(24, 40)
 

@@ -14,11 +14,11 @@ import pytest
 from test_record import outcome, run_config
 
 from ipu_utils import compare
-from ipu_utils import record as records
-from ipu_utils.console import run_script
-from ipu_utils.image_sources import ImageFiles, NoiseImages
-from ipu_utils.results import Samples
-from ipu_utils.work import work_differences
+from ipu_utils.base.console import run_script
+from ipu_utils.data.sources import ImageFiles, NoiseImages
+from ipu_utils.measure.throughput import Samples
+from ipu_utils.report import record as records
+from ipu_utils.report.work import work_differences
 
 
 def make(seconds, **options):

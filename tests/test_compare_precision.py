@@ -8,11 +8,11 @@ import pytest
 
 from hparams_config import get_inference_config
 from ipu_utils import compare_precision
-from ipu_utils.agreement import Agreement, Found, pairs
-from ipu_utils.console import run_script
-from ipu_utils.errors import UserError
-from ipu_utils.images import read_image
-from ipu_utils.resize import fit_image
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.data.decode import read_image
+from ipu_utils.data.resize import fit_image
+from ipu_utils.outputs.agreement import Agreement, Found, pairs
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "images"
 SMALL = ["--model-name", "efficientdet-lite0", "--image-size", "128", "--random-weights",

@@ -10,7 +10,8 @@ from config_loading import load, refused
 from PIL import Image
 
 import hparams_config
-from ipu_utils.config import (
+from ipu_utils.base.errors import ConfigError, UserError
+from ipu_utils.config.run_config import (
     MODEL_NAMES,
     BenchmarkConfig,
     DataConfig,
@@ -26,7 +27,6 @@ from ipu_utils.config import (
     options_dict,
     write_app_json,
 )
-from ipu_utils.errors import ConfigError, UserError
 
 pytest_plugins = ("preset_fixtures",)
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from ipu_utils import console
-from ipu_utils.errors import CompiledOnly, ConfigError, UserError
+from ipu_utils.base import console
+from ipu_utils.base.errors import CompiledOnly, ConfigError, UserError
 
 
 def raising(error):
@@ -57,7 +57,7 @@ def test_no_progress_bar_where_standard_error_is_no_terminal(capsys):
 @pytest.mark.parametrize("level, shown", [("warning", ["W"]), ("info", ["I", "W"]), ("fatal", [])])
 def test_messages_below_the_level_stay_away_and_the_rest_goes_to_standard_error(level, shown):
     code = (
-        f"import logging; from ipu_utils.console import setup_logging; setup_logging({level!r});"
+        f"import logging; from ipu_utils.base.console import setup_logging; setup_logging({level!r});"
         "log = logging.getLogger('ipu_utils.test'); log.info('told'); log.warning('told')"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -68,7 +68,7 @@ def test_messages_below_the_level_stay_away_and_the_rest_goes_to_standard_error(
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
 def test_a_reader_that_stops_early_is_no_error():
     code = (
-        "import sys, time; from ipu_utils.console import run_script;"
+        "import sys, time; from ipu_utils.base.console import run_script;"
         "sys.exit(run_script(lambda: [print('line', flush=True) or time.sleep(0.05) for _ in range(20)]))"
     )
     command = f'{{ {sys.executable} -c "{code}"; echo "status $?" >&2; }} | head -n 1'

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils import control_groups, distributed
-from ipu_utils.control_groups import memory_left, quota_cores
-from ipu_utils.devices import detect
+from ipu_utils.base import cgroups, hardware
+from ipu_utils.base.cgroups import memory_left, quota_cores
+from ipu_utils.report import instances
 
 ROOT = Path(__file__).resolve().parents[1]
 UNIFIED = "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw\n"
@@ -121,11 +121,11 @@ def test_a_machine_without_control_groups_has_no_limit(tmp_path):
 
 
 def test_a_quota_bounds_the_cores_and_never_adds_any(machine):
-    allowed = detect.allowed_cores()
+    allowed = hardware.allowed_cores()
     for quota in (1, allowed, allowed + 3):
         root = machine(version_2("/", {"cpu.max": f"{quota * 100000} 100000"}))
-        assert detect.usable_cores(root) == min(quota, allowed)
-        assert detect.quota_threads(root) == (quota if quota < allowed else None)
+        assert hardware.usable_cores(root) == min(quota, allowed)
+        assert hardware.quota_threads(root) == (quota if quota < allowed else None)
 
 
 def test_memory_of_version_2_counts_files_that_can_be_dropped_as_left(machine):
@@ -155,17 +155,17 @@ def test_both_versions_beside_each_other_both_count(machine):
 
 
 def test_instances_share_the_quota_of_their_container(monkeypatch):
-    class Several(distributed.Instances):
+    class Several(instances.Instances):
         count = 2
 
         def gather_objects(self, value):
             return [value, value]
 
-    processors = len(distributed.usable())
-    monkeypatch.setattr(control_groups, "quota_cores", lambda: None)
-    assert distributed.fair_threads(Several()) == max(1, processors // 2)
-    monkeypatch.setattr(control_groups, "quota_cores", lambda: 1)
-    assert distributed.fair_threads(Several()) == 1
+    processors = len(instances.usable())
+    monkeypatch.setattr(cgroups, "quota_cores", lambda: None)
+    assert instances.fair_threads(Several()) == max(1, processors // 2)
+    monkeypatch.setattr(cgroups, "quota_cores", lambda: 1)
+    assert instances.fair_threads(Several()) == 1
 
 
 GROUP = Path("/sys/fs/cgroup/cpu")
@@ -173,9 +173,9 @@ CODE = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 open(sys.argv[2] + "/cgroup.procs", "w").write(str(os.getpid()))
-from ipu_utils.devices import detect
-from ipu_utils.devices.openvino_api import properties
-print(detect.usable_cores(), properties("float32", None).get("INFERENCE_NUM_THREADS", detect.allowed_cores()))
+from ipu_utils.base import hardware
+from ipu_utils.executable.openvino_api import properties
+print(hardware.usable_cores(), properties("float32", None).get("INFERENCE_NUM_THREADS", hardware.allowed_cores()))
 """
 
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from reference_formulas import photo
 
-from ipu_utils.dataset import PipelineFunction, open_dataset
-from ipu_utils.errors import UserError
-from ipu_utils.feed import GENERATED_POOL_BYTES
-from ipu_utils.image_sources import PADDING_ID, open_source
-from ipu_utils.keras2 import tf
-from ipu_utils.resize import fit_image
-from ipu_utils.settings import DataConfig
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.data.numpy_batches import GENERATED_POOL_BYTES
+from ipu_utils.data.resize import fit_image
+from ipu_utils.data.sources import PADDING_ID, open_source
+from ipu_utils.data.tf_batches import PipelineFunction, open_dataset
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
@@ -301,8 +301,8 @@ def test_iterators_may_be_dropped_while_the_pipeline_reads_ahead():
 def test_a_program_may_end_in_the_middle_of_reading():
     code = f"""if True:
         from pathlib import Path
-        from ipu_utils.dataset import open_dataset
-        from ipu_utils.settings import DataConfig
+        from ipu_utils.data.tf_batches import open_dataset
+        from ipu_utils.config.model_options import DataConfig
         data = DataConfig(dataset_type="image-directory", image_path=Path({str(PHOTOGRAPHS)!r}), micro_batch_size=3)
         feed = iter(open_dataset(data, (512, 512), 100).dataset)
         next(feed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing a device, and the host device against the contract of `ipu_utils.devices.Device`."""
+"""Choosing a device, and the host device against the contract of `ipu_utils.backends.contract.Device`."""
 
 import subprocess
 import sys
@@ -7,14 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from ipu_utils.devices import detect, get_device
-from ipu_utils.errors import UserError
+from ipu_utils.backends.contract import get_device
+from ipu_utils.base import hardware
+from ipu_utils.base.errors import UserError
 
 
 def probes(**available):
     return {
-        name: (lambda name=name: detect.Availability(name, available.get(name, False), "as told"))
-        for name in detect.DEVICES
+        name: (lambda name=name: hardware.Availability(name, available.get(name, False), "as told"))
+        for name in hardware.DEVICES
     }
 
 
@@ -27,27 +28,27 @@ def probes(**available):
     ],
 )
 def test_auto_prefers_ipu_then_gpu_then_cpu(monkeypatch, available, chosen):
-    monkeypatch.setattr(detect, "PROBES", probes(**available))
-    assert detect.choose_device("auto") == chosen
+    monkeypatch.setattr(hardware, "PROBES", probes(**available))
+    assert hardware.choose_device("auto") == chosen
 
 
 @pytest.mark.parametrize("device", ["ipu", "gpu"])
 def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch, device):
-    monkeypatch.setattr(detect, "PROBES", probes(cpu=True))
-    monkeypatch.setattr(detect, "_has_ipu_module", lambda: False)
+    monkeypatch.setattr(hardware, "PROBES", probes(cpu=True))
+    monkeypatch.setattr(hardware, "_has_ipu_module", lambda: False)
     with pytest.raises(UserError, match=f"--device {device} cannot be used: as told.*--device auto"):
-        detect.choose_device(device)
+        hardware.choose_device(device)
 
 
 def test_an_ipu_is_left_to_the_sdk_once_it_is_installed(monkeypatch):
-    monkeypatch.setattr(detect, "PROBES", probes(cpu=True))
-    monkeypatch.setattr(detect, "_has_ipu_module", lambda: True)
-    assert detect.choose_device("ipu") == "ipu"
+    monkeypatch.setattr(hardware, "PROBES", probes(cpu=True))
+    monkeypatch.setattr(hardware, "_has_ipu_module", lambda: True)
+    assert hardware.choose_device("ipu") == "ipu"
 
 
 def test_list_names_every_device_and_what_auto_takes(monkeypatch):
-    monkeypatch.setattr(detect, "PROBES", probes(cpu=True))
-    assert detect.list_devices().splitlines() == [
+    monkeypatch.setattr(hardware, "PROBES", probes(cpu=True))
+    assert hardware.list_devices().splitlines() == [
         "ipu  no  as told",
         "gpu  no  as told",
         "cpu  yes as told (auto takes this one)",
@@ -57,7 +58,7 @@ def test_list_names_every_device_and_what_auto_takes(monkeypatch):
 def test_looking_for_devices_on_a_machine_without_gpu_imports_no_tensorflow():
     code = (
         "import os, sys; exists = os.path.exists; os.path.exists = lambda p: p[:5] != '/dev/' and exists(p);"
-        "from ipu_utils.devices import detect; detect.choose_device('auto'); sys.exit('tensorflow' in sys.modules)"
+        "from ipu_utils.base import hardware; hardware.choose_device('auto'); sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -68,7 +69,7 @@ def cpu():
 
 
 def dataset(count):
-    from ipu_utils.keras2 import tf
+    from ipu_utils.base.keras2 import tf
 
     return tf.data.Dataset.range(count).map(lambda i: (tf.fill((2,), tf.cast(i, tf.float32)),)).repeat()
 
@@ -91,7 +92,7 @@ def test_swish_is_x_times_sigmoid_of_x(cpu):
 
 @pytest.mark.parametrize("flags, precision", [({"avx512f", "amx_bf16"}, "bfloat16"), ({"avx512_bf16"}, "float32")])
 def test_bfloat16_is_the_default_only_where_matrix_units_compute_it(cpu, monkeypatch, flags, precision):
-    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
     assert cpu.default_precision() == precision
 
 
@@ -99,7 +100,7 @@ def test_the_name_tells_kind_and_threads(cpu):
     assert cpu.name.startswith("cpu (") and "threads)" in cpu.name
 
 
-KERAS = "from ipu_utils.keras2 import tf; import sys; print(tf.keras.layers.Layer.__module__)"
+KERAS = "from ipu_utils.base.keras2 import tf; import sys; print(tf.keras.layers.Layer.__module__)"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="TensorFlow 2.6 knows no Keras 3")

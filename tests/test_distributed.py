@@ -14,14 +14,22 @@ import launcher
 import pytest
 from launcher import mpirun
 
-from ipu_utils import distributed
-from ipu_utils.config import RunConfig
-from ipu_utils.distributed import Instances, PopdistInstances, combine, fair_threads, open_instances, place, share_of
-from ipu_utils.errors import UserError
-from ipu_utils.image_sources import open_source
-from ipu_utils.latency import RequestTimes, samples_of
-from ipu_utils.results import Samples
-from ipu_utils.settings import DataConfig
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.data.sources import open_source
+from ipu_utils.measure.requests import RequestTimes, samples_of
+from ipu_utils.measure.throughput import Samples
+from ipu_utils.report import instances
+from ipu_utils.report.instances import (
+    Instances,
+    PopdistInstances,
+    combine,
+    fair_threads,
+    open_instances,
+    place,
+    share_of,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 END_SECONDS = 10  # after which the end of one instance has to have ended the others
@@ -63,8 +71,8 @@ def test_cores_are_shared_out(count, shares):
 
 
 def test_instances_on_the_same_cores_divide_them_and_those_on_others_do_not(monkeypatch):
-    monkeypatch.setattr(distributed, "usable", lambda: [0, 1, 2, 3])
-    here = distributed.socket.gethostname()
+    monkeypatch.setattr(instances, "usable", lambda: [0, 1, 2, 3])
+    here = instances.socket.gethostname()
     assert fair_threads(Told(0, [(here, [0, 1, 2, 3])])) == 2
     assert fair_threads(Told(1, [(here, [4, 5, 6, 7]), (here, [0, 1, 2, 3])])) == 2
     assert fair_threads(Told(0, [(here, [4, 5, 6, 7])])) == 4
@@ -74,13 +82,13 @@ def test_instances_on_the_same_cores_divide_them_and_those_on_others_do_not(monk
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_pinning_binds_each_instance_to_its_own_share(monkeypatch):
-    monkeypatch.setattr(distributed, "usable", lambda: [0, 1, 2, 3])
-    monkeypatch.setattr(distributed, "_location", lambda number: (0, number % 2))  # 0 and 2 share a core
+    monkeypatch.setattr(instances, "usable", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(instances, "_location", lambda number: (0, number % 2))  # 0 and 2 share a core
     bound = []
     monkeypatch.setattr(os, "sched_setaffinity", lambda process, numbers: bound.append(numbers))
-    here = distributed.socket.gethostname()
+    here = instances.socket.gethostname()
     for index in range(2):
-        distributed.pin(Told(index, [(here, [0, 1, 2, 3])]))
+        instances.pin(Told(index, [(here, [0, 1, 2, 3])]))
     assert bound == [[0, 2], [1, 3]]
 
 
@@ -89,10 +97,10 @@ def config(**options):
 
 
 def test_an_instance_takes_its_share_of_the_images_and_of_the_threads():
-    here = distributed.socket.gethostname()
-    placed = [place(config(), Told(index, [(here, distributed.usable())])) for index in range(2)]
+    here = instances.socket.gethostname()
+    placed = [place(config(), Told(index, [(here, instances.usable())])) for index in range(2)]
     assert [one.data.share for one in placed] == [(0, 2), (1, 2)]
-    assert {one.device.num_threads for one in placed} == {max(1, len(distributed.usable()) // 2)}
+    assert {one.device.num_threads for one in placed} == {max(1, len(instances.usable()) // 2)}
     assert place(config(num_threads=3), Told(0, [(here, [0])])).device.num_threads == 3
     assert place(config(), Instances()) == config()
 
@@ -180,12 +188,12 @@ def test_a_launcher_without_mpi4py_is_told_what_to_install(monkeypatch):
 PROGRAM = """
 import os, signal, sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
-from ipu_utils.config import RunConfig
-from ipu_utils.console import run_script
-from ipu_utils.distributed import joined
-from ipu_utils.errors import UserError
-from ipu_utils.publish import publisher
-from ipu_utils.results import Samples
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.base.console import run_script
+from ipu_utils.report.instances import joined
+from ipu_utils.base.errors import UserError
+from ipu_utils.report.publish import publisher
+from ipu_utils.measure.throughput import Samples
 from test_record import outcome
 
 def main():

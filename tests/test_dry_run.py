@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dry_run import before_options, dry_run
 
-from ipu_utils.errors import UserError
+from ipu_utils.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINED = ROOT / "tests" / "data" / "trained"

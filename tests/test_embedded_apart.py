@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils.config import load_config
-from ipu_utils.embedded import host, plan
-from ipu_utils.embedded.apart import build_apart
-from ipu_utils.errors import UserError
+from ipu_utils.backends import openvino_requests
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.run_config import load_config
+from ipu_utils.executable import cache
+from ipu_utils.executable.build_process import build_apart
 from ipu_utils.graph.freeze import FrozenStep, as_function
-from ipu_utils.keras2 import tf
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ["--model-name", "efficientdet-lite0", "--image-size", "64", "--random-weights"]
@@ -26,7 +27,7 @@ MODEL = ["--model-name", "efficientdet-lite0", "--image-size", "64", "--random-w
 def wanted():
     """(configuration, header): what is to be built. No OpenVINO is needed to describe it."""
     config = load_config(["--device", "cpu", *MODEL], script="throughput")
-    return config, plan.plan(config, "float32", "float32", "OpenVINO 0", ("x86_64",))
+    return config, cache.plan(config, "float32", "float32", "OpenVINO 0", ("x86_64",))
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_the_network_is_the_one_that_is_built_in_this_process(wanted, tmp_path, 
     (tmp_path / "apart").mkdir()
     apart, freeze_apart = build_apart(*wanted)
     assert capfd.readouterr() == ("", "")  # of TensorFlow's notices
-    here, freeze_here = host.build_here(*wanted)
+    here, freeze_here = openvino_requests.build_here(*wanted)
     assert apart == here and apart.weights.startswith("random, seed 0")
     images = tf.constant(255 * (tf.random.stateless_uniform((1, 64, 64, 3), (1, 2)) > 0.5).numpy().astype("uint8"))
     found = [heads_of(frozen, images) for frozen in (freeze_apart(str(tmp_path / "apart")), freeze_here(str(tmp_path)))]
@@ -68,12 +69,12 @@ def test_the_network_is_the_one_that_is_built_in_this_process(wanted, tmp_path, 
 
 
 def test_tensorflow_that_is_here_already_is_used(wanted, monkeypatch):
-    monkeypatch.setattr(host, "check_precision", lambda precision: None)
-    monkeypatch.setattr(host, "build_here", lambda config, header: ("here", None))
-    monkeypatch.setattr(host, "build_apart", lambda config, header: ("apart", None))
-    assert host.build(*wanted)[0] == "here"
+    monkeypatch.setattr(openvino_requests, "check_precision", lambda precision: None)
+    monkeypatch.setattr(openvino_requests, "build_here", lambda config, header: ("here", None))
+    monkeypatch.setattr(openvino_requests, "build_apart", lambda config, header: ("apart", None))
+    assert openvino_requests.build(*wanted)[0] == "here"
     monkeypatch.delitem(sys.modules, "tensorflow")
-    assert host.build(*wanted)[0] == "apart"
+    assert openvino_requests.build(*wanted)[0] == "apart"
 
 
 def test_what_the_user_can_mend_is_raised_here(wanted, instead_of_tensorflow):
@@ -144,11 +145,11 @@ def test_the_process_ends_with_the_one_that_started_it(instead_of_tensorflow, tm
         f"time.sleep(100)"
     )
     code = (
-        "from ipu_utils.config import load_config; from ipu_utils.embedded import apart, plan\n"
-        "from ipu_utils.console import run_script\n"
+        "from ipu_utils.config.run_config import load_config; from ipu_utils.executable import build_process, cache\n"
+        "from ipu_utils.base.console import run_script\n"
         f"config = load_config(['--device', 'cpu', *{MODEL}], script='throughput')\n"
-        "header = plan.plan(config, 'float32', 'float32', 'OpenVINO 0', ('x86_64',))\n"
-        "run_script(lambda: apart.build_apart(config, header))"
+        "header = cache.plan(config, 'float32', 'float32', 'OpenVINO 0', ('x86_64',))\n"
+        "run_script(lambda: build_process.build_apart(config, header))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=str(ROOT), stderr=subprocess.DEVNULL)
     try:

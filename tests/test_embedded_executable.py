@@ -10,16 +10,9 @@ import struct
 import numpy as np
 import pytest
 
-from ipu_utils.embedded import executable
-from ipu_utils.embedded.executable import (
-    MAGIC,
-    ExecutableError,
-    Header,
-    differences,
-    read_executable,
-    write_executable,
-)
-from ipu_utils.errors import UserError
+from ipu_utils.base.errors import UserError
+from ipu_utils.executable import file
+from ipu_utils.executable.file import MAGIC, ExecutableError, Header, differences, read_executable, write_executable
 
 NETWORK = bytes(range(256)) * 20
 HEADER = Header(
@@ -55,7 +48,7 @@ def test_a_file_gives_back_what_was_written(path):
     found = read_executable(path)
     assert found.header == HEADER
     assert bytes(found.network()) == NETWORK
-    assert found.offset % executable.ALIGNMENT == 0 and found.network().ctypes.data % executable.ALIGNMENT == 0
+    assert found.offset % file.ALIGNMENT == 0 and found.network().ctypes.data % file.ALIGNMENT == 0
 
 
 def test_the_layout_is_the_documented_one(path):
@@ -128,11 +121,11 @@ def test_a_header_of_absurd_length_is_refused_unread(path):
 
 def with_header(path, change):
     """Write a file whose header is changed and whose checksums are right."""
-    described = json.loads(executable.describe(HEADER, len(NETWORK), executable.hashlib.sha256(NETWORK).hexdigest()))
+    described = json.loads(file.describe(HEADER, len(NETWORK), file.hashlib.sha256(NETWORK).hexdigest()))
     change(described)
     text = json.dumps(described).encode()
-    digest = executable.hashlib.sha256(text).digest()
-    prefix = executable.PREFIX.pack(MAGIC, executable.FORMAT_VERSION, len(text), digest)
+    digest = file.hashlib.sha256(text).digest()
+    prefix = file.PREFIX.pack(MAGIC, file.FORMAT_VERSION, len(text), digest)
     path.write_bytes(prefix + text + bytes(-(len(prefix) + len(text)) % 64) + NETWORK)
 
 
@@ -184,7 +177,7 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(executable.os, "fsync", full)
+    monkeypatch.setattr(file.os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
         write_executable(path, HEADER, NETWORK[::-1])
     monkeypatch.undo()
@@ -196,7 +189,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(descriptor):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(executable.os, "fsync", interrupt)
+    monkeypatch.setattr(file.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_executable(tmp_path / "a.effdet", HEADER, NETWORK)
     assert list(tmp_path.iterdir()) == []
@@ -228,7 +221,7 @@ def test_a_package_that_is_not_installed_here_is_not_another_version_of_it():
 
 
 def test_the_origin_is_told_by_the_header():
-    assert executable.origin(HEADER) == {
+    assert file.origin(HEADER) == {
         "engine": "OpenVINO 1.2.3",
         "sources_sha256": "c" * 64,
         "nms_operator_sha256": None,
@@ -294,7 +287,7 @@ def test_words_about_weights_that_a_terminal_would_obey_are_refused(path, weight
 
 
 def test_words_about_weights_of_any_path_can_be_kept_and_read_again(path):
-    from ipu_utils.embedded.plan import with_weights
+    from ipu_utils.executable.cache import with_weights
 
     header = with_weights(HEADER, "5 of 5 variables from a\nb\x1b\udcff/\u00e9 (h5 file, as saved)", False)
     write_executable(path, header, NETWORK)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils import machine
-from ipu_utils.config import load_config
-from ipu_utils.devices import detect
-from ipu_utils.embedded import executable, fingerprint, plan
-from ipu_utils.run_hparams import hparams_of
-from ipu_utils.settings import ModelConfig
+from ipu_utils.base import hardware, machine
+from ipu_utils.config.model_options import ModelConfig
+from ipu_utils.config.run_config import load_config
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.executable import cache, file, fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,7 +29,7 @@ def checkpoint(tmp_path):
 
 
 def names(path):
-    return [file.name for file in fingerprint.checkpoint_files(path)]
+    return [path.name for path in fingerprint.checkpoint_files(path)]
 
 
 WHOLE = ["checkpoint", "model.data-00000-of-00001", "model.index"]
@@ -73,12 +72,12 @@ def test_checkpoints_of_equal_content_are_one_executable_and_two_places(checkpoi
     headers = []
     for folder in (checkpoint, copy):
         config = load_config(["--model-dir", str(folder)], "embedded", choose_device=lambda asked: "cpu")
-        headers.append(plan.plan(config, "float32", "float32", "OpenVINO", ("x86_64",)))
+        headers.append(cache.plan(config, "float32", "float32", "OpenVINO", ("x86_64",)))
     assert headers[0] == headers[1] and not headers[0].random_weights
-    written = plan.with_weights(
+    written = cache.with_weights(
         headers[0], f"7 of 7 variables from {checkpoint}/model (TensorFlow 1 checkpoint, averaged)", False
     )
-    told = plan.told_anew(written, config)
+    told = cache.told_anew(written, config)
     assert told.weights == f"7 of 7 variables from {copy}/model (TensorFlow 1 checkpoint, averaged)"
 
 
@@ -107,11 +106,11 @@ def test_the_order_of_keys_is_not_part_of_a_value():
 
 def header_of(*arguments, **more):
     config = load_config(["--random-weights", *arguments], "embedded", choose_device=lambda asked: "cpu")
-    return plan.plan(config, "float32", "float32", "OpenVINO", ("x86_64",), **more)
+    return cache.plan(config, "float32", "float32", "OpenVINO", ("x86_64",), **more)
 
 
 def key(*arguments, **more):
-    return plan.cached_file(Path(), header_of(*arguments, **more))
+    return cache.cached_file(Path(), header_of(*arguments, **more))
 
 
 @pytest.mark.parametrize("package", ["tensorflow", "tf-keras"])
@@ -123,7 +122,7 @@ def test_another_version_of_what_makes_the_network_is_another_executable(monkeyp
     first = key()
     installed[package] = "2.21.0"
     assert key() != first
-    assert executable.differences(before, header_of()) == [
+    assert file.differences(before, header_of()) == [
         f"it was made with {'tensorflow' if package == 'tensorflow' else 'keras'} 2.20.0, not 2.21.0"
     ]
     installed.update({package: "2.20.0", "keras": "3.1"})  # which tf-keras stands in for
@@ -137,31 +136,30 @@ def test_tensorflow_has_several_names(monkeypatch):
 
 def test_an_operator_in_the_program_is_known_by_its_content(tmp_path):
     files = [tmp_path / "nms_custom_op.so", tmp_path / "codelet.gp"]
-    for file in files:
-        file.write_bytes(b"1")
+    for path in files:
+        path.write_bytes(b"1")
     first = key(operator=files)
     assert first != key()
-    for file in files:
-        file.write_bytes(b"2")
+    for path in files:
+        path.write_bytes(b"2")
         assert key(operator=files) != first
-        file.write_bytes(b"1")
+        path.write_bytes(b"1")
     os.utime(str(files[0]), (0, 0))
     assert key(operator=files) == first
 
 
 def test_each_kind_of_executable_has_sources_of_its_own():
-    assert len({key(builder=builder) for builder in (plan.NETWORK, plan.GRAPH, plan.PROGRAM)}) == 3
+    assert len({key(builder=builder) for builder in (cache.NETWORK, cache.GRAPH, cache.PROGRAM)}) == 3
 
 
 def test_only_instruction_sets_that_choose_kernels_count(monkeypatch):
-    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx512f", "avx2", "hypervisor", "msr"}))
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx512f", "avx2", "hypervisor", "msr"}))
     assert fingerprint.cpu_features()[1:] == ("avx2", "avx512f")
 
 
 def test_planning_needs_neither_tensorflow_nor_openvino():
-    code = (
-        "import sys; from ipu_utils.embedded import plan, fingerprint, executable, requests, report; print([m for m in "
-    )
+    code = "import sys; from ipu_utils.executable import cache, fingerprint, file\n"
+    code += "from ipu_utils.backends import spans; from ipu_utils.report import latency_text; print([m for m in "
     code += "('tensorflow', 'tf_keras', 'openvino') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from ipu_utils.latency import (
+from ipu_utils.measure.requests import (
     Client,
     RequestTimes,
     describe_arrivals,

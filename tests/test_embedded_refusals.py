@@ -6,9 +6,9 @@ import sys
 import pytest
 
 import ipu_embedded_inference as script
-from ipu_utils.console import EXIT_USER_ERROR, run_script
-from ipu_utils.devices import detect
-from ipu_utils.errors import UserError
+from ipu_utils.base import hardware
+from ipu_utils.base.console import EXIT_USER_ERROR, run_script
+from ipu_utils.base.errors import UserError
 
 
 def refused(capsys, *arguments):
@@ -46,7 +46,7 @@ def test_a_gpu_is_sent_to_the_other_script():
 
 
 def test_auto_takes_an_ipu_and_else_the_cpu(monkeypatch):
-    monkeypatch.setitem(detect.PROBES, "ipu", lambda: detect.Availability("ipu", True, "there"))
+    monkeypatch.setitem(hardware.PROBES, "ipu", lambda: hardware.Availability("ipu", True, "there"))
     assert script.choose_device("auto") == "ipu"
-    monkeypatch.setitem(detect.PROBES, "ipu", lambda: detect.Availability("ipu", False, "not there"))
+    monkeypatch.setitem(hardware.PROBES, "ipu", lambda: hardware.Availability("ipu", False, "not there"))
     assert script.choose_device("auto") == "cpu"

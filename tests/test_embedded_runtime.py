@@ -13,22 +13,23 @@ from PIL import Image
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
-from ipu_utils.config import load_config
-from ipu_utils.devices import get_device, native, openvino_api
-from ipu_utils.embedded import build, plan
-from ipu_utils.embedded.executable import ExecutableError, read_executable, write_executable
-from ipu_utils.embedded.host import wanted
-from ipu_utils.embedded.runtime import EmbeddedModel, ImageDetections
-from ipu_utils.errors import UserError
-from ipu_utils.images import read_image
-from ipu_utils.resize import fit_image
+from ipu_utils.backends.contract import get_device
+from ipu_utils.backends.openvino_requests import wanted
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.run_config import load_config
+from ipu_utils.data.decode import read_image
+from ipu_utils.data.resize import fit_image
+from ipu_utils.executable import cache, freeze, openvino_api
+from ipu_utils.executable.file import ExecutableError, read_executable, write_executable
+from ipu_utils.executable.runtime import EmbeddedModel, ImageDetections
+from ipu_utils.nms import libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = sorted((ROOT / "tests" / "data" / "images").glob("*.[pj][np]g"))
 HEIGHT, WIDTH = 96, 128
 
 pytestmark = pytest.mark.skipif(
-    not native.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
+    not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
 )
 
 
@@ -42,11 +43,11 @@ class Reference:
     """The TensorFlow path: the network as Keras runs it, and post-processing by TensorFlow's own operators."""
 
     def __init__(self, config):
-        from ipu_utils.config import NmsConfig
-        from ipu_utils.model import prepare
-        from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+        from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+        from ipu_utils.config.run_config import NmsConfig
+        from ipu_utils.model.network import prepare
 
-        self.hparams = plan.hparams_of(config)
+        self.hparams = cache.hparams_of(config)
         device = get_device("cpu")
         self.model = prepare(config, self.hparams, device)
         self.pipeline = TensorFlowPipeline(
@@ -88,9 +89,9 @@ def reference(config):
 @pytest.fixture(scope="module")
 def path(config, reference, tmp_path_factory):
     """An executable of the reference's network."""
-    header = plan.with_weights(wanted(config), reference.model.weights, True)
+    header = cache.with_weights(wanted(config), reference.model.weights, True)
     path = tmp_path_factory.mktemp("executables") / "d0.effdet"
-    write_executable(path, header, build.compile_network(reference.pipeline.heads, header))
+    write_executable(path, header, freeze.compile_network(reference.pipeline.heads, header))
     return path
 
 
@@ -148,7 +149,7 @@ def test_detections_equal_those_of_tensorflow(path, reference, tmp_path, number,
 def test_the_published_size_equals_tensorflow_too(tmp_path):
     config = load_config(["--random-weights"], "embedded", choose_device=lambda requested: "cpu")
     reference, header = Reference(config), wanted(config)
-    write_executable(tmp_path / "d0.effdet", header, build.compile_network(reference.pipeline.heads, header))
+    write_executable(tmp_path / "d0.effdet", header, freeze.compile_network(reference.pipeline.heads, header))
     model = EmbeddedModel.load(tmp_path / "d0.effdet")
     worker, found = model.worker(), 0
     for photograph in photographs():
@@ -338,7 +339,7 @@ def test_a_network_that_openvino_cannot_read_is_the_users_error(path, tmp_path):
 def test_a_file_for_batches_is_not_for_single_images(reference, config, tmp_path):
     header = dataclasses.replace(wanted(config), batch_size=2)
     copy = tmp_path / "b2.effdet"
-    write_executable(copy, header, build.compile_network(reference.pipeline.heads, header))
+    write_executable(copy, header, freeze.compile_network(reference.pipeline.heads, header))
     model = EmbeddedModel.load(copy)
     with pytest.raises(UserError, match="batches of 2 images"):
         model.detect(photographs()[0])
@@ -359,7 +360,7 @@ def test_bfloat16_drifts_by_its_own_rounding_only(reference, config, tmp_path):
     except UserError as error:
         pytest.skip(str(error))
     path = tmp_path / "bf16.effdet"
-    write_executable(path, header, build.compile_network(reference.pipeline.heads, header))
+    write_executable(path, header, freeze.compile_network(reference.pipeline.heads, header))
     worker = EmbeddedModel.load(path).worker()
     image = fit_image(photographs()[0], (HEIGHT, WIDTH)).image
     worker.load(image, 1.0)
@@ -389,7 +390,7 @@ def test_a_precision_that_the_cpu_lacks_is_the_users_error(monkeypatch):
 DETECT = """
 import sys
 import numpy as np
-from ipu_utils.embedded.runtime import EmbeddedModel, ImageDetections
+from ipu_utils.executable.runtime import EmbeddedModel, ImageDetections
 
 found = EmbeddedModel.load(sys.argv[1]).detect(np.random.RandomState(0).randint(0, 256, (300, 200, 3)).astype(np.uint8))
 assert found.boxes.shape == (len(found.scores), 4)

@@ -18,11 +18,12 @@ import pytest
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
 import ipu_embedded_inference as script
-from ipu_utils.console import run_script
-from ipu_utils.devices import detect, native
-from ipu_utils.embedded import fingerprint
-from ipu_utils.embedded.executable import read_executable, write_executable
-from ipu_utils.record import read_record
+from ipu_utils.base import hardware
+from ipu_utils.base.console import run_script
+from ipu_utils.executable import fingerprint
+from ipu_utils.executable.file import read_executable, write_executable
+from ipu_utils.nms import libraries
+from ipu_utils.report.record import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
@@ -30,13 +31,13 @@ MODEL = ["--model-name", "efficientdet-lite0", "--image-size", "96x64", "--rando
 NAME = "efficientdet-lite0_96x64_float32.effdet"
 
 pytestmark = pytest.mark.skipif(
-    not native.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
+    not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
 )
 
 
 def stand_still(monkeypatch):
     """The same default precision wherever the tests run, and sources that nobody edits meanwhile."""
-    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
     monkeypatch.setattr(fingerprint, "of_sources", lambda builder: "5" * 64)
 
 
@@ -165,7 +166,7 @@ def test_random_weights_are_named_first_and_last(run, kept):
 
 
 def test_a_second_run_compiles_nothing(run, kept, monkeypatch):
-    monkeypatch.setattr("ipu_utils.embedded.host._compile", None)  # would fail if called
+    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", None)  # would fail if called
     before = (kept / NAME).stat().st_mtime_ns
     assert run(*MODEL, *FEW, "--exec-output-dir", kept)[0] == 0
     assert (kept / NAME).stat().st_mtime_ns == before
@@ -307,7 +308,7 @@ def test_a_kept_file_that_does_not_fit_is_compiled_again_with_a_note(run, kept, 
         write_executable(target, dataclasses.replace(header, weights="again"), network)
         return read_executable(target).header
 
-    monkeypatch.setattr("ipu_utils.embedded.host._compile", compile_again)
+    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", compile_again)
     status, out, _ = run(*MODEL, "--exec-output-dir", kept, "--compile-only")
     assert status == 0 and f"executable: {path} (compiled)" in out
     assert "is compiled again: " in caplog.text and text in caplog.text
@@ -321,7 +322,7 @@ def test_a_temporary_executable_is_said_to_be_one_with_the_option_that_keeps_it(
         write_executable(target, header, network)
         return header
 
-    monkeypatch.setattr("ipu_utils.embedded.host._compile", copied)
+    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", copied)
     for more in ([], ["--exec-output-dir", tmp_path / "new"], ["--executable-cache-dir", tmp_path / "cache"]):
         status, out, _ = run(*MODEL, "--num-repeats", "2", *more)
         (line,) = [line for line in out.splitlines() if line.startswith("executable: ")]
@@ -338,7 +339,7 @@ def test_what_another_run_wrote_into_the_same_file_meanwhile_is_not_run(run, kep
         write_executable(path, dataclasses.replace(header, batch_size=7), network)
         return header
 
-    monkeypatch.setattr("ipu_utils.embedded.host._compile", overtaken)
+    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", overtaken)
     status, _, err = run(*MODEL, "--seed", "1", "--exec-output-dir", kept, "--compile-only")
     assert status == 2 and "was written by another run in the meantime (its batch_size is 7, not 1)" in err
 
@@ -363,7 +364,7 @@ def test_other_weights_or_settings_need_another_executable(run, kept, monkeypatc
         write_executable(path, header, network)
         return header
 
-    monkeypatch.setattr("ipu_utils.embedded.host._compile", compile_again)
+    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", compile_again)
     assert run(*MODEL, *arguments, "--exec-output-dir", kept, "--compile-only")[0] == 0
     assert compiled == [kept / NAME]
 
@@ -383,7 +384,7 @@ def test_nothing_is_left_of_an_executable_that_is_not_to_be_kept(run, compiled, 
         write_executable(path, header, bytes(found.network()))
         return header
 
-    monkeypatch.setattr("ipu_utils.embedded.host._compile", compile_again)
+    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", compile_again)
     assert run(*MODEL, *FEW)[0] == 0
     assert list(tmp_path.iterdir()) == []
 
@@ -391,9 +392,9 @@ def test_nothing_is_left_of_an_executable_that_is_not_to_be_kept(run, compiled, 
 START = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from ipu_utils.devices import detect
-from ipu_utils.embedded import fingerprint
-detect.cpu_flags, fingerprint.of_sources = lambda: frozenset({"avx2", "fma"}), lambda builder: "5" * 64
+from ipu_utils.base import hardware
+from ipu_utils.executable import fingerprint
+hardware.cpu_flags, fingerprint.of_sources = lambda: frozenset({"avx2", "fma"}), lambda builder: "5" * 64
 import ipu_embedded_inference
 ipu_embedded_inference.main()
 print([name for name in ("tensorflow", "tf_keras", "keras", "openvino_telemetry") if name in sys.modules])
@@ -410,8 +411,8 @@ def test_a_start_from_a_file_imports_no_tensorflow(kept, how):
 
 
 def test_noise_of_a_run_is_distinct_from_request_to_request(compiled):
-    from ipu_utils.config import load_config
-    from ipu_utils.embedded.requests import open_inputs
+    from ipu_utils.backends.spans import open_inputs
+    from ipu_utils.config.run_config import load_config
 
     config = load_config(MODEL, "embedded", choose_device=lambda requested: "cpu")
     inputs = open_inputs(config, read_executable(compiled / NAME).header, 20)

@@ -12,11 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils.embedded import plan, sources
+from ipu_utils.executable import cache, sources
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILDERS = (plan.NETWORK, plan.GRAPH, plan.PROGRAM)
-OUTSIDE = ("ipu_utils/page.py", "ipu_utils/compare.py", "ipu_utils/embedded/requests.py", "nms_extra.py", "README.md")
+BUILDERS = (cache.NETWORK, cache.GRAPH, cache.PROGRAM)
+OUTSIDE = (
+    "ipu_utils/report/html.py",
+    "ipu_utils/compare.py",
+    "ipu_utils/backends/spans.py",
+    "nms_extra.py",
+    "README.md",
+)
 
 
 def relative(paths, root=ROOT):
@@ -57,8 +63,8 @@ EDITED = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from ipu_utils.config import load_config
-from ipu_utils.embedded import plan
+from ipu_utils.config.run_config import load_config
+from ipu_utils.executable import cache
 config = load_config(["--device", "cpu", "--random-weights"], choose_device=lambda asked: "cpu")
 names = []
 for name in [None, *json.loads(sys.argv[2])]:
@@ -66,8 +72,8 @@ for name in [None, *json.loads(sys.argv[2])]:
         path = Path(sys.argv[1], name)
         content = path.read_bytes()
         path.write_bytes(content + b"#")
-    header = plan.plan(config, "float32", "float32", "OpenVINO", ("x86_64",))
-    names.append(str(plan.cached_file(Path("cache"), header)))
+    header = cache.plan(config, "float32", "float32", "OpenVINO", ("x86_64",))
+    names.append(str(cache.cached_file(Path("cache"), header)))
     if name is not None:
         path.write_bytes(content)
 print(json.dumps(names))
@@ -79,11 +85,16 @@ def test_an_edit_is_another_executable_wherever_the_network_is_made(copy):
     """Files that a list by hand had forgotten, and what they have in common: the network's numbers come from them."""
     inside = [
         *("utils.py", "ipu_nms.py", "nms_np.py", "dataloader.py", "object_detection/__init__.py"),
-        *("object_detection/box_coder.py", "ipu_utils/__init__.py", "ipu_utils/devices/host.py", "ipu_utils/keras2.py"),
-        *("ipu_utils/hparams_rules.py", "ipu_utils/run_hparams.py", "ipu_utils/trainer_config.py"),
-        *("ipu_utils/hdf5.py", "ipu_utils/archives.py", "ipu_utils/embedded/ports.py"),
+        *(
+            "object_detection/box_coder.py",
+            "ipu_utils/__init__.py",
+            "ipu_utils/backends/tensorflow_device.py",
+            "ipu_utils/base/keras2.py",
+        ),
+        *("ipu_utils/config/hparams_rules.py", "ipu_utils/config/run_hparams.py", "ipu_utils/config/trainer_config.py"),
+        *("ipu_utils/model/hdf5.py", "ipu_utils/base/archives.py", "ipu_utils/executable/ports.py"),
     ]
-    outside = ["ipu_utils/page.py", "ipu_utils/engines/with_openvino.py", "ipu_inference.py"]
+    outside = ["ipu_utils/report/html.py", "ipu_utils/backends/openvino.py", "ipu_inference.py"]
     command = [sys.executable, "-c", EDITED, str(copy), json.dumps([*inside, *outside])]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=str(copy))
     before, *after = json.loads(done.stdout.decode())
@@ -94,28 +105,28 @@ def test_an_edit_is_another_executable_wherever_the_network_is_made(copy):
 LOADED = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from ipu_utils.config import load_config
+from ipu_utils.config.run_config import load_config
 config = load_config(["--device", "cpu", "--random-weights", "--model-name", "efficientdet-lite0", "--image-size", "64",
                       "--hparams", "fpn_cell_repeats=1,box_class_repeats=1"], choose_device=lambda asked: "cpu")
 import tempfile
-from ipu_utils.embedded import plan
-header = plan.plan(config, "float32", "float32", "none", ("x86_64",))
+from ipu_utils.executable import cache
+header = cache.plan(config, "float32", "float32", "none", ("x86_64",))
 before = set(sys.modules)
-if sys.argv[2] == plan.NETWORK:
-    from ipu_utils.embedded.build import build_network
+if sys.argv[2] == cache.NETWORK:
+    from ipu_utils.executable.freeze import build_network
     with tempfile.TemporaryDirectory() as folder:
         build_network(config, header)[1](folder)
 else:
-    from ipu_utils.devices.host import HostDevice
-    from ipu_utils.embedded.build_graph import build_graph
-    build_graph(config, plan.hparams_of(config), HostDevice("cpu"), header)
+    from ipu_utils.backends.tensorflow_device import HostDevice
+    from ipu_utils.backends.tensorflow_build import build_graph
+    build_graph(config, cache.hparams_of(config), HostDevice("cpu"), header)
 print(json.dumps([sys.modules[name].__file__ for name in set(sys.modules) - before
                   if getattr(sys.modules[name], "__file__", None)]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("builder", [plan.NETWORK, plan.GRAPH])
+@pytest.mark.parametrize("builder", [cache.NETWORK, cache.GRAPH])
 def test_whatever_building_a_network_loads_is_in_the_closure(builder):
     done = subprocess.run([sys.executable, "-c", LOADED, str(ROOT), builder], stdout=subprocess.PIPE, check=True)
     loaded = {Path(name).resolve() for name in json.loads(done.stdout.decode().splitlines()[-1])}

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from ipu_utils import engines
-from ipu_utils.config import load_config
-from ipu_utils.devices import detect, native
-from ipu_utils.devices.openvino_host import MOST_PIXELS, choose_streams
-from ipu_utils.engines import choose_engine
-from ipu_utils.errors import UserError
+from ipu_utils.backends.open import choose_engine
+from ipu_utils.backends.openvino_device import MOST_PIXELS, choose_streams
+from ipu_utils.base import hardware
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.run_config import load_config
+from ipu_utils.nms import libraries
 
 
 def chosen(*arguments, device="cpu"):
@@ -21,8 +21,8 @@ def chosen(*arguments, device="cpu"):
 def with_openvino(monkeypatch, tmp_path):
     """As if OpenVINO were installed and libdetect built."""
     (tmp_path / "libdetect.so").write_text("")
-    monkeypatch.setattr(engines, "import_openvino", lambda: None)
-    monkeypatch.setattr(native, "libdetect_path", lambda: tmp_path / "libdetect.so")
+    monkeypatch.setattr("ipu_utils.backends.open.import_openvino", lambda: None)
+    monkeypatch.setattr(libraries, "libdetect_path", lambda: tmp_path / "libdetect.so")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_without_openvino_auto_takes_tensorflow_and_says_why(monkeypatch):
 
 
 def test_without_libdetect_auto_takes_tensorflow_and_says_why(with_openvino, monkeypatch, tmp_path):
-    monkeypatch.setattr(native, "libdetect_path", lambda: tmp_path / "nothing.so")
+    monkeypatch.setattr(libraries, "libdetect_path", lambda: tmp_path / "nothing.so")
     config = chosen()
     assert config.device.engine == "tensorflow" and 'Run "make"' in config.notes[-1]
     with pytest.raises(UserError, match=r"nothing\.so is missing"):
@@ -75,7 +75,7 @@ def test_there_is_a_stream_for_each_core_as_far_as_images_fit(threads, pixels, s
 
 
 def test_bfloat16_is_the_default_only_with_matrix_units(monkeypatch):
-    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
-    assert detect.default_precision() == "float32"
-    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx512_bf16", "amx_bf16"}))
-    assert detect.default_precision() == "bfloat16"
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    assert hardware.default_precision() == "float32"
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx512_bf16", "amx_bf16"}))
+    assert hardware.default_precision() == "bfloat16"

@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from ipu_utils.environment import (
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.config.poplar_environment import (
     merge_engine_options,
     merge_poplar_flags,
     options_from_environment,
     poplar_flags_of,
     read_engine_options,
 )
-from ipu_utils.errors import ConfigError
 
 
 def engine(value):

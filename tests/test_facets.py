@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils import facets
-from ipu_utils.arguments import build_parser
-from ipu_utils.config import load_config
-from ipu_utils.options import boolean, option
-from ipu_utils.sections import all_rules, names_where, sweep_axes
+from ipu_utils.config import facets
+from ipu_utils.config.command_line import build_parser
+from ipu_utils.config.options import boolean, option
+from ipu_utils.config.run_config import load_config
+from ipu_utils.config.sections import all_rules, names_where, sweep_axes
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_NAMES = 2  # of options in one literal; three are a list

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipu_utils.dataset import open_dataset
-from ipu_utils.errors import UserError
-from ipu_utils.feed import open_feed
-from ipu_utils.settings import DataConfig
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.data.numpy_batches import open_feed
+from ipu_utils.data.tf_batches import open_dataset
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "images"
 SIZE, BATCHES = (48, 64), 5

@@ -25,10 +25,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipu_utils import fetch_weights, transport
-from ipu_utils.errors import UserError
+from ipu_utils import fetch_weights
+from ipu_utils.base import transport
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.model_options import MODEL_NAMES
 from ipu_utils.fetch_weights import KNOWN, Source, fetch, fetch_command, folder_of, source_of
-from ipu_utils.settings import MODEL_NAMES
 
 ROOT = Path(__file__).parent.parent
 NAME = "coco2/efficientdet-d0.tar.gz"
@@ -316,7 +317,7 @@ def test_an_archive_that_was_fetched_elsewhere_is_found_by_its_path(server, tmp_
     server.faults.clear()
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(PUBLISHED)
-    from ipu_utils.weights import find_checkpoint
+    from ipu_utils.model.checkpoint import find_checkpoint
 
     assert find_checkpoint(name) == Path(name)
 

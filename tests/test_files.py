@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils.errors import UserError
-from ipu_utils.files import NewFile, check_writable, write_atomically
-from ipu_utils.places import leads_to_stream, target_of
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.files import NewFile, check_writable, write_atomically
+from ipu_utils.base.paths import leads_to_stream, target_of
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="devices, pipes and descriptors as Linux has them")
@@ -125,7 +125,7 @@ def test_a_socket_is_refused_before_there_is_anything_to_write(tmp_path):
 
 
 WRITE = (
-    "import sys; from ipu_utils.files import check_writable, write_atomically\n"
+    "import sys; from ipu_utils.base.files import check_writable, write_atomically\n"
     "print('before'); check_writable(sys.argv[1], '--out'); write_atomically(sys.argv[1], [b'new\\n'], '--out')"
 )
 
@@ -153,7 +153,7 @@ def test_descriptors_that_the_shell_opened_are_written_where_they_stand(tmp_path
 @pytest.mark.parametrize("number", [3, 4, 5, 50, 10**12])
 def test_a_descriptor_that_nobody_opened_for_us_is_an_error_not_one_of_our_own(number):
     code = (
-        "import sys; from ipu_utils.console import run_script; from ipu_utils.files import check_writable\n"
+        "import sys; from ipu_utils.base.console import run_script; from ipu_utils.base.files import check_writable\n"
         f"sys.exit(run_script(lambda: check_writable('/dev/fd/{number}', '--out')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), capture_output=True, text=True)
@@ -221,7 +221,7 @@ def test_a_file_that_is_mounted_alone_is_written_in_place_and_kept_where_the_dis
     ).replace("WRITE", f'"{sys.executable}" -c "$CODE"')
     (tmp_path / "disk").mkdir()
     code = (
-        "import os, sys; from ipu_utils.files import check_writable, write_atomically\n"
+        "import os, sys; from ipu_utils.base.files import check_writable, write_atomically\n"
         "check_writable(sys.argv[1], '--out'); write_atomically(sys.argv[1], [os.environ['CONTENT'].encode()], '--out')"
     )
     content = "new\n" if expected == "new\n" else "new" * 10000
@@ -261,7 +261,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 def test_a_signal_that_a_library_swallows_leaves_nothing_beside_the_file(tmp_path):
     """Then the thread that watches ends the process, and no `finally` runs."""
     code = (
-        "import sys, time; from ipu_utils.console import run_script; from ipu_utils.files import NewFile\n"
+        "import sys, time; from ipu_utils.base.console import run_script; from ipu_utils.base.files import NewFile\n"
         "def main():\n"
         "    new = NewFile(sys.argv[1], '--out'); new.write(b'new'); print('native', flush=True)\n"
         "    try: time.sleep(60)\n"

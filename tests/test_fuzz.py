@@ -12,11 +12,11 @@ from fuzz import driver
 from fuzz.driver import fuzz, mutated, random_of
 from fuzz.surfaces import SURFACES
 
-from ipu_utils.bounded_yaml import load_yaml
-from ipu_utils.errors import ConfigError
-from ipu_utils.run_hparams import hparams_of
-from ipu_utils.run_settings import OutputConfig
-from ipu_utils.settings import ModelConfig
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.safe_yaml import load_yaml
+from ipu_utils.config.model_options import ModelConfig
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_options import OutputConfig
 
 COUNTS = {"arguments": 250, "yaml": 400, "hparams": 400, "images": 400, "executables": 500,
           "annotations": 150, "records": 120, "benchmarks": 200,

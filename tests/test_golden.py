@@ -9,7 +9,7 @@ import pytest
 from golden_network import Golden
 
 import hparams_config
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 from tf2.efficientdet_keras import EfficientDetNet
 
 LAYERS = 20

@@ -4,11 +4,11 @@
 import numpy as np
 import pytest
 
-from ipu_utils.devices.host import HostDevice
-from ipu_utils.errors import UserError
+from ipu_utils.backends.tensorflow_device import HostDevice
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
 from ipu_utils.graph.fold_batch_norm import BATCH_NORMS, fold_batch_norm
 from ipu_utils.graph.freeze import as_function, freeze
-from ipu_utils.keras2 import tf
 
 SIZE = 8
 layers = tf.keras.layers

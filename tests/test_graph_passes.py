@@ -8,13 +8,13 @@ import pytest
 
 import hparams_config
 from ipu_automl_io import preprocess_normalize_image
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import normalisation_of
 from ipu_utils.graph.clean_up import PASS_ON, remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.graph.normalise_rows import normalise_rows
-from ipu_utils.keras2 import tf
-from ipu_utils.normalisation import normalisation_of
 from tf2.efficientdet_keras import EfficientDetNet
 
 HEIGHT, WIDTH = 6, 10

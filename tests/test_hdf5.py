@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ipu_utils.checkpoint_state import newest_in
-from ipu_utils.errors import UserError
-from ipu_utils.hdf5 import open_hdf5
-from ipu_utils.keras2 import tf
-from ipu_utils.weights import load_weights
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.model.checkpoint import load_weights
+from ipu_utils.model.checkpoint_state import newest_in
+from ipu_utils.model.hdf5 import open_hdf5
 
 ROOT = Path(__file__).resolve().parent.parent
 h5py = pytest.importorskip("h5py")
@@ -110,7 +110,7 @@ def test_a_heap_in_which_the_library_would_go_in_circles_is_damage(tmp_path, pla
     content[start + place : start + place + 8] = size.to_bytes(8, "little")
     path.write_bytes(content)
     code = (
-        "import pathlib, sys\nfrom ipu_utils.hdf5 import open_hdf5\n"
+        "import pathlib, sys\nfrom ipu_utils.model.hdf5 import open_hdf5\n"
         "with open_hdf5(pathlib.Path(sys.argv[1])) as found: print(found.file.attrs['layer_names'])"
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
@@ -145,7 +145,7 @@ def test_a_text_of_a_length_that_no_file_has_takes_no_memory(tmp_path, make):
     make(tmp_path / "model.h5")
     code = """if True:
         import pathlib, resource, sys
-        from ipu_utils.weights_store import open_store
+        from ipu_utils.model.checkpoint_store import open_store
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         limits = resource.getrlimit(resource.RLIMIT_AS)
         try:

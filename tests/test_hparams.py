@@ -11,7 +11,7 @@ import pytest
 
 import hparams_config
 import utils
-from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.base.errors import ConfigError, UserError
 
 RESOLVED = sorted((Path(__file__).parent / "data" / "variables").glob("*.json"))
 

@@ -13,11 +13,11 @@ from odd_images import AVIF, AVIF_ON_ITS_SIDE, EPS, HEIC, exif_chunk, png, tiff,
 from PIL import Image, features
 from reference_formulas import photo
 
-from ipu_utils.coco import coco_entries
-from ipu_utils.errors import UserError
-from ipu_utils.image_sources import ImageFiles, open_source
-from ipu_utils.images import EXTENSIONS, check_image, formats, list_folder, list_images, read_image, upright_size
-from ipu_utils.settings import DataConfig
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.data.decode import EXTENSIONS, check_image, formats, list_folder, list_images, read_image, upright_size
+from ipu_utils.data.sources import ImageFiles, open_source
+from ipu_utils.outputs.coco import coco_entries
 
 STORED = photo(24, 40, 3)
 # What a viewer does with the stored pixels, by EXIF orientation.

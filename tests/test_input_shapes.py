@@ -12,12 +12,12 @@ import pytest
 import dataloader
 from hparams_config import get_inference_config
 from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
-from ipu_utils.agreement import iou
-from ipu_utils.images import read_image
-from ipu_utils.keras2 import tf
-from ipu_utils.model import build_network
-from ipu_utils.normalisation import normalisation_of
-from ipu_utils.resize import fit_image
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.data.decode import read_image
+from ipu_utils.data.resize import fit_image
+from ipu_utils.model.network import build_network
+from ipu_utils.outputs.agreement import iou
 
 IMAGES = golden_network.DATA / "images"
 SHAPES = {"square": (288, 288), "16:9": (288, 512), "9:16": (512, 288)}

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from ipu_utils.devices import detect, openvino_api
-from ipu_utils.devices.instruction_sets import ARM, LIMITS, X86, effective, limit
-from ipu_utils.embedded import executable, fingerprint
-from ipu_utils.errors import UserError
+from ipu_utils.base import hardware
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.instruction_sets import ARM, LIMITS, X86, effective, limit
+from ipu_utils.executable import file, fingerprint, openvino_api
 
 SERVER = frozenset({"sse4_1", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
                     "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "msr", "hypervisor"})  # fmt: skip
@@ -54,15 +54,15 @@ def test_every_limit_leaves_what_the_one_before_it_left():
 
 
 def test_what_a_limit_hides_is_another_target_and_is_told_with_the_variable(monkeypatch):
-    monkeypatch.setattr(detect, "cpu_flags", lambda: SERVER)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: SERVER)
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
     whole = fingerprint.cpu_features()
-    assert detect.default_precision() == "bfloat16"
+    assert hardware.default_precision() == "bfloat16"
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx512_core_bf16")
     assert set(whole) - set(fingerprint.cpu_features()) == {"avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"}
-    assert detect.default_precision() == "float32"
-    told = executable.target_difference(whole, fingerprint.cpu_features())
+    assert hardware.default_precision() == "float32"
+    told = file.target_difference(whole, fingerprint.cpu_features())
     assert "this one below ONEDNN_MAX_CPU_ISA=avx512_core_bf16 has no amx_bf16" in told
 
 
@@ -84,7 +84,7 @@ print([str(node.get_rt_info()["primitiveType"].astype(str)) for node in network.
 """
 
 
-@pytest.mark.skipif("avx512f" not in detect.cpu_flags(), reason="this processor has nothing to hide")
+@pytest.mark.skipif("avx512f" not in hardware.cpu_flags(), reason="this processor has nothing to hide")
 @pytest.mark.parametrize(
     "environ",
     [

@@ -13,11 +13,11 @@ import time
 import pytest
 from test_record import outcome
 
-from ipu_utils import interruption
-from ipu_utils.config import load_config
-from ipu_utils.console import run_script
-from ipu_utils.publish import publisher
-from ipu_utils.results import Samples
+from ipu_utils.base import signals
+from ipu_utils.base.console import run_script
+from ipu_utils.config.run_config import load_config
+from ipu_utils.measure.throughput import Samples
+from ipu_utils.report.publish import publisher
 
 
 def in_process(code):
@@ -29,7 +29,7 @@ def in_process(code):
 
 PRELUDE = (
     "import os, signal, sys, threading, time, ctypes\n"
-    "from ipu_utils import interruption\nfrom ipu_utils.console import run_script\n"
+    "from ipu_utils.base import signals\nfrom ipu_utils.base.console import run_script\n"
     "def signal_soon(number):\n"
     "    threading.Timer(0.2, lambda: os.kill(os.getpid(), number)).start()\n"
 )
@@ -39,7 +39,7 @@ PRELUDE = (
 def test_a_signal_ends_python_code_with_what_was_measured(number, status):
     code = PRELUDE + (
         "def main():\n"
-        "    with interruption.telling(lambda: 'partial: 3 calls'):\n"
+        "    with signals.telling(lambda: 'partial: 3 calls'):\n"
         f"        signal_soon({int(number)})\n"
         "        time.sleep(30)\n"
         "sys.exit(run_script(main))"
@@ -52,7 +52,7 @@ def test_a_signal_ends_python_code_with_what_was_measured(number, status):
 def test_a_second_signal_that_is_handled_before_the_end_is_written_without_a_word():
     code = """if True:
         import os, signal, time
-        from ipu_utils.interruption import interruptible
+        from ipu_utils.base.signals import interruptible
         with interruptible():
             for _ in range(2):
                 signal.signal(signal.SIGINT, lambda number, frame: None)
@@ -68,7 +68,7 @@ def test_native_code_that_does_not_return_is_ended_too():
     code = PRELUDE + (
         "import hashlib\n"
         "def main():\n"
-        "    with interruption.telling(lambda: 'partial: 3 calls'), interruption.temporary_folder('x-') as folder:\n"
+        "    with signals.telling(lambda: 'partial: 3 calls'), signals.temporary_folder('x-') as folder:\n"
         "        print(folder, flush=True)\n"
         "        signal_soon(signal.SIGINT)\n"
         "        hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n"  # minutes without an instruction of Python
@@ -93,9 +93,9 @@ def _lives_on(thread):
 
 
 def test_what_was_measured_is_told_once_and_only_when_the_block_fails(capsys):
-    with interruption.telling(lambda: "partial"):
+    with signals.telling(lambda: "partial"):
         pass
-    with pytest.raises(ZeroDivisionError), interruption.telling(lambda: "partial"), interruption.telling(lambda: None):
+    with pytest.raises(ZeroDivisionError), signals.telling(lambda: "partial"), signals.telling(lambda: None):
         raise ZeroDivisionError
     assert capsys.readouterr().out == "partial\n"
 
@@ -127,7 +127,7 @@ def test_a_signal_while_the_report_is_printed_still_finds_something_to_tell(monk
 @pytest.mark.parametrize("made", ["raise UserError('not installed')", "raise SystemError('returned a result')"])
 def test_an_error_that_was_made_of_an_interruption_is_the_interruption(made):
     code = PRELUDE + (
-        "from ipu_utils.errors import UserError\n"
+        "from ipu_utils.base.errors import UserError\n"
         "def main():\n"
         "    try:\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"

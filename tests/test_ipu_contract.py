@@ -13,14 +13,14 @@ import ipu_stand_in
 import numpy as np
 import pytest
 
-from ipu_utils.device_settings import IpuConfig
-from ipu_utils.devices import ipu_options
-from ipu_utils.keras2 import tf
-from ipu_utils.run_settings import EmbeddedConfig
-from ipu_utils.settings import ModelConfig, Precision
+from ipu_utils.backends import ipu_options
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.device_options import IpuConfig
+from ipu_utils.config.model_options import ModelConfig, Precision
+from ipu_utils.config.run_options import EmbeddedConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-DEVICE_FILE = ROOT / "ipu_utils" / "devices" / "ipu.py"
+DEVICE_FILE = ROOT / "ipu_utils" / "backends" / "ipu.py"
 SOURCE = DEVICE_FILE.read_text(encoding="utf-8")
 
 # Between them these reach every assignment in `configure`.
@@ -45,7 +45,7 @@ def sdk():
 
 
 def run_everything(source, folder):
-    """Execute `source` in place of ipu_utils/devices/ipu.py and use all of it. Raises what the stand-in raises."""
+    """Execute `source` in place of ipu_utils/backends/ipu.py and use all of it. Raises what the stand-in raises."""
     file = folder / "mutant.py"  # a file, because tf.function reads the source of what it traces
     file.write_text(source, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("mutant", file)

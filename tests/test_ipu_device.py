@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from ipu_device_steps import images, state, step
 
-from ipu_utils.device_settings import IpuConfig
-from ipu_utils.devices import ipu_options
-from ipu_utils.distributed import open_instances
-from ipu_utils.errors import CompiledOnly, ConfigError, UserError
-from ipu_utils.keras2 import tf
-from ipu_utils.settings import ModelConfig, Precision
+from ipu_utils.backends import ipu_options
+from ipu_utils.base.errors import CompiledOnly, ConfigError, UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.device_options import IpuConfig
+from ipu_utils.config.model_options import ModelConfig, Precision
+from ipu_utils.report.instances import open_instances
 
 pytest_plugins = ("ipu_fixtures",)
 
@@ -336,7 +336,7 @@ def test_several_replicas_in_an_instance_are_refused(open_ipu, poprun):
 
 
 def test_gathering_gives_one_list_an_instance(open_ipu, poprun, sdk, monkeypatch):
-    from ipu_utils.devices import ipu
+    from ipu_utils.backends import ipu
 
     open_ipu()
     assert (ipu.instance(), ipu.gather([1.0, 2.5])) == ((0, 1), [[1.0, 2.5]])

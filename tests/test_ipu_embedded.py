@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from ipu_device_steps import images, state, step
 
-from ipu_utils.config import load_config
-from ipu_utils.devices import get_device
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
+from ipu_utils.backends.contract import get_device
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.run_config import load_config
 
 pytest_plugins = ("ipu_fixtures",)
 

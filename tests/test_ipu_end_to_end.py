@@ -21,9 +21,9 @@ import hparams_config
 import ipu_embedded_inference
 import ipu_inference
 import ipu_nms
-from ipu_utils.console import run_script
-from ipu_utils.model import build_network
-from ipu_utils.record import read_record
+from ipu_utils.base.console import run_script
+from ipu_utils.model.network import build_network
+from ipu_utils.report.record import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"

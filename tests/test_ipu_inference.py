@@ -14,12 +14,12 @@ from PIL import Image
 import hparams_config
 import ipu_inference
 from ipu_automl_io import postprocess_predictions, preprocess_normalize_image, preprocess_resize
-from ipu_utils import calibration
-from ipu_utils.console import run_script
-from ipu_utils.devices import detect
-from ipu_utils.keras2 import tf
-from ipu_utils.model import build_network
-from ipu_utils.normalisation import normalisation_of
+from ipu_utils.base import hardware
+from ipu_utils.base.console import run_script
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.model import random_weights
+from ipu_utils.model.network import build_network
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "images"
 # The smallest network, cut further: most of a run's time is building and tracing it.
@@ -41,7 +41,7 @@ def script(capsys, tmp_path, monkeypatch, kept):
     """Run the script in an empty folder; returns (status, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
     # The same default precision wherever the tests run: with AMX it would be bfloat16.
-    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
 
     def run(*arguments):
         words = [str(argument) for argument in ("--executable-cache-dir", kept, *arguments)]
@@ -230,7 +230,7 @@ def save_tensorflow_1_checkpoint(network, folder):
 def test_a_published_checkpoint_gives_the_detections_that_python_gives(script, tmp_path, model, cut):
     hparams = hparams_config.get_inference_config(model, cut, 128)
     network = build_network(hparams)
-    calibration.randomise(network, hparams, 128, seed=7, candidates=60)
+    random_weights.randomise(network, hparams, 128, seed=7, candidates=60)
     save_tensorflow_1_checkpoint(network, tmp_path / "checkpoint")
     status, output, _ = script(
         *TWO_IMAGES, "--model-name", model, "--hparams", cut, "--model-dir", tmp_path / "checkpoint",

@@ -11,12 +11,12 @@ import pytest
 import reference_formulas
 
 import hparams_config
-from ipu_utils.config import load_config
+from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.run_config import load_config
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.graph.repeat_nearest import repeat_nearest
-from ipu_utils.keras2 import tf
-from ipu_utils.model import build_network
-from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.model.network import build_network
 
 pytest_plugins = ("ipu_fixtures",)
 
@@ -63,7 +63,7 @@ def test_the_whole_step_lowers_to_what_an_ipu_computes(
     open_ipu, libraries, monkeypatch, precision, io_type, hparams, arguments
 ):
     device = open_ipu()
-    from ipu_utils.devices import ipu
+    from ipu_utils.backends import ipu
 
     monkeypatch.setattr(ipu, "custom_op", made_up)
     config = load_config(["--device", "ipu", *arguments], choose_device=lambda requested: requested)
@@ -87,7 +87,7 @@ def test_the_whole_step_lowers_to_what_an_ipu_computes(
 
 def test_placeholders_do_not_come_along(open_ipu):
     device = open_ipu()
-    from ipu_utils.devices.ipu import _inline
+    from ipu_utils.backends.ipu import _inline
 
     signature = (tf.TensorSpec([2], tf.float32),)
     frozen = device._freeze(lambda x: (x + 1.0,), signature)

@@ -7,7 +7,7 @@ import ipu_stand_in
 import numpy as np
 import pytest
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 
 
 @pytest.fixture

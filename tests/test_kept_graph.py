@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 import ipu_inference
-from ipu_utils import model
-from ipu_utils.config import load_config
-from ipu_utils.console import run_script
-from ipu_utils.devices.host import HostDevice
-from ipu_utils.embedded import plan, sources
-from ipu_utils.embedded.executable import ExecutableError, read_executable, write_executable
-from ipu_utils.embedded.ports import described
-from ipu_utils.engines import open_engine
-from ipu_utils.engines.kept_graph import KeptPipeline
-from ipu_utils.keras2 import tf
-from ipu_utils.record import read_record
-from ipu_utils.run_hparams import hparams_of
+from ipu_utils.backends.open import open_engine
+from ipu_utils.backends.tensorflow_cache import KeptPipeline
+from ipu_utils.backends.tensorflow_device import HostDevice
+from ipu_utils.base.console import run_script
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.run_config import load_config
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.executable import cache, sources
+from ipu_utils.executable.file import ExecutableError, read_executable, write_executable
+from ipu_utils.executable.ports import described
+from ipu_utils.model import network
+from ipu_utils.report.record import read_record
 
 MODEL = ["--device", "cpu", "--engine", "tensorflow", "--model-name", "efficientdet-lite0", "--image-size", "64"]
 MODEL += ["--random-weights", "--model-precision", "float", "--hparams", "fpn_cell_repeats=1,box_class_repeats=1"]
@@ -46,7 +46,7 @@ def opened(*arguments):
 def test_a_second_run_computes_the_same_and_builds_nothing(tmp_path, monkeypatch, more):
     _, _, plain, candidates = opened(*more)
     first, _, built, _ = opened(*more, "--executable-cache-dir", tmp_path)
-    monkeypatch.setattr(model, "build_network", None)  # would fail if called
+    monkeypatch.setattr(network, "build_network", None)  # would fail if called
     second, pipeline, found, counted = opened(*more, "--executable-cache-dir", tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
     assert counted == pytest.approx(candidates, abs=1) and counted > 100
@@ -64,7 +64,7 @@ def test_a_graph_that_is_not_what_its_header_says_is_refused(tmp_path):
     """A network of constants, of the right form and then of another one."""
     config = load_config([*MODEL, *FEW], choose_device=lambda asked: "cpu")
     hparams, device = hparams_of(config.model, config.data.image_size), HostDevice("cpu")
-    header = plan.plan(config, "float32", "float32", f"TensorFlow {tf.__version__}", ("x86_64",))
+    header = cache.plan(config, "float32", "float32", f"TensorFlow {tf.__version__}", ("x86_64",))
     image, outputs = described(header)
 
     def pipeline_of(header):
@@ -91,9 +91,9 @@ def test_a_graph_that_is_not_what_its_header_says_is_refused(tmp_path):
 def test_the_record_says_what_the_network_came_from(tmp_path):
     """In no file, in one that is made for the run, and in one that was there."""
     origins = []
-    for number, cache in enumerate(["", "cache", "cache"]):
+    for number, folder in enumerate(["", "cache", "cache"]):
         path = tmp_path / f"{number}.json"
-        arguments = ["--executable-cache-dir", str(tmp_path / cache)] if cache else []
+        arguments = ["--executable-cache-dir", str(tmp_path / folder)] if folder else []
         arguments += ["--results-json", str(path)]
         assert run_script(lambda more=tuple(arguments): ipu_inference.main([*MODEL, *FEW, *more])) == 0
         origins.append(read_record(path)["executable"])
@@ -102,15 +102,15 @@ def test_the_record_says_what_the_network_came_from(tmp_path):
     assert plain["engine"].startswith(built["engine"])
     for key in ("sources_sha256", "versions"):
         assert plain[key] == built[key]
-    assert built["sources_sha256"] == sources.of_modules([plan.GRAPH]) and built["versions"]["numpy"] == np.__version__
+    assert built["sources_sha256"] == sources.of_modules([cache.GRAPH]) and built["versions"]["numpy"] == np.__version__
 
 
 @pytest.mark.slow
 def test_another_model_option_or_damage_builds_again(tmp_path, capfd, caplog):
     def run(*arguments):
         capfd.readouterr()
-        cache = ["--executable-cache-dir", str(tmp_path)]
-        assert run_script(lambda: ipu_inference.main([*MODEL, *FEW, *cache, *arguments])) == 0
+        kept = ["--executable-cache-dir", str(tmp_path)]
+        assert run_script(lambda: ipu_inference.main([*MODEL, *FEW, *kept, *arguments])) == 0
         return re.search("^objects: .*$", capfd.readouterr().out, re.MULTILINE)[0]
 
     first = run()

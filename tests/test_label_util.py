@@ -4,7 +4,7 @@
 import pytest
 
 from hparams_config import Config
-from ipu_utils.errors import UserError
+from ipu_utils.base.errors import UserError
 from tf2 import label_util
 
 

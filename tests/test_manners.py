@@ -16,14 +16,14 @@ from test_record import outcome, run_config
 
 import ipu_inference
 from ipu_utils import completion, doctor
-from ipu_utils.config import load_config, options_dict
-from ipu_utils.console import progress_bar, run_script
+from ipu_utils.base.console import progress_bar, run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.options import flag_of
+from ipu_utils.config.run_config import load_config, options_dict
+from ipu_utils.config.sections import all_rules
 from ipu_utils.doctor import Finding
-from ipu_utils.errors import UserError
-from ipu_utils.options import flag_of
-from ipu_utils.publish import publisher
-from ipu_utils.rehearsal import describe_config
-from ipu_utils.sections import all_rules
+from ipu_utils.launch.dry_run import describe_config
+from ipu_utils.report.publish import publisher
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW_TO_IMPORT = ("tensorflow", "numpy", "PIL", "openvino", "mpi4py", "tqdm")
@@ -241,7 +241,7 @@ def test_the_doctor_examines_this_machine(capsys):
 def test_what_is_missing_is_told_with_the_command_that_mends_it(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert "apt-get install make g++" in doctor.check_compiler().mend
-    monkeypatch.setattr(doctor.native, "libdetect_path", lambda: tmp_path / "libdetect.so")
+    monkeypatch.setattr(doctor.libraries, "libdetect_path", lambda: tmp_path / "libdetect.so")
     found = doctor.check_libdetect()
     assert not found.good and found.mend == f"make BUILD_PYTHON={sys.executable}"
     monkeypatch.setattr(doctor.machine, "package_version", lambda name: None)

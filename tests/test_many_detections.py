@@ -19,8 +19,8 @@ import ipu_embedded_inference
 import ipu_inference
 import ipu_nms
 import nms_np
-from ipu_utils.console import run_script
-from ipu_utils.devices.detect_library import Detector
+from ipu_utils.base.console import run_script
+from ipu_utils.nms.libdetect import Detector
 from tf2 import postprocess
 from tf2.anchor_boxes import Anchors
 

@@ -9,15 +9,15 @@ import threading
 import pytest
 
 from backbone import efficientnet_builder, efficientnet_lite_builder
-from ipu_utils import machine, memory
-from ipu_utils.config import load_config
-from ipu_utils.devices import detect
-from ipu_utils.devices.openvino_host import OpenVinoDevice
-from ipu_utils.devices.streams import streams_of
-from ipu_utils.embedded import host
-from ipu_utils.embedded.executable import write_executable
-from ipu_utils.errors import UserError
-from ipu_utils.run_hparams import hparams_of
+from ipu_utils.backends import openvino_requests
+from ipu_utils.backends.openvino_device import OpenVinoDevice
+from ipu_utils.backends.streams import streams_of
+from ipu_utils.base import hardware, machine
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.run_config import load_config
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.executable.file import write_executable
+from ipu_utils.launch import memory_check
 
 
 def run_of(*arguments, script="throughput"):
@@ -28,14 +28,14 @@ def run_of(*arguments, script="throughput"):
 
 
 def needed(*arguments, **more):
-    return memory.estimate(*run_of(*arguments, **more)).needed
+    return memory_check.estimate(*run_of(*arguments, **more)).needed
 
 
 def test_the_estimate_is_the_documented_formula():
     config, hparams = run_of("--micro-batch-size", "8")
     heads = 4 / 3 * 9 * 94 / 64
-    expected = memory.FIXED_BYTES + memory.PER_BATCH_BYTE * 3 * 8 * 4 * 512 * 512 * (96 / 4 + heads)
-    assert memory.estimate(config, hparams) == (int(expected), 3)
+    expected = memory_check.FIXED_BYTES + memory_check.PER_BATCH_BYTE * 3 * 8 * 4 * 512 * 512 * (96 / 4 + heads)
+    assert memory_check.estimate(config, hparams) == (int(expected), 3)
 
 
 def test_the_widths_are_those_of_the_backbones_second_stage():
@@ -43,7 +43,7 @@ def test_the_widths_are_those_of_the_backbones_second_stage():
         for name in builder.SCALES:
             params = builder.get_model_params(name, builder.STAGES)
             second = params.stages[1]
-            assert memory.EXPANDED[name.split("-")[1]] == second.expand_ratio * params.round_filters(
+            assert memory_check.EXPANDED[name.split("-")[1]] == second.expand_ratio * params.round_filters(
                 second.input_filters
             )
 
@@ -58,17 +58,17 @@ def test_more_images_pixels_and_streams_need_more_memory():
 def test_an_executable_holds_the_requests_under_way_alone():
     batch = ("--micro-batch-size", "64")  # of which a run takes more than building, whatever the number of requests
     one, four = (needed("--requests-in-flight", count, *batch, script="embedded") for count in ("1", "4"))
-    assert four - memory.RUNNING_BYTES == pytest.approx(4 * (one - memory.RUNNING_BYTES), rel=1e-6)
+    assert four - memory_check.RUNNING_BYTES == pytest.approx(4 * (one - memory_check.RUNNING_BYTES), rel=1e-6)
 
 
 IMAGE = 4 * 512 * 512 * (96 / 4 + 4 / 3 * 9 * 94 / 64)  # bytes of D0's activations
 
 
 def test_openvino_needs_what_building_takes_or_what_the_run_takes():
-    assert needed("--engine", "openvino") == int(memory.BUILDING_BYTES + memory.PER_BUILDING_BYTE * IMAGE)
+    assert needed("--engine", "openvino") == int(memory_check.BUILDING_BYTES + memory_check.PER_BUILDING_BYTE * IMAGE)
     # 32 images are more pixels than two streams compute at the same time: one stream, two batches under way
-    found = memory.estimate(*run_of("--engine", "openvino", "--micro-batch-size", "32"))
-    assert found == (int(memory.RUNNING_BYTES + memory.PER_RUNNING_BYTE * 2 * 32 * IMAGE), 2)
+    found = memory_check.estimate(*run_of("--engine", "openvino", "--micro-batch-size", "32"))
+    assert found == (int(memory_check.RUNNING_BYTES + memory_check.PER_RUNNING_BYTE * 2 * 32 * IMAGE), 2)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_openvino_needs_what_building_takes_or_what_the_run_takes():
     ],
 )
 def test_the_estimate_is_for_as_many_batches_as_the_engine_keeps_under_way(options, batches):
-    assert memory.estimate(*run_of(*options)).batches == batches
+    assert memory_check.estimate(*run_of(*options)).batches == batches
 
 
 def test_sixteen_cores_are_sixteen_threads(monkeypatch):
     config = load_config(["--device", "cpu", "--engine", "openvino"], choose_device=lambda asked: "cpu")
-    monkeypatch.setattr(detect, "usable_cores", lambda: 16)
-    assert memory.estimate(config, hparams_of(config.model, None)).batches == 17
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 16)
+    assert memory_check.estimate(config, hparams_of(config.model, None)).batches == 17
 
 
 @pytest.mark.parametrize("streams, batches", [(1, 2), (2, 3), (5, 6)])
@@ -118,7 +118,7 @@ def test_a_device_runs_as_many_batches_as_were_estimated(streams, batches):
 
 
 def test_tensorflow_keeps_one_batch_more_than_it_has_streams_under_way():
-    from ipu_utils.devices.host import HostDevice
+    from ipu_utils.backends.tensorflow_device import HostDevice
 
     device = HostDevice("cpu", num_streams=16)
     assert device.streams.in_flight == 17 and "16 streams" in device.engine
@@ -129,9 +129,9 @@ def kept(folder, *arguments, script="throughput", change=None):
     folder_option = ("--executable-cache-dir", "--exec-output-dir")[script == "embedded"]
     config, hparams = run_of("--engine", "openvino", "--random-weights", folder_option, str(folder), *arguments,
                              script=script)  # fmt: skip
-    header = host.wanted(config)
+    header = openvino_requests.wanted(config)
     written = header if change is None else dataclasses.replace(header, **change)
-    write_executable(host.place_of(config, header), written, b"network")
+    write_executable(openvino_requests.place_of(config, header), written, b"network")
     return config, hparams
 
 
@@ -142,22 +142,24 @@ def test_nothing_is_counted_for_building_where_a_kept_executable_is_used(tmp_pat
     batches = {"throughput": 3, "embedded": 1}[script]
     (path,) = tmp_path.iterdir()
     running = int(
-        memory.RUNNING_BYTES + memory.PER_RUNNING_BYTE * batches * IMAGE + memory.PER_FILE_BYTE * path.stat().st_size
+        memory_check.RUNNING_BYTES
+        + memory_check.PER_RUNNING_BYTE * batches * IMAGE
+        + memory_check.PER_FILE_BYTE * path.stat().st_size
     )
-    assert memory.estimate(config, hparams).needed == running
-    monkeypatch.setattr(memory, "available", lambda: running)
-    memory.check_memory(config, hparams)
+    assert memory_check.estimate(config, hparams).needed == running
+    monkeypatch.setattr(memory_check, "available", lambda: running)
+    memory_check.check_memory(config, hparams)
     path.unlink()
-    assert memory.estimate(config, hparams).needed > running
+    assert memory_check.estimate(config, hparams).needed > running
     with pytest.raises(UserError, match=r"needs about 1\.2 GiB"):
-        memory.check_memory(config, hparams)
+        memory_check.check_memory(config, hparams)
 
 
 @pytest.mark.parametrize("change", [{"engine": "OpenVINO 1.2.3"}, {"fingerprint": {}}, {"target": ("sparc",)}])
 def test_building_counts_where_the_kept_executable_does_not_fit(tmp_path, change):
     pytest.importorskip("openvino")
     config, hparams = kept(tmp_path, change=change)
-    assert memory.estimate(config, hparams).needed == memory.estimate(config, hparams, look=False).needed
+    assert memory_check.estimate(config, hparams).needed == memory_check.estimate(config, hparams, look=False).needed
 
 
 def test_building_counts_where_the_kept_executable_is_cut_off(tmp_path):
@@ -165,7 +167,7 @@ def test_building_counts_where_the_kept_executable_is_cut_off(tmp_path):
     config, hparams = kept(tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-1])
-    assert memory.estimate(config, hparams).needed == memory.estimate(config, hparams, look=False).needed
+    assert memory_check.estimate(config, hparams).needed == memory_check.estimate(config, hparams, look=False).needed
 
 
 def test_a_kept_executable_is_found_where_tensorflow_is_not_installed(tmp_path, monkeypatch):
@@ -175,52 +177,58 @@ def test_a_kept_executable_is_found_where_tensorflow_is_not_installed(tmp_path, 
     config, _ = kept(tmp_path)
     (path,) = tmp_path.iterdir()
     installed.clear()
-    header = host.wanted(config)
+    header = openvino_requests.wanted(config)
     assert "tensorflow" not in header.versions
-    assert host.place_of(config, header) == path and host.kept_size(config) == path.stat().st_size
+    assert (
+        openvino_requests.place_of(config, header) == path
+        and openvino_requests.kept_size(config) == path.stat().st_size
+    )
     installed["tensorflow"] = "2.20.0"  # another than the one that made it
-    assert host.place_of(config, host.wanted(config)) != path and host.kept_size(config) is None
+    assert (
+        openvino_requests.place_of(config, openvino_requests.wanted(config)) != path
+        and openvino_requests.kept_size(config) is None
+    )
 
 
 def test_nothing_is_looked_for_where_memory_suffices_for_building(tmp_path, monkeypatch):
     """A start from a kept executable waits for nothing that it need not know."""
     monkeypatch.setitem(sys.modules, "openvino", None)
     config, hparams = run_of("--engine", "openvino", "--executable-cache-dir", str(tmp_path))
-    monkeypatch.setattr(memory, "available", lambda: 64 << 30)
-    memory.check_memory(config, hparams)
+    monkeypatch.setattr(memory_check, "available", lambda: 64 << 30)
+    memory_check.check_memory(config, hparams)
 
 
 def test_a_run_is_refused_just_above_what_is_free_and_not_below(monkeypatch):
     config, hparams = run_of()
-    bytes_needed = memory.estimate(config, hparams).needed
-    monkeypatch.setattr(memory, "available", lambda: bytes_needed)
-    memory.check_memory(config, hparams)
-    monkeypatch.setattr(memory, "available", lambda: bytes_needed - 1)
+    bytes_needed = memory_check.estimate(config, hparams).needed
+    monkeypatch.setattr(memory_check, "available", lambda: bytes_needed)
+    memory_check.check_memory(config, hparams)
+    monkeypatch.setattr(memory_check, "available", lambda: bytes_needed - 1)
     with pytest.raises(UserError, match=r"needs about 1\.\d GiB .* are free: take a smaller --micro-batch-size"):
-        memory.check_memory(config, hparams)
-    monkeypatch.setattr(memory, "available", lambda: None)  # a system that does not tell
-    memory.check_memory(config, hparams)
+        memory_check.check_memory(config, hparams)
+    monkeypatch.setattr(memory_check, "available", lambda: None)  # a system that does not tell
+    memory_check.check_memory(config, hparams)
 
 
 def test_force_tries(monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: 0)
+    monkeypatch.setattr(memory_check, "available", lambda: 0)
     config, hparams = run_of("--force")
-    memory.check_memory(config, hparams)
+    memory_check.check_memory(config, hparams)
     with pytest.raises(UserError):
-        memory.check_memory(
+        memory_check.check_memory(
             dataclasses.replace(config, device=dataclasses.replace(config.device, force=False)), hparams
         )
 
 
 def test_what_is_free_is_the_least_of_machine_and_container(tmp_path):
-    assert memory.available(tmp_path) is None, "a system that does not tell"
+    assert memory_check.available(tmp_path) is None, "a system that does not tell"
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:    2048 kB\n")
-    assert memory.available(tmp_path) == 2048 << 10
+    assert memory_check.available(tmp_path) == 2048 << 10
     group = tmp_path / "sys" / "fs" / "cgroup"
     group.mkdir(parents=True)
     (group / "memory.max").write_text("1000\n")
     (group / "memory.current").write_text("400\n")
-    assert memory.available(tmp_path) == 600
+    assert memory_check.available(tmp_path) == 600
     (group / "memory.max").write_text("max\n")
-    assert memory.available(tmp_path) == 2048 << 10
+    assert memory_check.available(tmp_path) == 2048 << 10

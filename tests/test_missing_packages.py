@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils import doctor, missing_packages
-from ipu_utils.console import run_script
-from ipu_utils.errors import MissingPackageError
+from ipu_utils import doctor
+from ipu_utils.base import missing_packages
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import MissingPackageError
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("ipu_inference.py", "ipu_embedded_inference.py")
@@ -124,7 +125,7 @@ def failure(code):
     "code",
     [
         "import ipu_utils.no_such_module",
-        "from ipu_utils.errors import Nothing",
+        "from ipu_utils.base.errors import Nothing",
         "1 / 0",
         "import json; json.loads('{')",
     ],

@@ -21,24 +21,25 @@ from test_record import outcome, run_config
 
 import ipu_inference
 from hparams_config import UnknownKeyError, get_inference_config
-from ipu_utils import compare, completion, doctor, fetch_weights, publish
-from ipu_utils.archives import unpack
-from ipu_utils.arguments import build_parser
-from ipu_utils.config import load_config
-from ipu_utils.console import OneLineFormatter, run_script, show_notes
-from ipu_utils.embedded.fingerprint import of_files
-from ipu_utils.errors import ConfigError, UserError
+from ipu_utils import compare, completion, doctor, fetch_weights
+from ipu_utils.base.archives import unpack
+from ipu_utils.base.console import OneLineFormatter, run_script, show_notes
+from ipu_utils.base.errors import ConfigError, UserError
+from ipu_utils.base.printable import file_stem, one_line, report_line, shown, shown_lines
+from ipu_utils.config.command_line import build_parser
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.config.run_config import load_config
+from ipu_utils.config.run_options import OutputConfig
+from ipu_utils.data.sources import open_source
+from ipu_utils.executable.fingerprint import of_files
 from ipu_utils.fetch_weights import Source
-from ipu_utils.image_sources import open_source
-from ipu_utils.names import file_stem, one_line, report_line, shown, shown_lines
-from ipu_utils.outputs import open_outputs
-from ipu_utils.page import write_page
-from ipu_utils.record import make_record, read_record, to_json
-from ipu_utils.rehearsal import describe_config
-from ipu_utils.results import Samples, format_report
-from ipu_utils.run_settings import OutputConfig
-from ipu_utils.settings import DataConfig
-from ipu_utils.summary import describe_skipped
+from ipu_utils.launch.dry_run import describe_config
+from ipu_utils.measure.throughput import Samples, format_report
+from ipu_utils.outputs.writers import open_outputs
+from ipu_utils.report import publish
+from ipu_utils.report.html import write_page
+from ipu_utils.report.record import make_record, read_record, to_json
+from ipu_utils.report.summary import describe_skipped
 from visualize.labels import fit_text, text_mask
 
 ROOT = Path(__file__).resolve().parent.parent

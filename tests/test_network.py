@@ -11,8 +11,8 @@ import reference_formulas
 
 import hparams_config
 import utils
-from ipu_utils.errors import ConfigError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.keras2 import tf
 from tf2 import efficientdet_keras, fpn_configs
 from tf2.efficientdet_keras import EfficientDetNet
 

@@ -11,8 +11,8 @@ from nms_scenes import Scene, make_scene
 
 import ipu_nms
 import nms_np
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
 
 pytest_plugins = ["native_fixtures"]
 pytestmark = pytest.mark.usefixtures("host_libraries")

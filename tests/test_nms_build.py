@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import ipu_nms
-from ipu_utils.devices import detect_library, native
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
+from ipu_utils.nms import libdetect, libraries
 
 pytest_plugins = ["native_fixtures"]
-NMS = native.ROOT / "NMS"
+NMS = libraries.ROOT / "NMS"
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="building needs g++")
 
 
@@ -31,21 +31,21 @@ def arguments_of_nms():
 
 
 def test_a_missing_library_says_how_to_build_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(native, "HOST_BUILD", tmp_path)
-    path = native.operators_path()
+    monkeypatch.setattr(libraries, "HOST_BUILD", tmp_path)
+    path = libraries.operators_path()
     with pytest.raises(ipu_nms.CustomOpsNotFoundException) as caught:
         ipu_nms.nms_op(*arguments_of_nms())
-    expected = f'{path} is missing. Run "make" in {native.ROOT}, or pass --onchip-nms false.'
+    expected = f'{path} is missing. Run "make" in {libraries.ROOT}, or pass --onchip-nms false.'
     assert str(caught.value).startswith(expected)
     assert not ipu_nms.available("cpu")
-    detect_library._library.cache_clear()
+    libdetect._library.cache_clear()
     with pytest.raises(ipu_nms.CustomOpsNotFoundException, match=r"libdetect\.so is missing"):
-        detect_library.Detector(np.zeros((9, 4)), [9], 90, (64, 64))
+        libdetect.Detector(np.zeros((9, 4)), [9], 90, (64, 64))
 
 
 def test_a_library_built_for_another_tensorflow_is_not_loaded(monkeypatch, tmp_path):
-    monkeypatch.setattr(native, "HOST_BUILD", tmp_path)
-    path = native.operators_path()
+    monkeypatch.setattr(libraries, "HOST_BUILD", tmp_path)
+    path = libraries.operators_path()
     path.parent.mkdir()
     # Loading this would fail in another way: the record is read first.
     path.write_bytes(b"\x7fELF ... NMS_HOST_BUILD tensorflow=1.99.0 abi=0; ...")
@@ -56,8 +56,8 @@ def test_a_library_built_for_another_tensorflow_is_not_loaded(monkeypatch, tmp_p
 
 @pytest.mark.parametrize("record", [True, False])
 def test_a_damaged_library_is_an_error_that_says_run_make(monkeypatch, tmp_path, record):
-    monkeypatch.setattr(native, "HOST_BUILD", tmp_path)
-    path = native.operators_path()
+    monkeypatch.setattr(libraries, "HOST_BUILD", tmp_path)
+    path = libraries.operators_path()
     path.parent.mkdir()
     text = f"NMS_HOST_BUILD tensorflow={tf.__version__} abi={tf.sysconfig.CXX11_ABI_FLAG};" if record else "nothing"
     path.write_text(text)
@@ -68,20 +68,20 @@ def test_a_damaged_library_is_an_error_that_says_run_make(monkeypatch, tmp_path,
 
 def test_the_built_library_records_its_tensorflow(host_libraries):
     wanted = f"NMS_HOST_BUILD tensorflow={tf.__version__} abi={tf.sysconfig.CXX11_ABI_FLAG};"
-    assert wanted.encode() in native.operators_path().read_bytes()
+    assert wanted.encode() in libraries.operators_path().read_bytes()
     assert ipu_nms.available("cpu") and ipu_nms.available("gpu")
 
 
 def test_a_library_of_another_interface_is_refused(host_libraries, monkeypatch):
-    detect_library._library.cache_clear()
-    monkeypatch.setattr(detect_library, "_INTERFACE", 999)
+    libdetect._library.cache_clear()
+    monkeypatch.setattr(libdetect, "_INTERFACE", 999)
     with pytest.raises(ipu_nms.CustomOpsNotFoundException, match="of another version"):
-        detect_library._library()
+        libdetect._library()
 
 
 def test_only_the_interface_is_exported(host_libraries):
     listed = subprocess.run(
-        ["nm", "-D", "--defined-only", str(native.libdetect_path())], stdout=subprocess.PIPE, text=True
+        ["nm", "-D", "--defined-only", str(libraries.libdetect_path())], stdout=subprocess.PIPE, text=True
     )
     strong = [line.split()[2] for line in listed.stdout.splitlines() if line.split()[1] in "TDRBi"]
     assert sorted(strong) == ["detect_create", "detect_destroy", "detect_interface", "detect_run"]
@@ -95,24 +95,24 @@ def test_without_the_poplar_sdk_make_says_what_it_left_out():
 
 @needs_compiler
 def test_multinms_is_a_name_for_building_every_form(host_libraries):  # Graphcore's example has it
-    result = make("multinms", f"BUILD_PYTHON={sys.executable}", "POPC=popc-is-not-here", cwd=native.ROOT)
+    result = make("multinms", f"BUILD_PYTHON={sys.executable}", "POPC=popc-is-not-here", cwd=libraries.ROOT)
     assert result.returncode == 0, result.stdout
     assert "NMS/tf, NMS/tf_multi: skipped" in result.stdout
 
 
 def test_without_a_clang_lint_says_that_the_codelets_were_not_checked():
-    result = make("lint-codelets", "CLANG=", cwd=native.ROOT)
+    result = make("lint-codelets", "CLANG=", cwd=libraries.ROOT)
     assert result.returncode == 0
     assert "codelets: not checked, no clang was found (apt-get install clang" in result.stdout
 
 
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="needs a clang")
 def test_codelets_give_a_clang_nothing_to_warn_of(tmp_path):
-    result = make("lint-codelets", cwd=native.ROOT)
+    result = make("lint-codelets", cwd=libraries.ROOT)
     assert result.returncode == 0 and "NMS/codelet.cpp" in result.stdout, result.stdout
     text = (NMS / "codelet.cpp").read_text().replace("  NmsSelect();\n", "")
     (tmp_path / "codelet.cpp").write_text(text)
-    result = make("lint-codelets", f"CODELETS={tmp_path / 'codelet.cpp'}", cwd=native.ROOT)
+    result = make("lint-codelets", f"CODELETS={tmp_path / 'codelet.cpp'}", cwd=libraries.ROOT)
     assert result.returncode != 0
     assert "does not declare any constructor to initialize its non-modifiable members" in result.stdout
 
@@ -140,7 +140,9 @@ def test_nothing_is_built_twice(host_libraries):
 @needs_compiler
 def test_a_changed_header_rebuilds_what_includes_it_and_nothing_else(tmp_path):
     for folder in ("NMS", "ipu_utils"):
-        shutil.copytree(native.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("build", "__pycache__"))
+        shutil.copytree(
+            libraries.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("build", "__pycache__")
+        )
     host = tmp_path / "NMS" / "host"
     assert make("libdetect", cwd=host).returncode == 0
     later = time.time() + 2

@@ -16,10 +16,10 @@ from nms_scenes import LEVELS_64X96, LEVELS_128, make_heads
 
 import hparams_config
 import ipu_nms
-from ipu_utils.devices import native
-from ipu_utils.devices.detect_library import Detector
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.nms import libraries
+from ipu_utils.nms.libdetect import Detector
 from tf2 import postprocess
 from tf2.anchor_boxes import Anchors
 from tf2.nms_settings import nms_settings
@@ -368,11 +368,11 @@ def test_one_detector_serves_several_threads():
 
 def test_detecting_without_tensorflow_loads_none_of_it():
     code = (
-        "import sys, numpy as np; from ipu_utils.devices.detect_library import Detector;"
+        "import sys, numpy as np; from ipu_utils.nms.libdetect import Detector;"
         "detector = Detector(np.array([[0, 0, 8, 8]] * 2), [2], 3, (8, 8));"
         "found = detector.run([np.ones((1, 2, 3), 'f')], [np.zeros((1, 2, 4), 'f')]);"
         "print(found.lengths[0], sorted(name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras')))"
     )
     command = [sys.executable, "-c", code]
-    output = subprocess.run(command, cwd=str(native.ROOT), stdout=subprocess.PIPE, check=True, text=True)
+    output = subprocess.run(command, cwd=str(libraries.ROOT), stdout=subprocess.PIPE, check=True, text=True)
     assert output.stdout.split(maxsplit=1) == ["1", "[]\n"]

@@ -10,7 +10,7 @@ import pytest
 
 import hparams_config
 import ipu_nms
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 
 UNUSED_CLASS = np.iinfo(np.int32).max
 
@@ -34,9 +34,9 @@ def calls(monkeypatch, tmp_path):
         for name in ("nms_custom_op.so", "codelet.gp"):
             (folder / name).write_text(f"{folder} {name}")
         monkeypatch.setitem(ipu_nms.IPU_LIBRARIES, multi, folder)
-    module = types.ModuleType("ipu_utils.devices.ipu")
+    module = types.ModuleType("ipu_utils.backends.ipu")
     module.custom_op = custom_op
-    monkeypatch.setitem(sys.modules, "ipu_utils.devices.ipu", module)
+    monkeypatch.setitem(sys.modules, "ipu_utils.backends.ipu", module)
     return recorded
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import nms_np
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
 from nms_np import batched_nms, multi_class_nms, non_max_suppression
 from object_detection.box_list import iou
 from tf2.nms_settings import nms_settings

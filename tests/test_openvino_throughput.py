@@ -15,23 +15,25 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none
 
 import ipu_inference
 from ipu_automl_io import postprocess_predictions
-from ipu_utils.config import NmsConfig, load_config
-from ipu_utils.console import run_script
-from ipu_utils.dataset import open_dataset
-from ipu_utils.devices import detect, get_device, native, openvino_api
-from ipu_utils.devices.openvino_host import OpenVinoDevice
-from ipu_utils.embedded import fingerprint
-from ipu_utils.embedded.build import compile_network
-from ipu_utils.embedded.executable import read_executable, write_executable
-from ipu_utils.embedded.host import wanted
-from ipu_utils.errors import UserError
-from ipu_utils.feed import open_feed
-from ipu_utils.model import prepare
-from ipu_utils.openvino_pipeline import OpenVinoPipeline
-from ipu_utils.record import read_record
-from ipu_utils.run_hparams import hparams_of
-from ipu_utils.stages import Stages
-from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.backends.contract import get_device
+from ipu_utils.backends.openvino_device import OpenVinoDevice
+from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
+from ipu_utils.backends.openvino_requests import wanted
+from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.base import hardware
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.run_config import NmsConfig, load_config
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.data.numpy_batches import open_feed
+from ipu_utils.data.tf_batches import open_dataset
+from ipu_utils.executable import fingerprint, openvino_api
+from ipu_utils.executable.file import read_executable, write_executable
+from ipu_utils.executable.freeze import compile_network
+from ipu_utils.measure.stages import Stages
+from ipu_utils.model.network import prepare
+from ipu_utils.nms import libraries
+from ipu_utils.report.record import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
@@ -43,14 +45,14 @@ FEW = ["--engine", "openvino", "--num-repeats", "2", "--benchmark-repeats", "4"]
 FROM_PHOTOGRAPHS = ["--dataset-type", "image-directory", "--image-path", str(PHOTOGRAPHS)]
 
 pytestmark = pytest.mark.skipif(
-    not native.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
+    not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
 )
 
 
 @pytest.fixture(autouse=True)
 def _stand_still(monkeypatch):
     """The same default precision wherever the tests run, and sources that nobody edits meanwhile."""
-    monkeypatch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
     monkeypatch.setattr(fingerprint, "of_sources", lambda builder: "5" * 64)
 
 
@@ -93,7 +95,7 @@ class Network:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detect, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
+        patch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
         return Network(tmp_path_factory.mktemp("network"))
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from test_record import outcome, publish, run_config
 
-from ipu_utils import charts, compare
-from ipu_utils import record as records
-from ipu_utils.console import run_script
-from ipu_utils.latency import RequestTimes, samples_of
-from ipu_utils.page import PUBLISHED_AP, write_page
-from ipu_utils.results import Samples, pool
+from ipu_utils import compare
+from ipu_utils.base.console import run_script
+from ipu_utils.measure.requests import RequestTimes, samples_of
+from ipu_utils.measure.throughput import Samples, pool
+from ipu_utils.report import charts
+from ipu_utils.report import record as records
+from ipu_utils.report.html import PUBLISHED_AP, write_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta"}  # others that end themselves do so with a slash

@@ -12,18 +12,19 @@ from golden_network import Golden
 
 from hparams_config import get_inference_config
 from ipu_automl_io import preprocess_normalize_image
-from ipu_utils.config import NmsConfig, load_config
-from ipu_utils.devices import get_device, native
-from ipu_utils.embedded import plan
-from ipu_utils.embedded.requests import open_inputs
-from ipu_utils.engines import open_engine
-from ipu_utils.images import read_image
-from ipu_utils.keras2 import tf
-from ipu_utils.model import build_network
-from ipu_utils.normalisation import normalisation_of, padding_colour
-from ipu_utils.openvino_pipeline import OpenVinoPipeline
-from ipu_utils.run_hparams import hparams_of
-from ipu_utils.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.backends.contract import get_device
+from ipu_utils.backends.open import open_engine
+from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
+from ipu_utils.backends.spans import open_inputs
+from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import normalisation_of, padding_colour
+from ipu_utils.config.run_config import NmsConfig, load_config
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.data.decode import read_image
+from ipu_utils.executable import cache
+from ipu_utils.model.network import build_network
+from ipu_utils.nms import libraries
 
 INPUT_ERROR = 0.03  # of the normalised input: half a grey level, and half of one more where it is padding
 OUTPUT_ERROR = (
@@ -31,7 +32,7 @@ OUTPUT_ERROR = (
 )
 
 with_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None or not native.libdetect_path().is_file(),
+    importlib.util.find_spec("openvino") is None or not libraries.libdetect_path().is_file(),
     reason="OpenVINO is not installed (there is none for Python 3.8), or NMS/host/build/libdetect.so is not built",
 )
 ENGINES = ["tensorflow", pytest.param("openvino", marks=with_openvino)]
@@ -74,9 +75,9 @@ class Network(Run):
 
     def executable(self, folder):
         """The network as an executable: (path, header)."""
-        from ipu_utils.embedded.build import compile_network
-        from ipu_utils.embedded.executable import write_executable
-        from ipu_utils.embedded.host import wanted
+        from ipu_utils.backends.openvino_requests import wanted
+        from ipu_utils.executable.file import write_executable
+        from ipu_utils.executable.freeze import compile_network
 
         header = wanted(self.config)
         path = folder / f"{self.golden.model}.effdet"
@@ -120,7 +121,7 @@ def test_the_network_gets_what_automls_preprocessing_makes_of_the_file(path, eng
 @each_file
 def test_requests_carry_the_same_pixels(path):
     run = Run(path, "embedded", "--random-weights")
-    header = plan.plan(run.config, "float32", "float32", "some engine", ("some processor",))
+    header = cache.plan(run.config, "float32", "float32", "some engine", ("some processor",))
     inputs = open_inputs(run.config, header, 3)
     (image,), (scale,), _ = next(iter(run.engine("tensorflow").dataset))
     for images, scales in ((inputs.images[0], inputs.scales[0]), inputs.decode(0)):
@@ -153,7 +154,7 @@ def test_openvino_computes_the_reference_outputs(network, executable):
 
 @with_openvino
 def test_detect_computes_the_reference_outputs_with_the_mean_from_the_file(network, executable, monkeypatch):
-    from ipu_utils.embedded import runtime
+    from ipu_utils.executable import runtime
 
     seen = []
 

@@ -16,13 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from hparams_config import get_inference_config
 from ipu_automl_io import visualize_image
-from ipu_utils import contact_sheet
-from ipu_utils.contact_sheet import CELL, COLUMNS, ContactSheet, lay_out
-from ipu_utils.errors import UserError
-from ipu_utils.image_sources import open_source
-from ipu_utils.outputs import open_outputs
-from ipu_utils.run_settings import OutputConfig
-from ipu_utils.settings import DataConfig
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.config.run_options import OutputConfig
+from ipu_utils.data.sources import open_source
+from ipu_utils.outputs import contact_sheet
+from ipu_utils.outputs.contact_sheet import CELL, COLUMNS, ContactSheet, lay_out
+from ipu_utils.outputs.writers import open_outputs
 from visualize import labels, vis_utils
 
 DATA = Path(__file__).parent / "data"

@@ -11,8 +11,8 @@ from reference_formulas import head_outputs
 import nms_np
 from hparams_config import get_efficientdet_config
 from ipu_automl_io import postprocess_predictions
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
 from tf2 import postprocess
 from tf2.candidates import Candidates, logit_floor, make_anchors
 from tf2.nms_settings import nms_settings

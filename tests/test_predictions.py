@@ -11,10 +11,10 @@ from PIL import Image
 from reference_formulas import photo
 
 from hparams_config import get_inference_config
-from ipu_utils.errors import UserError
-from ipu_utils.image_sources import ImageFiles, NoiseImages
-from ipu_utils.predictions import PredictionWriter, clip_to_photograph, open_writer, size_label
-from ipu_utils.run_settings import OutputConfig
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.run_options import OutputConfig
+from ipu_utils.data.sources import ImageFiles, NoiseImages
+from ipu_utils.outputs.annotated import PredictionWriter, clip_to_photograph, open_writer, size_label
 
 SIZE = (64, 96)  # (height, width)
 HEIGHT, WIDTH = 120, 160  # of every photograph below

@@ -11,10 +11,10 @@ from reference_formulas import photo
 import dataloader
 from hparams_config import get_efficientdet_config
 from ipu_automl_io import preprocess_normalize_image, preprocess_resize
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
-from ipu_utils.normalisation import IMAGENET_MEAN_RGB, normalisation_of, padding_colour
-from ipu_utils.resize import fit_image
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, normalisation_of, padding_colour
+from ipu_utils.data.resize import fit_image
 from utils import parse_image_size
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "golden" / "preprocess.npz")

@@ -120,7 +120,7 @@ def test_python_does_not_take_itself_apart_without_handlers_of_signals(tmp_path)
 def test_libraries_that_write_when_they_are_unloaded_are_unloaded(name):
     code = f"""
         import os, sys, types
-        from ipu_utils import program
+        from ipu_utils.base import program
         sys.modules[{name!r}] = types.ModuleType({name!r})
         class Library:
             def __del__(self, write=os.write):
@@ -139,7 +139,7 @@ def imports_told(run):
     for line in run.stderr:
         if begun and line.startswith("import time:"):
             yield line
-        begun = begun or line.endswith(" ipu_utils.program\n")
+        begun = begun or line.endswith(" ipu_utils.base.program\n")
 
 
 @pytest.mark.slow

@@ -15,14 +15,14 @@ import sys
 import numpy as np
 import pytest
 
-from ipu_utils import record as records
-from ipu_utils.config import RunConfig
-from ipu_utils.errors import UserError
-from ipu_utils.latency import RequestTimes, samples_of
-from ipu_utils.outcome import Outcome, describe_stages, hash_arrays, nms_facts, weights_facts
-from ipu_utils.publish import append_rows, publisher
-from ipu_utils.results import Samples, pool
-from ipu_utils.stages import DEVICE, INPUT_WAIT, POST_PROCESSING, Stages
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.measure.requests import RequestTimes, samples_of
+from ipu_utils.measure.stages import DEVICE, INPUT_WAIT, POST_PROCESSING, Stages
+from ipu_utils.measure.throughput import Samples, pool
+from ipu_utils.report import record as records
+from ipu_utils.report.publish import append_rows, publisher
+from ipu_utils.report.result import Outcome, describe_stages, hash_arrays, nms_facts, weights_facts
 
 jsonschema = pytest.importorskip("jsonschema")
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_formulas import photo
 
-from ipu_utils.keras2 import tf
-from ipu_utils.resize import fit_image, resize_bilinear, scaled_size
+from ipu_utils.base.keras2 import tf
+from ipu_utils.data.resize import fit_image, resize_bilinear, scaled_size
 from utils import parse_image_size
 
 ROOT = Path(__file__).parent.parent
@@ -150,7 +150,7 @@ def test_a_mean_of_other_channels_than_the_image_is_refused():
 
 def test_the_deployment_side_imports_no_tensorflow():
     code = (
-        "import sys; import ipu_utils.resize, ipu_utils.images, ipu_utils.image_sources, ipu_utils.predictions; "
+        "import sys; from ipu_utils.data import decode, resize, sources; from ipu_utils.outputs import annotated\n"
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=str(ROOT)).returncode == 0

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ipu_utils.results import Samples, format_distribution, format_report, measure, pool
+from ipu_utils.measure.throughput import Samples, format_distribution, format_report, measure, pool
 
 # As benchmarks.yml of the original reads the report.
 THROUGHPUT = re.compile(r"throughput: *(.*?) samples\/sec,")

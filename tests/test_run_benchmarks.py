@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils import benchmark_spec as specs
 from ipu_utils import run_benchmarks
-from ipu_utils.benchmark_failure import reason_of
-from ipu_utils.console import run_script
-from ipu_utils.devices import detect
-from ipu_utils.errors import UserError
-from ipu_utils.results import Samples, format_distribution, format_report
+from ipu_utils.base import hardware
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.launch import benchmark_spec as specs
+from ipu_utils.launch.benchmark_failure import reason_of
+from ipu_utils.measure.throughput import Samples, format_distribution, format_report
 
 OWN = Path(__file__).resolve().parent.parent / "benchmarks.yml"
 
@@ -247,7 +247,7 @@ def test_a_benchmark_that_is_not_there_is_told_with_a_guess(capsys, tmp_path):
 
 
 def test_our_own_file_is_read_and_its_commands_are_ones_our_scripts_take():
-    from ipu_utils.arguments import build_parser
+    from ipu_utils.config.command_line import build_parser
 
     spec = specs.read_spec(OWN)
     assert any("poprun" in one.entry["cmd"] for one in spec.values())
@@ -339,8 +339,10 @@ some:
 @pytest.fixture
 def no_accelerators(monkeypatch):
     for name in ("ipu", "gpu"):
-        monkeypatch.setitem(detect.PROBES, name, lambda name=name: detect.Availability(name, False, f"no {name} found"))
-    monkeypatch.setattr(detect, "has_ipu_wheel", lambda: False)
+        monkeypatch.setitem(
+            hardware.PROBES, name, lambda name=name: hardware.Availability(name, False, f"no {name} found")
+        )
+    monkeypatch.setattr(hardware, "has_ipu_wheel", lambda: False)
 
 
 def run_hardware(capsys, tmp_path, *arguments):
@@ -385,12 +387,12 @@ def test_what_is_asked_for_by_name_is_refused_instead(capsys, tmp_path, no_accel
 
 def test_where_the_hardware_is_everything_runs(capsys, tmp_path, no_accelerators, monkeypatch):
     for name in ("ipu", "gpu"):
-        monkeypatch.setitem(detect.PROBES, name, lambda name=name: detect.Availability(name, True, "there"))
+        monkeypatch.setitem(hardware.PROBES, name, lambda name=name: hardware.Availability(name, True, "there"))
     status, out, _ = run_hardware(capsys, tmp_path, "--benchmark", "some")
     assert status == 0 and "skipped" not in out
     # With Graphcore's software installed a run says best what is wrong.
-    monkeypatch.setitem(detect.PROBES, "ipu", lambda: detect.Availability("ipu", False, "no IPU is attached"))
-    monkeypatch.setattr(detect, "has_ipu_wheel", lambda: True)
+    monkeypatch.setitem(hardware.PROBES, "ipu", lambda: hardware.Availability("ipu", False, "no IPU is attached"))
+    monkeypatch.setattr(hardware, "has_ipu_wheel", lambda: True)
     status, out, _ = run_hardware(capsys, tmp_path, "--benchmark", "some")
     assert status == 0 and "skipped" not in out
     assert "skipped" in run_hardware(capsys, tmp_path)[1]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from ipu_automl_io import preprocess_normalize_image
-from ipu_utils.config import load_config
-from ipu_utils.keras2 import tf
-from ipu_utils.normalisation import normalisation_of
-from ipu_utils.run_hparams import hparams_of, is_advprop, path_remark
-from ipu_utils.settings import ModelConfig
-from ipu_utils.summary import describe_run
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.model_options import ModelConfig
+from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.config.run_config import load_config
+from ipu_utils.config.run_hparams import hparams_of, is_advprop, path_remark
+from ipu_utils.report.summary import describe_run
 
 
 @pytest.mark.parametrize(

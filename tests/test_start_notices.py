@@ -50,9 +50,9 @@ def test_no_start_up_notices_on_standard_error(arguments):
 @CURRENT
 @pytest.mark.slow
 def test_they_are_there_for_whoever_asks(tmp_path):
-    done = call(["-c", "from ipu_utils.keras2 import tf; tf.zeros(1) + 1"], TF_CPP_MIN_LOG_LEVEL="0")
+    done = call(["-c", "from ipu_utils.base.keras2 import tf; tf.zeros(1) + 1"], TF_CPP_MIN_LOG_LEVEL="0")
     assert "port.cc" in done.stderr and "cpu_feature_guard" in done.stderr
-    quiet = call(["-c", "from ipu_utils.keras2 import tf; tf.zeros(1) + 1"], TF_CPP_MIN_LOG_LEVEL="2")
+    quiet = call(["-c", "from ipu_utils.base.keras2 import tf; tf.zeros(1) + 1"], TF_CPP_MIN_LOG_LEVEL="2")
     assert "port.cc" not in quiet.stderr  # nor for who asks for errors only
 
 
@@ -82,7 +82,7 @@ def test_what_was_logged_is_shown_where_the_import_ends_the_process(tmp_path):
 def test_only_logs_are_held_back(tmp_path):
     code = (
         "import os, sys\n"
-        "from ipu_utils.start_notices import held_back\n"
+        "from ipu_utils.base.start_notices import held_back\n"
         "print('before', file=sys.stderr)\n"
         "with held_back():\n"
         f"    os.write(2, b'{LOGS[0]}\\nWARNING: All log messages before absl::InitializeLog() is called\\n')\n"
@@ -92,7 +92,7 @@ def test_only_logs_are_held_back(tmp_path):
     )
     assert call(["-c", code]).stderr.splitlines() == ["before", "of another thread", LOGS[1]]
     closed = subprocess.run(
-        f'"{sys.executable}" -c "from ipu_utils.start_notices import held_back\nwith held_back(): print(5)" 2>&-',
+        f'"{sys.executable}" -c "from ipu_utils.base.start_notices import held_back\nwith held_back(): print(5)" 2>&-',
         shell=True, cwd=str(ROOT), stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert closed.stdout == "5\n" and closed.returncode == 0

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from ipu_utils.statistics import describe, instabilities, median_interval, percentile
+from ipu_utils.measure.statistics import describe, instabilities, median_interval, percentile
 
 
 def steady(count, seed=0, spread=0.02):

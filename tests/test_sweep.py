@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils import sweep
-from ipu_utils.console import run_script
-from ipu_utils.errors import UserError
-from ipu_utils.record import read_record
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import UserError
+from ipu_utils.launch import sweep
+from ipu_utils.report.record import read_record
 
 TESTS = Path(__file__).resolve().parent
 
 SCRIPT = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
-from ipu_utils.config import load_config
-from ipu_utils.publish import publisher
-from ipu_utils.results import Samples
+from ipu_utils.config.run_config import load_config
+from ipu_utils.report.publish import publisher
+from ipu_utils.measure.throughput import Samples
 from test_record import outcome
 
 config = load_config()
@@ -146,8 +146,8 @@ def test_a_name_that_leaves_no_room_for_the_number_is_told_before_anything_runs(
 def test_an_unstable_cell_is_marked():
     from test_record import outcome, run_config
 
-    from ipu_utils.record import make_record
-    from ipu_utils.results import Samples
+    from ipu_utils.measure.throughput import Samples
+    from ipu_utils.report.record import make_record
 
     record = make_record(run_config(), outcome(Samples((0.1,) * 20 + (0.9,), 1, 1)))
     table = sweep.format_table([sweep.Done(sweep.Cell({"nms_mode": "best-class"}, []), 3, record)])

@@ -22,15 +22,15 @@ from PIL import Image
 
 import ipu_embedded_inference
 import ipu_inference
-from ipu_utils import coco_eval
-from ipu_utils.agreement import Found, pairs
-from ipu_utils.coco import coco_entries
-from ipu_utils.console import run_script
-from ipu_utils.devices import native
-from ipu_utils.images import read_image
-from ipu_utils.resize import fit_image
-from ipu_utils.run_hparams import hparams_of
-from ipu_utils.settings import ModelConfig
+from ipu_utils.base.console import run_script
+from ipu_utils.config.model_options import ModelConfig
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.data.decode import read_image
+from ipu_utils.data.resize import fit_image
+from ipu_utils.nms import libraries
+from ipu_utils.outputs import coco_eval
+from ipu_utils.outputs.agreement import Found, pairs
+from ipu_utils.outputs.coco import coco_entries
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINED = ROOT / "tests" / "data" / "trained"
@@ -48,7 +48,7 @@ TOLERANCE = {"float": (0.005, 0.01), "half": (0.005, 0.01), "bfloat16": (0.01, 0
 CONFIDENT, FOUND_AGAIN, SAME_SCORE = 0.3, 0.98, 0.03
 
 needs_openvino = pytest.mark.skipif(
-    not native.libdetect_path().is_file() or importlib.util.find_spec("openvino") is None,
+    not libraries.libdetect_path().is_file() or importlib.util.find_spec("openvino") is None,
     reason="OpenVINO or libdetect.so is missing",
 )
 
@@ -161,7 +161,7 @@ def test_accuracy_with_soft_nms_is_that_of_automl(measure, engine, mode, tmp_pat
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory):
     """(the embedded script's report, the model that it compiled)."""
-    from ipu_utils.embedded.runtime import EmbeddedModel
+    from ipu_utils.executable.runtime import EmbeddedModel
 
     folder = tmp_path_factory.mktemp("embedded")
     report = run(
@@ -231,7 +231,7 @@ def test_what_the_network_is_given_is_automls_within_half_a_grey_level(number):
 
 
 def test_outputs_of_the_network_for_automls_input_are_those_of_automl():
-    from ipu_utils.weights import load_weights
+    from ipu_utils.model.checkpoint import load_weights
     from tf2.efficientdet_keras import EfficientDetNet
 
     network = EfficientDetNet(config=hparams())

@@ -12,13 +12,13 @@ from config_loading import load
 import hparams_config
 import ipu_embedded_inference
 import ipu_inference
-from ipu_utils.config import Precision
-from ipu_utils.console import run_script
-from ipu_utils.embedded import plan
-from ipu_utils.errors import ConfigError
-from ipu_utils.model import build_network, prepare
-from ipu_utils.run_hparams import follow_hparams, hparams_of
-from ipu_utils.settings import ModelConfig
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.config.model_options import ModelConfig
+from ipu_utils.config.run_config import Precision
+from ipu_utils.config.run_hparams import follow_hparams, hparams_of
+from ipu_utils.executable import cache
+from ipu_utils.model.network import build_network, prepare
 
 LITE = "efficientdet-lite0"
 NAMES = {1: "circle", 2: "square", 3: "triangle", 4: "star"}
@@ -162,7 +162,7 @@ def test_another_programs_file_is_left_alone_and_unknown_keys_are_told(folder):
 def test_a_kept_executable_of_another_configuration_is_not_taken(folder):
     def file():
         config = followed("--model-dir", folder, script="embedded")
-        return plan.cached_file(folder, plan.plan(config, "float32", "float32", "engine", ("cpu",)))
+        return cache.cached_file(folder, cache.plan(config, "float32", "float32", "engine", ("cpu",)))
 
     first = file()
     assert file() == first

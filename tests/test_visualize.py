@@ -9,7 +9,7 @@ from PIL import Image, ImageFont
 
 from hparams_config import get_efficientdet_config
 from ipu_automl_io import visualise_detections, visualize_image
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 from visualize import labels, vis_utils
 from visualize.labels import Rectangle, fit_text, font_size, place_label, text_mask
 

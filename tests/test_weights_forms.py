@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import hparams_config
-from ipu_utils import weights
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
-from ipu_utils.weights_guess import Misfit, guess
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.model import checkpoint
+from ipu_utils.model.checkpoint_mismatch import Misfit, guess
 from tf2.efficientdet_keras import EfficientDetNet
 
 DATA = Path(__file__).parent / "data"
@@ -65,7 +65,7 @@ def test_every_form_gives_back_all_variables_and_the_reference_outputs(name, tmp
         path = save(model, values, tmp_path / form, form)
         for weight in model.weights:
             weight.assign(tf.fill(weight.shape, 0.5))
-        report = weights.load_weights(model, path.parent)
+        report = checkpoint.load_weights(model, path.parent)
         assert report.matched == report.total == len(values)
         for weight, (variable, value) in zip(model.weights, values.items()):
             assert weight.name.split(":")[0] == variable
@@ -96,7 +96,7 @@ def rewritten(path, form, change):
 
 BIAS = {
     "names": "box_net/box-predict/bias/ExponentialMovingAverage",
-    "objects": f"box_net/boxes/bias{weights.VALUE}",
+    "objects": f"box_net/boxes/bias{checkpoint.VALUE}",
     "h5": "box_net/box-predict/bias:0",
 }
 
@@ -140,7 +140,7 @@ def test_a_variable_that_is_missing_renamed_reshaped_or_spoilt_is_named(lite, tm
     path = save(model, values, tmp_path / form, form)
     rewritten(path, form, lambda tensors: change(tensors, BIAS[form]))
     with pytest.raises(UserError) as error:
-        weights.load_weights(model, path)
+        checkpoint.load_weights(model, path)
     assert f"{BIAS[form].split(':')[0]} {problem}" in str(error.value)
     assert path.name in str(error.value)
 

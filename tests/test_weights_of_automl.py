@@ -14,11 +14,11 @@ import pytest
 import reference_formulas
 
 import hparams_config
-from ipu_utils import weights
-from ipu_utils.embedded import fingerprint
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
-from ipu_utils.weights_match import listed
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
+from ipu_utils.executable import fingerprint
+from ipu_utils.model import checkpoint
+from ipu_utils.model.checkpoint_match import listed
 from tf2.efficientdet_keras import EfficientDetNet
 
 DATA = Path(__file__).parent / "data"
@@ -119,7 +119,7 @@ def save(values, folder, form):
 )
 def test_each_form_gives_the_reference_outputs_and_tells_how_names_were_matched(blank, values, tmp_path, form, told):
     path = save(values, tmp_path, form)
-    report = weights.load_weights(blank, path)
+    report = checkpoint.load_weights(blank, path)
     assert report.matched == report.total == len(values)
     assert told in str(report)
     for weight, (name, value) in zip(blank.weights, values.items()):
@@ -143,7 +143,7 @@ def test_every_model_loads_from_each_form(name, tmp_path):
     ):
         for weight in model.weights:
             weight.assign(tf.fill(weight.shape, 0.5))
-        assert weights.load_weights(model, path).matched == len(values), form
+        assert checkpoint.load_weights(model, path).matched == len(values), form
         for weight, value in zip(model.weights, values.values()):
             np.testing.assert_array_equal(weight, value, err_msg=form)
 
@@ -162,13 +162,13 @@ def test_what_tensorflow_exports_of_a_keras_model_loads_by_its_attributes(tmp_pa
         root.model = saved
     tf.saved_model.save(root, str(tmp_path / "exported"))
     loaded = new_model("efficientdet-lite0")
-    assert "SavedModel, as saved; matched by attribute path" in str(weights.load_weights(loaded, tmp_path))
+    assert "SavedModel, as saved; matched by attribute path" in str(checkpoint.load_weights(loaded, tmp_path))
     for one, other in zip(loaded.weights, saved.weights):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(UserError, match="belongs to no layer"):
-        weights.load_weights(new_model("efficientdet-lite0", "fpn_cell_repeats=2"), tmp_path)
+        checkpoint.load_weights(new_model("efficientdet-lite0", "fpn_cell_repeats=2"), tmp_path)
     with pytest.raises(UserError, match="num_classes=90 fits"):
-        weights.load_weights(new_model("efficientdet-lite0", "num_classes=7"), tmp_path)
+        checkpoint.load_weights(new_model("efficientdet-lite0", "num_classes=7"), tmp_path)
 
 
 def test_a_saved_model_is_found_by_its_folder_the_one_above_and_its_files(values, tmp_path):
@@ -176,17 +176,17 @@ def test_a_saved_model_is_found_by_its_folder_the_one_above_and_its_files(values
     prefix = folder / "variables" / "variables"
     packed = checkpoints.pack(tmp_path / "exported.tar.gz", folder, "efficientdet-d0")
     for given in (folder, folder / "saved_model.pb", folder / "variables", prefix, f"{prefix}.index"):
-        assert weights.find_checkpoint(given) == prefix
+        assert checkpoint.find_checkpoint(given) == prefix
         assert prefix.with_suffix(".index") in fingerprint.checkpoint_files(Path(given))
     packed.rename(tmp_path.parent / f"{tmp_path.name}.tar.gz")  # else there are two checkpoints
-    assert weights.find_checkpoint(tmp_path) == prefix
+    assert checkpoint.find_checkpoint(tmp_path) == prefix
     assert prefix.with_suffix(".index") in fingerprint.checkpoint_files(tmp_path)
 
 
 def test_an_archive_of_a_saved_model_loads(blank, values, tmp_path):
     folder = save(values, tmp_path, "SavedModel")
     packed = checkpoints.pack(tmp_path / "exported.tar.gz", folder, "efficientdet-d0")
-    assert weights.load_weights(blank, packed).matched == len(values)
+    assert checkpoint.load_weights(blank, packed).matched == len(values)
     np.testing.assert_array_equal(blank.weights[7], list(values.values())[7])
 
 
@@ -214,7 +214,7 @@ def is_untouched(model):
 def test_what_does_not_fit_is_told_and_nothing_is_changed(blank, values, tmp_path, form, change, message):
     path = save(change(values), tmp_path, form)
     with pytest.raises(UserError) as error:
-        weights.load_weights(blank, path)
+        checkpoint.load_weights(blank, path)
     assert message in str(error.value)
     assert is_untouched(blank)
 
@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_told_and_nothing_is_changed(blank, values, tmp_pat
 def test_more_variables_than_the_network_has_are_not_ignored(blank, values, tmp_path):
     more = [*((None, value) for value in values.values()), (None, np.zeros(3, np.float32))]
     with pytest.raises(UserError, match=r"model/variables/709/.* belongs to no layer"):
-        weights.load_weights(blank, checkpoints.write_saved_model(tmp_path / "more", more))
+        checkpoint.load_weights(blank, checkpoints.write_saved_model(tmp_path / "more", more))
     cell = {**values, "fpn_cells/cell_3/fnode0/op_after_combine5/bn/gamma": np.zeros(64, np.float32)}
     for path in (
         checkpoints.write_hub_checkpoint(tmp_path, cell),
@@ -230,7 +230,7 @@ def test_more_variables_than_the_network_has_are_not_ignored(blank, values, tmp_
         checkpoints.write_h5(tmp_path / "cell.h5", counted(cell)),
     ):
         with pytest.raises(UserError, match="belongs to no layer"):
-            weights.load_weights(blank, path)
+            checkpoint.load_weights(blank, path)
     assert is_untouched(blank)
 
 
@@ -247,7 +247,7 @@ def test_order_does_not_help_where_names_contradict(blank, values, tmp_path):
     kinds = {f"our_{name}": value for name, value in kinds.items()}
     for given in (moved, kinds):
         with pytest.raises(UserError, match="missing"):
-            weights.load_weights(blank, checkpoints.write_h5(tmp_path / "model.h5", given))
+            checkpoint.load_weights(blank, checkpoints.write_h5(tmp_path / "model.h5", given))
     assert is_untouched(blank)
 
 
@@ -263,7 +263,7 @@ def test_two_models_in_one_checkpoint_are_ambiguous(blank, values, tmp_path):
     checkpoints.write_h5(tmp_path / "names" / "model.h5", twice)
     for folder in ("lists", "names"):
         with pytest.raises(UserError, match="ambiguous"):
-            weights.load_weights(blank, tmp_path / folder)
+            checkpoint.load_weights(blank, tmp_path / folder)
     assert is_untouched(blank)
 
 
@@ -276,7 +276,7 @@ def test_of_several_lists_that_with_all_variables_of_the_network_is_meant():
 
 
 def test_an_incomplete_network_is_not_made_whole_by_another_below_a_name(blank, tmp_path):
-    paths = weights.object_keys(blank)
+    paths = checkpoint.object_keys(blank)
     values = dict(zip(paths, blank.get_weights()))
     written = {**{f"teacher/{path}": value + 1 for path, value in values.items()}, **values}
     del written[paths[1]]
@@ -286,7 +286,7 @@ def test_an_incomplete_network_is_not_made_whole_by_another_below_a_name(blank, 
         prefix=str(tmp_path / "both"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
     )
     with pytest.raises(UserError, match=re.escape(paths[1].split("/.ATTRIBUTES")[0])):
-        weights.load_weights(blank, tmp_path)
+        checkpoint.load_weights(blank, tmp_path)
     assert is_untouched(blank)
 
 
@@ -294,14 +294,14 @@ def test_an_incomplete_network_is_not_made_whole_by_another_below_a_name(blank, 
 def test_a_student_and_its_teacher_in_one_checkpoint_are_ambiguous(blank, tmp_path):
     tf.train.Checkpoint(student=blank, teacher=new_model()).write(str(tmp_path / "both"))
     with pytest.raises(UserError, match="ambiguous"):
-        weights.load_weights(blank, tmp_path)
+        checkpoint.load_weights(blank, tmp_path)
     assert is_untouched(blank)
 
 
 def test_a_published_checkpoint_with_a_counted_stem_gives_its_averages(blank, values, tmp_path):
     raw = {name: value + 1 for name, value in counted(values).items()}
     checkpoints.write_tf1_checkpoint(tmp_path, raw, averages=counted(values))
-    report = weights.load_weights(blank, tmp_path)
+    report = checkpoint.load_weights(blank, tmp_path)
     assert report.variable_set == "averaged" and "5 of them without Keras' counters" in report.how
     for weight, value in zip(blank.weights, values.values()):
         np.testing.assert_array_equal(weight, value)

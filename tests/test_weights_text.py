@@ -3,7 +3,7 @@
 
 import pytest
 
-from ipu_utils.weights_text import from_here, looked_for_here, of_checkpoint, of_random
+from ipu_utils.model.weights_text import from_here, looked_for_here, of_checkpoint, of_random
 
 
 @pytest.mark.parametrize("path", ["tmp/d0/model", "/a (copy)/b; c (d)/model", "a\nb (x)/m", "x from y (z, w)"])

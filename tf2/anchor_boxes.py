@@ -5,7 +5,7 @@ from typing import Any, List, Sequence, Tuple, Union
 
 import numpy as np
 
-from ipu_utils.errors import ConfigError
+from ipu_utils.base.errors import ConfigError
 from utils import ImageSize, get_feat_sizes, parse_image_size
 
 MAX_LEVEL, MAX_SCALES, MAX_RATIOS, MAX_FACTOR = 12, 32, 32, 1e6  # far beyond what detectors use: memory is bounded

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Anchors and the decoding of box regressions in TensorFlow."""
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 from object_detection.box_coder import decode_corners
 from tf2.anchor_boxes import Anchors
 

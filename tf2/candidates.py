@@ -8,8 +8,8 @@ their logits; only the others get a class, a score and a box.
 import math
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from ipu_utils.errors import UserError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.keras2 import tf
 from tf2 import anchors
 
 # Rows computed beyond the last candidate: TensorFlow's vector instructions and the scalar code for what is left over

@@ -16,8 +16,8 @@ from typing import List, Optional, Sequence, Tuple
 import hparams_config
 import utils
 from backbone import backbone_factory
-from ipu_utils.errors import ConfigError
-from ipu_utils.keras2 import tf
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.keras2 import tf
 from tf2 import fpn_configs
 from tf2.util_keras import build_batch_norm
 

@@ -8,7 +8,7 @@ A map has a number: the inputs are 0, 1, ... from the finest level on, and every
 from typing import Dict, List, Optional
 
 import hparams_config
-from ipu_utils.errors import ConfigError
+from ipu_utils.base.errors import ConfigError
 
 
 class _Graph:

@@ -5,9 +5,9 @@ import os
 import re
 from typing import Any, Dict, Optional
 
-from ipu_utils.bounded_yaml import load_yaml
-from ipu_utils.errors import ConfigError
-from ipu_utils.names import shown
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.printable import shown
+from ipu_utils.base.safe_yaml import load_yaml
 
 # COCO numbers 90 classes and annotates 80 of them: the other ids are outputs of the network without a name.
 coco = {

@@ -3,7 +3,7 @@
 
 from typing import Any, Dict, NamedTuple
 
-from ipu_utils.errors import ConfigError
+from ipu_utils.base.errors import ConfigError
 
 MAX_WHOLE = 10_000_000  # more than any image has anchors
 # What is taken where `nms_configs` says nothing, by every implementation.

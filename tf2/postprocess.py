@@ -7,7 +7,7 @@ Everywhere: boxes are corners (ymin, xmin, ymax, xmax) in pixels, `params` is a 
 
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 from tf2 import anchors
 from tf2.candidates import (
     Candidates,

@@ -3,7 +3,7 @@
 
 from typing import Tuple
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 from object_detection.box_list import iou
 from tf2.candidates import Candidates
 from tf2.nms_settings import NmsSettings

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers as every part of the network makes them."""
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 
 
 def build_batch_norm(name: str = "tpu_batch_normalization") -> tf.keras.layers.BatchNormalization:

@@ -6,7 +6,7 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ipu_utils.names import shown
+from ipu_utils.base.printable import shown
 
 _SMALLEST_FONT, _LARGEST_FONT = 11, 96  # pixels; below, letters run into each other
 _LAST_RESORT_FONT = 8  # for a text that would not fit otherwise

@@ -3,7 +3,7 @@
 
 Run as a program with the build folder as argument: writes <build>/<TensorFlow build>/flags.mk, unless it is there
 already with the same content (make rebuilds what is older), and prints the folder's name. TensorFlow is imported as it
-is, without ipu_utils.keras2: building needs no Keras.
+is, without ipu_utils.base.keras2: building needs no Keras.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ipu_utils.devices.native import folder_name
+from ipu_utils.nms.libraries import folder_name
 
 
 def quietly_import(name: str):

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What this library was built for, as text in the file: ipu_utils/devices/native.py looks for it before it loads the
+// What this library was built for, as text in the file: ipu_utils/nms/libraries.py looks for it before it loads the
 // library.
 
 #define TEXT_OF(x) #x

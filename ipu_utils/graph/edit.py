@@ -5,8 +5,8 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
+from ipu_utils.base.keras2 import tf
 from ipu_utils.graph.freeze import producer
-from ipu_utils.keras2 import tf
 
 
 def nodes_by_name(graph_def: tf.compat.v1.GraphDef) -> Dict[str, tf.compat.v1.NodeDef]:

@@ -10,8 +10,8 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from ipu_utils.base.keras2 import tf
 from ipu_utils.graph.freeze import FrozenStep, producer, prune
-from ipu_utils.keras2 import tf
 
 BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")

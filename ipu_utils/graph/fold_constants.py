@@ -9,9 +9,9 @@ from typing import Dict, List, Set
 
 import numpy as np
 
+from ipu_utils.base.keras2 import tf
 from ipu_utils.graph.edit import constant, copy_of, is_control, nodes_by_name, output_index
 from ipu_utils.graph.freeze import FrozenStep, as_function, producer, prune
-from ipu_utils.keras2 import tf
 
 # Operations without state, side effects or randomness, whose result is about as large as their inputs.
 PURE = frozenset(

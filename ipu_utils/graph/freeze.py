@@ -3,7 +3,7 @@
 
 from typing import Any, Callable, NamedTuple, Sequence, Tuple
 
-from ipu_utils.keras2 import tf
+from ipu_utils.base.keras2 import tf
 
 
 class FrozenStep(NamedTuple):

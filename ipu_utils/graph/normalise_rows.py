@@ -14,9 +14,9 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from ipu_utils.base.keras2 import tf
 from ipu_utils.graph.edit import constant, constant_value, consumers, copy_of, nodes_by_name, operation
 from ipu_utils.graph.freeze import FrozenStep, producer, prune
-from ipu_utils.keras2 import tf
 
 ARITHMETIC = ("Add", "AddV2", "Sub", "Mul", "Div", "RealDiv")
 

@@ -9,9 +9,9 @@ from typing import List
 
 import numpy as np
 
+from ipu_utils.base.keras2 import tf
 from ipu_utils.graph.edit import constant, copy_of, operation
 from ipu_utils.graph.freeze import FrozenStep
-from ipu_utils.keras2 import tf
 
 
 def repeat_nearest(frozen: FrozenStep) -> FrozenStep:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fuzz.driver import Outcome, fuzz
 from fuzz.surfaces import SURFACES
-from ipu_utils.process import peak_memory_mib
+from ipu_utils.base.process import peak_memory_mib
 
 
 def _record(path: Path, outcome: Outcome) -> None:

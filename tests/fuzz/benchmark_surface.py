@@ -12,9 +12,10 @@ from fuzz.driver import mutated
 from fuzz.in_folder import InFolder
 from fuzz.json_surfaces import bent, places_of
 from fuzz.texts import WORDS
-from ipu_utils import benchmark_spec, run_benchmarks
-from ipu_utils.bounded_search import compiled
-from ipu_utils.errors import UserError
+from ipu_utils import run_benchmarks
+from ipu_utils.base.bounded_search import compiled
+from ipu_utils.base.errors import UserError
+from ipu_utils.launch import benchmark_spec
 
 ODD = (
     "{p.x}", "{p[x]}", "{p!r}", "{p:>999999999}", "{p:{q}}", "{}", "{0}", "{", "}", "{{}}", "python 'x", 'python "{p}',

@@ -18,7 +18,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Callable, Counter, Iterator, List, Protocol
 
-from ipu_utils.process import peak_memory_mib
+from ipu_utils.base.process import peak_memory_mib
 
 NATIVE_SECONDS = 600  # of time, after which native code that cannot be given up ends the process, and says where
 SLOW_SECONDS = 5.0  # of processor time: a hundred times what the slowest harmless input takes on a small machine

@@ -13,7 +13,7 @@ import tar_headers
 from fuzz.driver import mutated
 from fuzz.in_folder import InFolder
 from fuzz.texts import WORDS, word
-from ipu_utils.errors import ConfigError, UserError
+from ipu_utils.base.errors import ConfigError, UserError
 
 NUMBERS = (
     ("0", "-1", "1", "2147483647", "2147483648", "9223372036854775807", "9" * 30, ".inf", "-.inf", ".nan", "1.5", "1e3")
@@ -136,7 +136,7 @@ class Archives(InFolder):
 
     def try_out(self, given: bytes) -> str:
         """Accepted is what lies in the folder and nowhere else; refused a UserError."""
-        from ipu_utils.archives import unpack
+        from ipu_utils.base.archives import unpack
 
         archive, into = self.folder / "a.tar.gz", self.folder / "into"
         archive.write_bytes(given)
@@ -181,8 +181,8 @@ class Checkpoints(InFolder):
         import numpy as np
 
         import hparams_config
-        from ipu_utils.keras2 import tf
-        from ipu_utils.weights import variable_names
+        from ipu_utils.base.keras2 import tf
+        from ipu_utils.model.checkpoint import variable_names
 
         logging.getLogger("tensorflow").setLevel(logging.CRITICAL)
         logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -226,7 +226,7 @@ class Checkpoints(InFolder):
 
     def try_out(self, given: Tuple[str, Any]) -> str:
         """Accepted is a model with finite weights, refused a UserError."""
-        from ipu_utils.weights import load_weights
+        from ipu_utils.model.checkpoint import load_weights
 
         kind, content = given
         self._place.mkdir()

@@ -14,9 +14,9 @@ from odd_images import AVIF, AVIF_ON_ITS_SIDE, EPS, HEIC, exif_chunk, png, tiff,
 from PIL import Image
 
 from fuzz.driver import mutated
-from ipu_utils.errors import UserError
-from ipu_utils.images import check_image, formats, read_image, upright_size
-from ipu_utils.resize import fit_image
+from ipu_utils.base.errors import UserError
+from ipu_utils.data.decode import check_image, formats, read_image, upright_size
+from ipu_utils.data.resize import fit_image
 
 RAMP = np.arange(24 * 20 * 3, dtype=np.uint8).reshape(24, 20, 3)
 GREY, DEEP = RAMP[..., 0], RAMP.astype(np.uint16) * 256

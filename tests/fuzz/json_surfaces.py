@@ -14,7 +14,7 @@ from typing import Any, List, Tuple
 from fuzz.driver import mutated
 from fuzz.in_folder import InFolder
 from fuzz.texts import WORDS
-from ipu_utils.errors import UserError
+from ipu_utils.base.errors import UserError
 
 ODD = (
     None, True, False, 0, 1, -1, 2, 7, 0.5, 1.0, -0.0, 5e-324, 1e15, 1e308, 10**20, 10**400, 2**63, float("nan"),
@@ -90,8 +90,8 @@ class CocoAnnotations(InFolder):
         super().__init__()
         from PIL import Image
 
-        from ipu_utils.image_sources import ImageFiles
-        from ipu_utils.images import list_images
+        from ipu_utils.data.decode import list_images
+        from ipu_utils.data.sources import ImageFiles
 
         (self.folder / "images").mkdir()
         for number in range(3):
@@ -119,8 +119,8 @@ class CocoAnnotations(InFolder):
         """Accepted is twelve numbers between 0 and 1 or -1, refused a UserError in one line that can be printed."""
         import numpy as np
 
-        from ipu_utils.coco import Annotations, CocoWriter
-        from ipu_utils.coco_classes import Classes
+        from ipu_utils.outputs.coco import Annotations, CocoWriter
+        from ipu_utils.outputs.coco_classes import Classes
         from tf2.label_util import coco
 
         content, known = given
@@ -155,8 +155,8 @@ class Records(InFolder):
         super().__init__()
         from test_record import outcome, run_config
 
-        from ipu_utils import record
-        from ipu_utils.results import Samples, pool
+        from ipu_utils.measure.throughput import Samples, pool
+        from ipu_utils.report import record
 
         one = Samples((0.1, 0.11, 0.1, 0.12, 0.1), 1, 1)
         self._whole = [

@@ -19,14 +19,14 @@ from fuzz.image_files import Images
 from fuzz.in_folder import InFolder
 from fuzz.json_surfaces import CocoAnnotations, Records
 from fuzz.texts import WORDS, bent, word
-from ipu_utils.arguments import build_parser
-from ipu_utils.config import load_config, options_dict
-from ipu_utils.embedded import executable
-from ipu_utils.errors import ConfigError
-from ipu_utils.presets import CONFIG_DIR, read_preset
-from ipu_utils.run_hparams import hparams_of
-from ipu_utils.sections import all_rules
-from ipu_utils.settings import ModelConfig
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.config.command_line import build_parser
+from ipu_utils.config.model_options import ModelConfig
+from ipu_utils.config.preset_files import CONFIG_DIR, read_preset
+from ipu_utils.config.run_config import load_config, options_dict
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.sections import all_rules
+from ipu_utils.executable import file
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ("POPLAR_ENGINE_OPTIONS", "TF_POPLAR_FLAGS")
@@ -198,13 +198,13 @@ class Executables(InFolder):
     def __init__(self) -> None:
         super().__init__()
         self._path = self.folder / "a.effdet"
-        header = executable.Header(
+        header = file.Header(
             "efficientdet-d0", (64, 96), 1, "uint8", "float32", (123.675, 116.28, 103.53), 90,
             {"min_level": 3, "max_level": 7, "num_scales": 3, "aspect_ratios": [1.0, 2.0, 0.5], "anchor_scale": 4.0},
             "best-class", {"method": "hard", "iou_thresh": None, "score_thresh": 0.4}, {1: "person"}, "float32",
             "random", True, {"weights": "a" * 64}, "OpenVINO 1.2.3", ("x86_64", "avx2"),
         )  # fmt: skip
-        executable.write_executable(self._path, header, self.NETWORK)
+        file.write_executable(self._path, header, self.NETWORK)
         self._whole = self._path.read_bytes()
         described = dataclasses.asdict(header)
         self._described = json.loads(json.dumps(described))
@@ -226,18 +226,18 @@ class Executables(InFolder):
         text = json.dumps(described).encode("ascii")
         if rng.random() < 0.2:
             text = mutated(rng, text)
-        return executable.seal(text) + self.NETWORK
+        return file.seal(text) + self.NETWORK
 
     def try_out(self, given: bytes) -> str:
         """Accepted is a header whose anchors, outputs and NMS can be made; refused is an ExecutableError."""
-        from ipu_utils.embedded.ports import output_names
+        from ipu_utils.executable.ports import output_names
         from tf2.anchor_boxes import Anchors
         from tf2.nms_settings import nms_settings
 
         self._path.write_bytes(given)
         try:
-            header = executable.read_executable(self._path).header
-        except executable.ExecutableError:
+            header = file.read_executable(self._path).header
+        except file.ExecutableError:
             return "refused"
         output_names(header)
         nms_settings(header.nms_configs)

@@ -3,7 +3,7 @@
 
 No IPU, Poplar SDK or Graphcore wheel is needed. The modules carry the real names and signatures, refuse what the real
 ones refuse (tests/data/ipu/tensorflow_ipu_api.json and docs/IPU.md say what is known of them) and run the step with
-stock TensorFlow, so that the unchanged scripts and `ipu_utils.devices.ipu` work end to end:
+stock TensorFlow, so that the unchanged scripts and `ipu_utils.backends.ipu` work end to end:
 
 * in one process: `ipu_stand_in.activate()`, then import `tensorflow.python.ipu`, `popdist` and `libpvti` as usual;
 * in another: `subprocess.run([python, "ipu_inference.py", ...], env=ipu_stand_in.environment())`.

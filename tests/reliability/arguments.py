@@ -15,7 +15,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
 
 
 def _with_a_megabyte_free(stage: Stage) -> Outcome:
-    with mock.patch("ipu_utils.memory.available", return_value=1 << 20):
+    with mock.patch("ipu_utils.launch.memory_check.available", return_value=1 << 20):
         return here(stage.case.script, stage.filled(stage.case.arguments), {})
 
 

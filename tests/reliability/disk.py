@@ -86,7 +86,7 @@ def _kept(*names: str) -> Callable[[Stage], None]:
 
 
 def _pictures_kept(stage: Stage) -> None:
-    from ipu_utils.images import read_image
+    from ipu_utils.data.decode import read_image
 
     _kept(".jpg")(stage)
     for path in (stage.folder / "kept").rglob("*.jpg"):

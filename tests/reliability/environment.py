@@ -182,7 +182,8 @@ def _two_images(folder: Path) -> None:
 def _on_an_ipu(stage: Stage) -> Outcome:
     """Read the configuration as on a machine with an IPU."""
     code = (
-        "import sys; from ipu_utils.config import load_config; from ipu_utils.console import run_script;"
+        "import sys; from ipu_utils.config.run_config import load_config\n"
+        "from ipu_utils.base.console import run_script;"
         "sys.exit(run_script(lambda: load_config(sys.argv[1:], choose_device=lambda asked: 'ipu') and None))"
     )
     environ = {**dict(stage.case.environ), "PYTHONPATH": str(ROOT)}

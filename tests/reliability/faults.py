@@ -16,8 +16,8 @@ from typing import Any, Callable, List, Sequence
 
 import numpy as np
 
-from ipu_utils.embedded.executable import read_executable
-from ipu_utils.images import read_image
+from ipu_utils.data.decode import read_image
+from ipu_utils.executable.file import read_executable
 from reliability import edges
 from reliability.case import MODEL, Case, Outcome, Stage
 from reliability.during import act_during
@@ -101,7 +101,7 @@ def _killed_while_writing(stage: Stage) -> Outcome:
     """Kill a process that writes one record after the other; whichever is there in the end is complete."""
     path = stage.folder / "record.json"
     code = (
-        "import sys; from ipu_utils.files import write_atomically\n"
+        "import sys; from ipu_utils.base.files import write_atomically\n"
         "number = 0\n"
         "while True:\n"
         "    number += 1\n"
@@ -164,7 +164,9 @@ def _make_twice(stage: Stage) -> Outcome:
     operators = list((copy / "host" / "build").glob("tf-*/host_nms.so"))
     assert len(operators) == ("tensorflow" in _installed()), operators
     if operators:  # in a process of its own: this one may have loaded operators of these names
-        code = "import sys; from ipu_utils.keras2 import tf; print(tf.load_op_library(sys.argv[1]).host_nms.__name__)"
+        code = (
+            "import sys; from ipu_utils.base.keras2 import tf\nprint(tf.load_op_library(sys.argv[1]).host_nms.__name__)"
+        )
         loaded = in_process_of_its_own([sys.executable, "-c", code, str(operators[0])], {"PYTHONPATH": str(ROOT)})
         assert loaded.out.strip() == "host_nms", loaded
     left = [path.name for path in (copy / "host" / "build").rglob("*") if path.name.endswith(".tmp")]
@@ -211,21 +213,21 @@ def _operator_errors() -> List[Case]:
         return run
 
     def in_a_graph(stage: Stage) -> Outcome:
-        from ipu_utils.devices import native
-        from ipu_utils.keras2 import tf
+        from ipu_utils.base.keras2 import tf
+        from ipu_utils.nms import libraries
 
         unknown = tf.TensorSpec(None, tf.float32)
         call = tf.function(
-            native.load_operators().host_nms, input_signature=[unknown, unknown, tf.TensorSpec(None, tf.int32)]
+            libraries.load_operators().host_nms, input_signature=[unknown, unknown, tf.TensorSpec(None, tf.int32)]
         )
         return _told(lambda: call(numbers(2, 6), numbers(3, 6, 4), np.zeros((2, 6), np.int32)))
 
     def decode(anchors: int, classes: int) -> Callable[[Stage], Outcome]:
         def run(stage: Stage) -> Outcome:
-            from ipu_utils.devices import native
+            from ipu_utils.nms import libraries
 
             heads = {"class_outputs": [numbers(1, 2, 2, 9)], "box_outputs": [numbers(1, 2, 2, 12)]}
-            operator = native.load_operators().host_decode
+            operator = libraries.load_operators().host_decode
             return _told(lambda: operator(**heads, anchors=numbers(anchors, 4), num_classes=classes, mode="best-class"))
 
         return run
@@ -248,7 +250,7 @@ def _operator_errors() -> List[Case]:
 
 def _native_error(stage: Stage) -> Outcome:
     """Give the post-processing library what it cannot compute."""
-    from ipu_utils.devices.detect_library import Detector
+    from ipu_utils.nms.libdetect import Detector
 
     anchors = np.zeros((6, 4), np.float32)
     detector = Detector(anchors, [6], 2, (8, 8), 0.5, 0.4, 0.0, 3, "best-class", 1)

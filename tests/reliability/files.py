@@ -36,13 +36,13 @@ def _with_header(**changes: Any) -> Callable[[bytes], bytes]:
     """Change entries of the header, and make its checksum right again."""
 
     def change(content: bytes) -> bytes:
-        from ipu_utils.embedded import executable
+        from ipu_utils.executable import file
 
         length = struct.unpack_from("<I", content, 12)[0]
         header = json.loads(content[48 : 48 + length])
         network = content[-header["network"]["size"] :]
         header.update(changes)
-        return executable.seal(json.dumps(header).encode()) + network
+        return file.seal(json.dumps(header).encode()) + network
 
     return change
 
@@ -100,7 +100,7 @@ def _saved(
 
     def prepare(folder: Path) -> None:
         import hparams_config
-        from ipu_utils.model import build_network
+        from ipu_utils.model.network import build_network
 
         network = build_network(hparams_config.get_inference_config(model, "", 64))
         change(network)

@@ -10,7 +10,7 @@ import numpy as np
 from odd_images import AVIF, EPS, HEIC, png, tiff
 from PIL import Image
 
-from ipu_utils.images import formats
+from ipu_utils.data.decode import formats
 from reliability.case import TINY, Case, Outcome, Stage
 from reliability.during import act_during
 from reliability.privileges import give_up_root_powers

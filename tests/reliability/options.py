@@ -3,8 +3,8 @@
 
 from typing import Callable, List
 
-from ipu_utils.options import flag_of, rules_of
-from ipu_utils.sections import sections_of
+from ipu_utils.config.options import flag_of, rules_of
+from ipu_utils.config.sections import sections_of
 from reliability.case import Case, Outcome, Stage
 from reliability.runner import here
 

@@ -40,7 +40,7 @@ def _copy_of_project(change: Callable[[Path], None]) -> Callable[[Stage], Outcom
 
     def run(stage: Stage) -> Outcome:
         copy = stage.folder / "project"
-        ignored = shutil.ignore_patterns(".git", ".venv*", "tmp", "outputs", "*.part", "core", "*.o", "__pycache__")
+        ignored = shutil.ignore_patterns(".git", ".venv*", "tmp", "*.part", "core", "*.o", "__pycache__")
         shutil.copytree(str(ROOT), str(copy), ignore=ignored, symlinks=True)
         change(copy / "NMS" / "host" / "build")
         program = {"throughput": "ipu_inference.py", "embedded": "ipu_embedded_inference.py"}[stage.case.script]
@@ -51,9 +51,9 @@ def _copy_of_project(change: Callable[[Path], None]) -> Callable[[Stage], Outcom
 
 
 def _operators(build: Path) -> Path:
-    from ipu_utils.devices import native
+    from ipu_utils.nms import libraries
 
-    return build / native.operators_path().relative_to(native.HOST_BUILD)
+    return build / libraries.operators_path().relative_to(libraries.HOST_BUILD)
 
 
 def _for_another_tensorflow(build: Path) -> None:

@@ -12,21 +12,22 @@ from typing import Any, Callable
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
-from ipu_utils import publish, sweep  # noqa: E402 - found through the path above
-from ipu_utils.console import run_script  # noqa: E402
+from ipu_utils.base.console import run_script  # noqa: E402
+from ipu_utils.launch import sweep  # noqa: E402 - found through the path above
+from ipu_utils.report import publish  # noqa: E402
 
 MARK = "entering "  # as in `reliability.during`
 SCRIPTS = {"throughput": "ipu_inference", "embedded": "ipu_embedded_inference"}
 # Where a phase begins: module and name of a function, by script.
 STARTS = {
     "importing": {"throughput": ("ipu_inference", "run"), "embedded": ("ipu_embedded_inference", "run")},
-    "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model", "build_network")),
-    "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.embedded.host", "build_apart")),
-    "compiling": {"throughput": ("ipu_utils.devices.host", "fold_batch_norm")},
-    "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.embedded.host", "compile_frozen")),
+    "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model.network", "build_network")),
+    "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.backends.openvino_requests", "build_apart")),
+    "compiling": {"throughput": ("ipu_utils.backends.tensorflow_device", "fold_batch_norm")},
+    "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.backends.openvino_requests", "compile_frozen")),
     "writing": {
-        "throughput": ("ipu_utils.pipeline", "write_predictions"),
-        "embedded": ("ipu_utils.embedded.requests", "write_predictions"),
+        "throughput": ("ipu_utils.backends.pipeline", "write_predictions"),
+        "embedded": ("ipu_utils.backends.spans", "write_predictions"),
     },
 }
 MEASURED = 2  # counted calls after which measuring is said to be entered

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from ipu_utils.console import run_script
+from ipu_utils.base.console import run_script
 from reliability.case import Outcome, Stage
 
 ROOT = Path(__file__).resolve().parents[2]

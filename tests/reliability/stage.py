@@ -12,7 +12,8 @@ from typing import Dict, Optional
 
 import launcher
 
-from ipu_utils.devices import detect, native
+from ipu_utils.base import hardware
+from ipu_utils.nms import libraries
 from reliability.case import TINY, Case
 from reliability.disk import NAMESPACE
 from reliability.environment import QUOTAS
@@ -20,7 +21,7 @@ from reliability.runner import ROOT, here
 
 
 def _has_operators() -> bool:
-    return importlib.util.find_spec("tensorflow") is not None and native.operators_path().is_file()
+    return importlib.util.find_spec("tensorflow") is not None and libraries.operators_path().is_file()
 
 
 def _can_mount() -> bool:
@@ -36,7 +37,7 @@ EXECUTABLE = "efficientdet-lite0_64x64_float32.effdet"
 NEEDS = {
     "openvino": (lambda: importlib.util.find_spec("openvino") is not None, "OpenVINO is not installed"),
     "executable": (lambda: importlib.util.find_spec("openvino") is not None, "OpenVINO is not installed"),
-    "libdetect": (lambda: native.libdetect_path().is_file(), "libdetect.so is not built: run make"),
+    "libdetect": (lambda: libraries.libdetect_path().is_file(), "libdetect.so is not built: run make"),
     "tensorflow": (lambda: importlib.util.find_spec("tensorflow") is not None, "TensorFlow is not installed"),
     "keras 3": (lambda: importlib.util.find_spec("tf_keras") is not None, "this TensorFlow has Keras 2"),
     "operators": (_has_operators, "the operators for this TensorFlow are not built: run make"),
@@ -46,8 +47,8 @@ NEEDS = {
     "make": (lambda: shutil.which("make") is not None and shutil.which("g++") is not None, "needs make and g++"),
     "quota": (lambda: os.access(str(QUOTAS / "cpu.cfs_quota_us"), os.W_OK), "no control groups to write to"),
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "only root can become another user"),
-    "no gpu": (lambda: not detect.PROBES["gpu"]().available, "there is a GPU"),
-    "no ipu": (lambda: not detect.PROBES["ipu"]().available, "there is an IPU"),
+    "no gpu": (lambda: not hardware.PROBES["gpu"]().available, "there is a GPU"),
+    "no ipu": (lambda: not hardware.PROBES["ipu"]().available, "there is an IPU"),
 }
 
 

@@ -1,0 +1,1 @@
+"""What computes: TensorFlow and OpenVINO on a host, Poplar on an IPU."""

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What executes the network of the throughput script: --engine, and the door to TensorFlow and to OpenVINO."""
+
+import dataclasses
+import importlib
+from typing import Any, Optional
+
+from ipu_utils.base.errors import UserError
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.executable.openvino_api import import_openvino
+from ipu_utils.nms import libraries
+
+
+def _missing() -> Optional[str]:
+    """What OpenVINO lacks to run the network here, with the way to get it; None when nothing does."""
+    try:
+        import_openvino()
+    except UserError as error:
+        return str(error).rstrip(".")
+    library = libraries.libdetect_path()
+    return None if library.is_file() else str(libraries.missing(library)).rstrip(".")
+
+
+def choose_engine(config: RunConfig) -> RunConfig:
+    """Resolve `--engine auto`: OpenVINO on a CPU where it can be used, TensorFlow elsewhere; a note says why not.
+
+    Raises:
+      UserError: OpenVINO was asked for and cannot be used.
+    """
+    device, asked = config.device.device, config.device.engine
+    notes = config.notes
+    if device == "gpu" and asked == "openvino":
+        raise UserError("--engine openvino computes on a CPU: add --device cpu, or leave --engine out on a GPU.")
+    engine = "tensorflow"
+    if device == "cpu" and asked != "tensorflow":
+        missing = _missing()
+        if missing is None:
+            engine = "openvino"
+        elif asked == "openvino":
+            raise UserError(missing + ".")
+        else:
+            notes += (f"the network runs in TensorFlow, which is slower on a CPU. {missing}.",)
+    if engine == "openvino" and config.output.debug:
+        notes += ("--debug has no effect: OpenVINO places nothing.",)
+    return dataclasses.replace(config, device=dataclasses.replace(config.device, engine=engine), notes=notes)
+
+
+def open_engine(config: RunConfig, hparams: Any) -> Any:
+    """Open device and data for a run whose engine is resolved; modules are imported on demand.
+
+    Returns:
+      An object with `device` (`backends.contract.Device`), `batches` (source, count, batch_size, user_errors()),
+      `dataset` (what the device reads), and `prepare() -> (model, pipeline)`: weights, random, precision of the one;
+      see `backends.pipeline.Pipeline` for the other.
+    """
+    module = importlib.import_module(f"ipu_utils.backends.{config.device.engine}")
+    return module.Engine(config, hparams)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the embedded script needs from a world, host or IPU, and the door to both."""
+
+import importlib
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional, Protocol
+
+import numpy as np
+
+from ipu_utils.backends.foreseen import Foreseen
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.executable.file import Executable, Header
+
+
+class Opened(NamedTuple):
+    """An executable in a file."""
+
+    path: Path
+    header: Header
+    compile_seconds: float  # 0 when the file was there
+    origin: str  # "given", "kept from an earlier run" or "compiled"
+    executable: Optional[Executable] = None  # the file as it was read, on a host: what is started is what was checked
+
+
+class Worker(Protocol):
+    """One request at a time: load, run, detections."""
+
+    def load(self, images: np.ndarray, scales: np.ndarray) -> None:
+        """Take a batch of images [B, h, w, 3] of the network's size, and their scales [B] to the original."""
+
+    def run(self) -> None:
+        """Compute on what was loaded last; returns when the outputs are in host memory."""
+
+    def detections(self) -> Any:
+        """Detections in the outputs computed last: an object with boxes, scores, classes and lengths.
+
+        boxes float32 [B, K, 4] in pixels of the original images, scores [B, K], one-based classes [B, K], lengths [B]:
+        rows from lengths[i] on are padding.
+        """
+
+
+class Program(Protocol):
+    """An executable that is loaded and waits for requests."""
+
+    header: Header
+    device: str  # hardware and engine, printed with every result
+    post_processing: str  # what computes detections, and where
+    load_seconds: float
+
+    def workers(self, count: int) -> List[Worker]:
+        """One for every request in flight; they may be used by different threads."""
+
+    def close(self) -> None:
+        """Free what can be freed."""
+
+
+class World(Protocol):
+    """Compiles and starts executables for one kind of device: `HostWorld` and `IpuWorld`."""
+
+    def executable(self, folder: Path) -> Opened:
+        """Return the executable that was given, or the kept one of `folder` when it fits, or compile it into `folder`.
+
+        Raises:
+          UserError: a given file does not fit this machine or the options, or what compiling needs is missing.
+        """
+
+    def foresee(self, folder: Path) -> Foreseen:
+        """Do as `executable`, up to where something would be compiled; a checkpoint is loaded, a file is started.
+
+        Raises:
+          UserError: as `executable` and `start`.
+        """
+
+    def start(self, opened: Opened) -> Program:
+        """Load the executable."""
+
+
+def open_world(config: RunConfig) -> World:
+    """Open the world of a run's device. A module is imported on demand: a host's start must not wait for TensorFlow."""
+    if config.device.device == "ipu":
+        return importlib.import_module("ipu_utils.backends.ipu_requests").IpuWorld(config)
+    return importlib.import_module("ipu_utils.backends.openvino_requests").HostWorld(config)

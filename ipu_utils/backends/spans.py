@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What requests carry and which part of serving one is timed. No TensorFlow."""
+
+import itertools
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ipu_utils.backends.requests_contract import Program, Worker
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
+from ipu_utils.executable.file import Header
+from ipu_utils.measure.requests import Client
+from ipu_utils.measure.stages import DEVICE, INPUT, POST_PROCESSING, Stages
+from ipu_utils.outputs import writers
+from ipu_utils.outputs.annotated import PredictionWriter
+
+POOL_BYTES = 64 << 20  # of fitted images kept ready: more than a CPU's caches hold, so that inputs come from memory
+COUNTED_BATCHES = 16  # in which candidates and detections are counted
+
+
+class Inputs:
+    """Batches of distinct images, fitted into the network's input before measuring; requests take them in turn.
+
+    Attributes:
+      source: where the images come from. left_out: how many of its images there are no requests or no memory for.
+      images: uint8 [P, B, h, w, 3]. scales: float32 [P, B]. ids: int [P, B], numbers of the images in the source.
+    """
+
+    def __init__(self, source: ImageSource, batch_size: int, requests: int):
+        height, width = source.image_size
+        wanted = min(requests, -(-source.count // batch_size))
+        batches = max(1, min(wanted, POOL_BYTES // (batch_size * height * width * 3)))
+        self.batch_size = batch_size
+        self.source, self.left_out = source, source.count - min(source.count, batches * batch_size)
+        found = ((number, source.try_fitted(number)) for number in range(source.count))
+        taken = list(itertools.islice((pair for pair in found if pair[1] is not None), batches * batch_size))
+        # A single image fills a whole batch, so that every row does the same work.
+        rows = [taken[row % len(taken)] for row in range(batches * batch_size)]
+        self.ids = np.array([number for number, _ in rows]).reshape(batches, batch_size)
+        self.images = np.stack([fitted.image for _, fitted in rows]).reshape(*self.ids.shape, height, width, 3)
+        scales = [fitted.scale_to_original for _, fitted in rows]
+        self.scales = np.array(scales, np.float32).reshape(self.ids.shape)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def decode(self, number: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Make a batch anew from files: images [B, h, w, 3] and scales [B]."""
+        fitted = [self.source.fitted(int(image_id)) for image_id in self.ids[number]]
+        return np.stack([image for image, _ in fitted]), np.array([scale for _, scale in fitted], np.float32)
+
+
+def open_inputs(config: RunConfig, header: Header, requests: int) -> Inputs:
+    """Open what --dataset-type and --image-path name, for the size and batch of the executable and so many requests."""
+    height, width = header.image_size
+    noise = max(1, min(requests * header.batch_size, POOL_BYTES // (height * width * 3)))
+    source = open_source(config.data, header.image_size, noise, header.mean_rgb)
+    return Inputs(source, header.batch_size, requests)
+
+
+def check_ends(config: RunConfig) -> None:
+    """Find out before time is spent on compiling whether images can be read and predictions be written.
+
+    Raises:
+      UserError: they cannot.
+    """
+    source = open_source(config.data, (1, 1), 1)
+    if config.output.output_predictions:
+        PredictionWriter(config.output.output_dir, config.model.model_name, 1, source, 1).prepare()
+    hparams = None
+    if config.embedded.exec_file is None:  # else the file tells, which is opened before anything is measured
+        hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    writers.check(config.output, source, hparams)
+
+
+class Span(NamedTuple):
+    """The part of serving a request that is timed."""
+
+    text: str  # for the report
+    client: Callable[[Worker, Inputs], Client]
+
+
+def span_of(config: RunConfig, stages: Stages) -> Span:
+    """Return what --measure asks for, up to the detections unless --onchip-nms false leaves them out.
+
+    Its clients add the stages of each request to `stages`.
+    """
+    measure = config.embedded.measure
+    detects = config.nms.onchip_nms or config.benchmark.benchmark_host_postprocessing
+    end = "to detections in memory" if detects else "to the network's outputs in memory, without post-processing"
+    if measure == "network":
+        text = "network: from an input that is in place to the network's outputs in memory"
+        return Span(text, _client(stages, _ready, detects=False, load_first=True))
+    if measure == "device":
+        text = f"device: from an image of the network's size in memory {end}"
+        return Span(text, _client(stages, _ready, detects))
+    start = "an image file, decoded and resized for each request,"
+    if config.data.dataset_type == "generated":
+        start = "noise made for each request (nothing to decode or resize)"
+    return Span(f"end-to-end: from {start} {end}", _client(stages, Inputs.decode, detects))
+
+
+def _ready(inputs: Inputs, number: int) -> Tuple[np.ndarray, np.ndarray]:
+    return inputs.images[number], inputs.scales[number]
+
+
+def _client(
+    stages: Stages,
+    batch: Callable[[Inputs, int], Tuple[np.ndarray, np.ndarray]],
+    detects: bool,
+    load_first: bool = False,
+) -> Callable[[Worker, Inputs], Client]:
+    """Make clients that load what `batch` returns, run, and detect; `load_first`: load before the span begins."""
+
+    def client(worker: Worker, inputs: Inputs) -> Client:
+        def load(number: int) -> None:
+            worker.load(*batch(inputs, number % len(inputs)))
+
+        def compute() -> None:
+            with stages.span(DEVICE):
+                worker.run()
+            if detects:
+                with stages.span(POST_PROCESSING):
+                    worker.detections()
+
+        def call(number: int) -> None:
+            with stages.span(INPUT):
+                load(number)
+            compute()
+
+        return Client(load, lambda number: compute()) if load_first else Client(_nothing, call)
+
+    return client
+
+
+def _nothing(number: int) -> None:
+    """Everything that a request needs is inside the span."""
+
+
+class Objects(NamedTuple):
+    """How much work suppression had, as means an image."""
+
+    candidates: Optional[float]  # None where the outputs of the heads do not reach the host
+    detections: float
+    images: int  # over which the means were taken
+
+
+def count_objects(program: Program, worker: Worker, inputs: Inputs) -> Objects:
+    """Count candidates and detections in some of the inputs, untimed."""
+    candidates: List[float] = []
+    lengths: List[int] = []
+    for number in range(min(len(inputs), COUNTED_BATCHES)):
+        worker.load(inputs.images[number], inputs.scales[number])
+        worker.run()
+        lengths.extend(np.asarray(worker.detections().lengths).tolist())
+        outputs = getattr(worker, "class_outputs", None)
+        if outputs is not None:
+            candidates.append(mean_candidates(outputs, program.header))
+    mean = float(np.mean(candidates)) if candidates else None
+    return Objects(mean, float(np.mean(lengths)), len(lengths))
+
+
+def mean_candidates(class_outputs: Sequence[np.ndarray], header: Header) -> float:
+    """Anchors an image, in multi-class mode pairs of anchor and class, that score above the threshold."""
+    threshold = header.nms_configs.get("score_thresh")
+    total = 0
+    for output in class_outputs:
+        if output.dtype == np.uint16:  # bfloat16: the upper half of a float32
+            output = (output.astype(np.uint32) << 16).view(np.float32)
+        logits = output.astype(np.float32).reshape(-1, header.num_classes)
+        scores = 1 / (1 + np.exp(-(logits if header.nms_mode == "multi-class" else logits.max(1))))
+        total += scores.size if threshold is None else int(np.count_nonzero(scores > threshold))
+    return total / header.batch_size
+
+
+def write_predictions(writer: writers.Outputs, worker: Worker, inputs: Inputs) -> None:
+    """Detect in every image of the source and write what was found."""
+    source, batch_size = inputs.source, inputs.batch_size
+    with writer:
+        for first in range(0, source.count, batch_size):
+            rows = range(first, min(first + batch_size, source.count))
+            found = [
+                (number, fitted) for number in rows for fitted in [source.try_fitted(number)] if fitted is not None
+            ]
+            found += [(PADDING_ID, source.fitted(PADDING_ID))] * (batch_size - len(found))
+            ids, fitted = zip(*found)
+            scales = np.array([scale for _, scale in fitted], np.float32)
+            worker.load(np.stack([image for image, _ in fitted]), scales)
+            worker.run()
+            found = worker.detections()
+            writer.write(ids, (found.boxes, found.scores, found.classes, found.lengths))

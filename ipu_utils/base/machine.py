@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine, the installed software and the state of this project's sources, as plain data. No TensorFlow."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from ipu_utils.base import hardware, process
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("tensorflow", "tf-keras", "keras", "openvino", "numpy", "Pillow", "mpi4py")
+GIT_SECONDS = 5  # a repository on a slow network drive must not hold up a run
+
+
+def describe_machine() -> Dict[str, Any]:
+    """Processor, memory and operating system."""
+    return {
+        "cpu": hardware.cpu_name(),
+        "cpu_flags": sorted(hardware.cpu_flags()),
+        "cores": os.cpu_count(),
+        "usable_cores": hardware.usable_cores(),
+        "memory_mib": memory_mib(),
+        "peak_memory_mib": process.peak_memory_mib(),  # so far
+        "system": platform.platform(),
+    }
+
+
+def memory_mib() -> Optional[int]:
+    """Memory of the machine in MiB, None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def versions() -> Dict[str, str]:
+    """Versions of Python and of the packages that are installed among PACKAGES."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        version = package_version(name)
+        if version is not None:
+            found[name] = version
+    return found
+
+
+def package_version(name: str) -> Optional[str]:
+    """Version of an installed package, without importing it."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_state() -> Optional[Dict[str, Any]]:
+    """Commit of the sources, and whether files were changed since; None outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "modified": _git("status", "--porcelain", "--untracked-files=no") != ""}
+
+
+def _git(*arguments: str) -> Optional[str]:
+    # Without optional locks: a run that is stopped here, or a git that is too slow, would leave the repository locked.
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

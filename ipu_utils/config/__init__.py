@@ -1,0 +1,1 @@
+"""Options: how each is declared, where values come from, and the configuration of a run."""

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of both scripts, built from the configuration's fields, whose names, defaults and help it takes."""
+
+import argparse
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.printable import shown
+from ipu_utils.config.options import Rule, boolean, did_you_mean, flag_of, rules_of
+from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
+
+TITLES = {
+    "data": "input",
+    "nms": "post-processing",
+    "ipu": "IPU",
+    "embedded": "executable and requests",
+}
+IPU_REMARK = "A CPU or GPU accepts these, and says which of them have no effect."
+DEFAULT_CONFIGS = {"throughput": "efficientdet", "embedded": "efficientdet-low-latency"}
+DESCRIPTIONS = {
+    "throughput": "Measure the throughput and latency of an EfficientDet model on batches of images.",
+    "embedded": "Compile an EfficientDet model into a file and time single requests against that file.",
+}
+
+
+class StoreBoolean(argparse.Action):
+    """A flag with an optional value, e.g. `--debug`, `--debug true`, `--debug=No`.
+
+    Without a value it stores the opposite of the option's own default, whatever a preset made of it since.
+    """
+
+    own_default = False
+
+    def __init__(self, option_strings: List[str], dest: str, nargs: None = None, default: Any = None, **kwargs: Any):
+        if nargs is not None:
+            raise ValueError(f"{dest}: a boolean option takes one optional value, nargs cannot be set")
+        if isinstance(default, bool):
+            self.own_default = default
+        elif default is None:
+            default = self.own_default
+        super().__init__(option_strings, dest, nargs="?", default=default, **kwargs)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Optional[str] = None,
+    ) -> None:
+        if values is None:
+            setattr(namespace, self.dest, not self.own_default)
+            if self.own_default and isinstance(parser, Parser):
+                parser.notes.append(
+                    f"{option_string} without a value switches it off, because it is on by default; "
+                    f"{option_string} true leaves it on."
+                )
+            return
+        try:
+            setattr(namespace, self.dest, boolean().convert(values))
+        except ValueError:
+            message = f"{option_string} must be {boolean().expected}, or have no value; got {values!r}."
+            raise argparse.ArgumentError(None, message) from None
+
+
+class StoreTrueOverridable(StoreBoolean):
+    """Off by default; on when given without a value."""
+
+    own_default = False
+
+
+class StoreFalseOverridable(StoreBoolean):
+    """On by default; off when given without a value."""
+
+    own_default = True
+
+
+class StoreChecked(argparse.Action):
+    """Store the value as the configuration's own rule converts it."""
+
+    def __init__(self, option_strings: List[str], dest: str, rule: Rule, **kwargs: Any):
+        super().__init__(option_strings, dest, **kwargs)
+        self.rule = rule
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Optional[str] = None,
+    ) -> None:
+        try:
+            setattr(namespace, self.dest, self.rule.check(self.dest, values))
+        except ConfigError as error:
+            raise argparse.ArgumentError(None, str(error)) from None
+
+
+class ListDevices(argparse.Action):
+    """Print what this machine offers and end."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Optional[str] = None,
+    ) -> None:
+        from ipu_utils.base.hardware import list_devices  # it may import TensorFlow to look for a GPU
+
+        print(list_devices())
+        parser.exit(0)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, with a suggestion for a mistyped option."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.notes: List[str] = []  # remarks on what was typed
+
+    def error(self, message: str, *more: str) -> NoReturn:
+        """Print `error: <message>`, and more lines of it, on standard error and exit with status 2."""
+        lines = "\n".join(shown(line) for line in (message, *more))
+        self.exit(2, f"error: {lines}\nFor the options: python {self.prog} --help\n")
+
+    def _hint(self, unknown: str) -> str:
+        """What to say of an option that does not exist."""
+        return did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else ""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse, and end in `error` where something is left over."""
+        parsed, left = self.parse_known_args(args, namespace)
+        if left:
+            unknown = left[0].split("=", 1)[0]
+            self.error(f"unrecognized arguments: {' '.join(left)}.{self._hint(unknown)}")
+        return parsed
+
+
+class ScriptParser(Parser):
+    """The parser of one of the two scripts, which knows the other's options."""
+
+    def _hint(self, unknown: str) -> str:
+        if unknown in {flag_of(name) for name in all_rules()}:
+            (other,) = [script for script in SCRIPTS.values() if script != self.prog]
+            return f" It is an option of {other}."
+        return super()._hint(unknown)
+
+
+def _group_of(section: str, name: str) -> Tuple[str, str]:
+    if name.startswith("opt_"):
+        return "optimisation", "IPU optimisation"
+    return section, TITLES.get(section, section)
+
+
+def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
+    """The parser of "throughput" (ipu_inference.py) or "embedded" (ipu_embedded_inference.py).
+
+    The parsed namespace holds what was typed and nothing else, so that presets and defaults can come below it. With
+    `lists`, what options that take comma lists have is left as it was typed.
+    """
+    sections = sections_of(script)
+    parser = ScriptParser(
+        prog=SCRIPTS[script],
+        description=DESCRIPTIONS[script] + " A boolean option takes true or false, or no value: then it becomes the "
+        "opposite of its default. The command line wins over the preset, the preset over the default.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help="preset, a file of ipu_configs/ or any YAML file; efficientdet is made for throughput, "
+        f"efficientdet-low-latency for single requests (default: {DEFAULT_CONFIGS[script]})",
+    )
+    groups: Dict[str, Any] = {}
+    for section, fields in sections.items():
+        for name, rule in rules_of(fields).items():
+            group, title = _group_of(section, name)
+            if group not in groups:
+                groups[group] = parser.add_argument_group(title, IPU_REMARK if section == "ipu" else None)
+            _add_option(groups[group], name, rule, lists and rule.facets.sweep.kind == "axis")
+        if section == "device":
+            groups["device"].add_argument(
+                "--list-devices", action=ListDevices, nargs=0, help="print the devices of this machine and exit"
+            )
+    return parser
+
+
+def _add_option(group: Any, name: str, rule: Rule, as_typed: bool) -> None:
+    described = f"{rule.help} (default: {rule.default_text})".replace("%", "%%")
+    if isinstance(rule.default, bool):
+        action = StoreFalseOverridable if rule.default else StoreTrueOverridable
+        group.add_argument(flag_of(name), action=action, metavar="true|false", help=described)
+    elif as_typed:
+        group.add_argument(flag_of(name), metavar=rule.kind.metavar, help=described)
+    else:
+        group.add_argument(flag_of(name), action=StoreChecked, rule=rule, metavar=rule.kind.metavar, help=described)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of the hardware: what every device reads, and what only an IPU does."""
+
+# ruff: noqa: RUF009 - `option` makes a dataclasses.field, which is what the rule asks for
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.config.facets import CONTENT, IPU_PROGRAM, NOT_COMPILED, ON_CPU, ON_HOST, PLACE, TALK, WORK
+from ipu_utils.config.model_options import MAX_COUNT, MAX_IO_TILES, MAX_PREFETCH_DEPTH, MAX_THREADS, MIN_IO_TILES
+from ipu_utils.config.options import Checked, boolean, option, path, positive_number, whole_number, words
+
+
+@dataclass(frozen=True)
+class DeviceConfig(Checked):
+    """The hardware. `load_config` resolves `auto`, so that `device` is then ipu, cpu or gpu."""
+
+    device: str = option(
+        "auto",
+        words("auto", "ipu", "cpu", "gpu", aliases={"cuda": "gpu"}),
+        "where to run; auto takes an attached IPU, else a GPU, else the CPU",
+        facets=CONTENT._replace(in_presets=False, printed=False),
+    )
+    engine: str = option(
+        "auto",
+        words("auto", "tensorflow", "openvino"),
+        "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, TensorFlow on a GPU; "
+        "executables are OpenVINO's",
+        facets=WORK._replace(read_by=ON_HOST),
+    )
+    num_threads: Optional[int] = option(
+        None,
+        whole_number(1, MAX_THREADS),
+        "host: threads of the engine",
+        "the cores this process may use",
+        facets=WORK._replace(read_by=ON_HOST),
+    )
+    force: bool = option(
+        False,
+        boolean(),
+        "CPU: run although the memory is estimated not to suffice",
+        facets=TALK._replace(read_by=ON_CPU),
+    )
+    num_streams: Optional[int] = option(
+        None,
+        whole_number(1, MAX_THREADS),
+        "host: batches that are computed side by side, each on its share of the threads",
+        "one a core, fewer for large images; ipu_embedded_inference.py: one",
+        facets=WORK._replace(read_by=ON_HOST),
+    )
+    pin: bool = option(
+        False,
+        boolean(),
+        "host: bind each instance that mpirun starts to a share of the cores of its own",
+        facets=WORK._replace(read_by=ON_HOST),
+    )
+    executable_cache_dir: Optional[Path] = option(
+        None,
+        path("FOLDER"),
+        "folder in which compiled programs are kept for the next run; on a host OpenVINO's, or TensorFlow's graph",
+        "none",
+        facets=PLACE,
+    )
+
+
+@dataclass(frozen=True)
+class IpuConfig(Checked):
+    """What only an IPU reads."""
+
+    synthetic: bool = option(
+        False,
+        boolean(),
+        "make the input on the device, so that nothing travels between host and device",
+        facets=IPU_PROGRAM,
+    )
+    available_memory_proportion: float = option(
+        0.6,
+        positive_number(at_most=1.0),
+        "share of tile memory that convolutions may use for temporary data",
+        facets=IPU_PROGRAM,
+    )
+    ipu_connection_type: str = option(
+        "on_demand",
+        words("always", "never", "on_demand"),
+        "when to attach: always (before compiling), on_demand (when the first program runs), never (compile only)",
+        facets=IPU_PROGRAM._replace(compiled=NOT_COMPILED),
+    )
+    opt_device_rearrange: bool = option(
+        False,
+        boolean(),
+        "rearrange streamed tensors on the device instead of the host; takes device memory",
+        facets=IPU_PROGRAM,
+    )
+    opt_use_io_tiles: bool = option(
+        False,
+        boolean(),
+        "set tiles apart for streaming, so that it overlaps with computing",
+        facets=IPU_PROGRAM,
+    )
+    opt_num_io_tiles: Optional[int] = option(
+        None, whole_number(MIN_IO_TILES, MAX_IO_TILES), "tiles that --opt-use-io-tiles sets apart, 32 to 192",
+        "none; 96 when --opt-use-io-tiles is given without it", facets=IPU_PROGRAM,
+    )  # fmt: skip
+    opt_prefetch_data_streams: bool = option(
+        False,
+        boolean(),
+        "let Poplar fetch input ahead of the program's need",
+        facets=IPU_PROGRAM,
+    )
+    opt_prefetch_depth: int = option(
+        128,
+        whole_number(1, MAX_PREFETCH_DEPTH),
+        "batches that the infeed buffers, 1 to 255; the presets take 3 or 4",
+        facets=IPU_PROGRAM,
+    )
+    opt_conv_dithering: bool = option(
+        False,
+        boolean(),
+        "spread convolutions more evenly over the tiles",
+        facets=IPU_PROGRAM,
+    )
+    opt_internal_exchange_target: Optional[str] = option(
+        None, words("memory", "balanced", "cycles"), "what the exchange code between tiles is made small or fast for",
+        "none; memory for efficientdet-d4 and larger", facets=IPU_PROGRAM,
+    )  # fmt: skip
+    opt_liveness_scheduler: str = option(
+        "best",
+        words("best", "clustering", "post_order", "look_ahead", "shortest_path"),
+        "order of operations that keeps the fewest tensors alive; best tries them all",
+        facets=IPU_PROGRAM,
+    )
+    opt_scheduler_lookahead_depth: int = option(
+        5,
+        whole_number(1, MAX_COUNT),
+        "look_ahead scheduler: steps looked ahead",
+        facets=IPU_PROGRAM,
+    )
+    opt_scheduler_lookahead_search_space: int = option(
+        64,
+        whole_number(1, MAX_COUNT),
+        "look_ahead scheduler: nodes considered",
+        facets=IPU_PROGRAM,
+    )
+    skip_execution_report: bool = option(
+        False,
+        boolean(),
+        "profile the compiled graph only, without instrumenting the program",
+        facets=IPU_PROGRAM,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.opt_use_io_tiles and self.opt_num_io_tiles is None:
+            raise ConfigError(
+                f"--opt-use-io-tiles needs a number: add --opt-num-io-tiles {MIN_IO_TILES} to {MAX_IO_TILES}."
+            )

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an option is: its default, its help text and the one check that flags, presets and Python callers share."""
+
+import dataclasses
+import difflib
+import enum
+import math
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
+
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.config.facets import Facets
+
+BOOLEAN_WORDS = {
+    **dict.fromkeys(("true", "t", "1", "yes", "y"), True),
+    **dict.fromkeys(("false", "f", "0", "no", "n"), False),
+}
+CLOSE, CLOSE_ELSEWHERE, LEAST_PART = 0.6, 0.85, 0.55
+MOST_QUOTED = 200  # characters of a value in a message
+MIN_IMAGE_SIDE = 8  # One cell of the finest level, whose stride is 8 pixels.
+MAX_IMAGE_SIDE = 8192
+MAX_NAME_BYTES = 255  # of a file or folder
+
+
+class Word(str, enum.Enum):
+    """An Enum that is, prints and compares as its string."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` when a known word is close, else the empty string.
+
+    Close is what a slip of the finger makes of it, or a good part of it: never another word that shares some letters.
+    """
+    found = max(known, key=lambda one: _closeness(_folded(str(word)), _folded(one)), default="")
+    close = found and _closeness(_folded(str(word)), _folded(found)) >= CLOSE
+    return f" Did you mean {found!r}?" if close else ""
+
+
+def _closeness(typed: str, word: str) -> float:
+    """From 0 to 1; a word that begins with another letter, or of which a part was typed, has to be closer."""
+    ratio = difflib.SequenceMatcher(None, typed, word).ratio()
+    parts = word.split("-")
+    is_part = all(any(part.startswith(one) for part in parts) for one in typed.split("-"))
+    if typed and is_part and len(typed) > len(word) * LEAST_PART:
+        return max(ratio, CLOSE)
+    return ratio if typed[:1] == word[:1] or ratio >= CLOSE_ELSEWHERE else 0.0
+
+
+def _folded(word: str) -> str:
+    """A word without what people type in different ways: case, `_` or `-`, dashes in front."""
+    return word.strip().lower().replace("_", "-").lstrip("-")
+
+
+def flag_of(name: str) -> str:
+    """The command line's spelling of an option: `micro_batch_size` is `--micro-batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of value: how it is converted, what to call it in a message and in the help text.
+
+    `convert` takes text from the command line, a scalar from YAML or the finished value, and raises ValueError for
+    what it cannot take; the exception's own text is appended to the message as a hint.
+    """
+
+    expected: str
+    metavar: str
+    convert: Callable[[Any], Any]
+    words: Optional[Mapping[str, Any]] = None  # what may be typed, where that is a fixed set
+    is_path: bool = False
+    is_written_file: bool = False
+    typed_as: Callable[[Any], str] = str  # a value that has no word and is no boolean
+
+    def text_of(self, value: Any) -> str:
+        """The value as one would type it."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return next((word for word, known in (self.words or {}).items() if known == value), self.typed_as(value))
+
+
+def boolean() -> Kind:
+    """True or False, or one of BOOLEAN_WORDS in any case."""
+
+    def convert(value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).strip().lower() not in BOOLEAN_WORDS:
+            raise ValueError
+        return BOOLEAN_WORDS[str(value).strip().lower()]
+
+    return Kind(f"one of {', '.join(BOOLEAN_WORDS)}", "true|false", convert)
+
+
+def whole_number(at_least: int, at_most: Optional[int] = None) -> Kind:
+    """An integer within bounds, both included."""
+
+    def convert(value: Any) -> int:
+        if isinstance(value, (bool, float)):
+            raise ValueError
+        number = int(value)
+        if number < at_least or (at_most is not None and number > at_most):
+            raise ValueError
+        return number
+
+    bounds = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    return Kind(f"a whole number {bounds}", "N", convert)
+
+
+def positive_number(at_most: float = math.inf, at_least: float = 0) -> Kind:
+    """A finite number above zero, of at least `at_least` and up to `at_most`."""
+
+    def convert(value: Any) -> float:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if not (0 < number <= at_most and at_least <= number and math.isfinite(number)):
+            raise ValueError
+        return number
+
+    least = f"from {at_least:g}" if at_least else "above 0"
+    return Kind(f"a number {least}" + ("" if at_most == math.inf else f" and up to {at_most:g}"), "X", convert)
+
+
+def percents() -> Kind:
+    """Percentiles, comma-separated: a tuple of numbers above 0 and up to 100, ascending, each once."""
+
+    def convert(value: Any) -> Tuple[float, ...]:
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        numbers = sorted({float(part) for part in parts})
+        if not numbers or not all(0 < number <= 100 for number in numbers):
+            raise ValueError
+        return tuple(numbers)
+
+    def typed_as(numbers: Tuple[float, ...]) -> str:
+        return ",".join(f"{number:g}" for number in numbers)
+
+    return Kind("percentiles above 0 and up to 100, such as 50,99.9", "P,P,...", convert, typed_as=typed_as)
+
+
+def choice(
+    known: Mapping[str, Any], metavar: Optional[str] = None, aliases: Optional[Mapping[str, str]] = None
+) -> Kind:
+    """One of a fixed set of words, each standing for a value; `aliases` are other words for some, in any case."""
+
+    def convert(value: Any) -> Any:
+        if value in known:
+            return known[value]
+        if isinstance(value, str) and value.lower() in (aliases or {}):
+            return known[aliases[value.lower()]]
+        if value in known.values():  # the value itself, from Python
+            return next(meaning for meaning in known.values() if meaning == value)
+        raise ValueError(did_you_mean(value, known))
+
+    return Kind(f"one of {', '.join(known)}", metavar or "|".join(known), convert, known)
+
+
+def words(*names: str, metavar: Optional[str] = None, aliases: Optional[Mapping[str, str]] = None) -> Kind:
+    """One of a fixed set of words that stand for themselves; for `aliases` see `choice`."""
+    return choice({name: name for name in names}, metavar, aliases)
+
+
+def text(metavar: str = "TEXT") -> Kind:
+    """Any string."""
+
+    def convert(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError
+        return value
+
+    return Kind("a text", metavar, convert)
+
+
+def path(metavar: str, written_file: bool = False) -> Kind:
+    """A path in the file system, as typed; `~` is expanded, because presets are not read by a shell."""
+
+    def convert(value: Any) -> Path:
+        if not isinstance(value, (str, Path)) or not str(value).strip():
+            raise ValueError
+        if "\0" in str(value):
+            raise ValueError(" A path has no null character.")
+        try:
+            expanded = Path(value).expanduser()
+        except RuntimeError:
+            raise ValueError(f" There is no user {Path(value).parts[0]!r} whose home it could be.") from None
+        if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in expanded.parts):
+            raise ValueError(f" A name in it is longer than {MAX_NAME_BYTES} bytes, which no file system takes.")
+        return expanded
+
+    return Kind("a path", metavar, convert, is_path=True, is_written_file=written_file)
+
+
+def image_size() -> Kind:
+    """One number or WIDTHxHEIGHT -> (height, width) in pixels; a tuple from Python is (height, width) already."""
+
+    def convert(value: Any) -> Tuple[int, int]:
+        if isinstance(value, tuple) and len(value) == 2:
+            height, width = value
+        else:
+            match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value).strip().lower(), re.ASCII)
+            if match is None or isinstance(value, bool):
+                raise ValueError
+            width, height = int(match[1]), int(match[2] or match[1])
+        if not all(MIN_IMAGE_SIDE <= side <= MAX_IMAGE_SIDE for side in (height, width)):
+            raise ValueError
+        return int(height), int(width)
+
+    sides = f"each side from {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels"
+    expected = f"one number or WIDTHxHEIGHT, {sides}"
+    return Kind(expected, "SIZE|WIDTHxHEIGHT", convert, typed_as=lambda size: f"{size[1]}x{size[0]}")
+
+
+def path_kind(flag: str, given: Path) -> str:
+    """What an option's path leads to: "file" (devices and pipes too), "folder", or the empty string for nothing.
+
+    Raises:
+      ConfigError: the system does not let us look.
+    """
+    try:
+        return "folder" if stat.S_ISDIR(os.stat(str(given)).st_mode) else "file"
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise ConfigError(f"{flag} {given} cannot be looked at ({error.strerror}): check the path.") from error
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Everything about one option except its name."""
+
+    kind: Kind
+    help: str
+    default: Any
+    default_text: str  # how the help text quotes the default
+    facets: Facets
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return `value` converted.
+
+        Raises:
+          ConfigError: says what was found and what was expected; names the option by its flag.
+        """
+        if value is None and self.default is None:
+            return None
+        try:
+            return self.kind.convert(value)
+        except (ValueError, TypeError) as error:
+            hint = str(error) if str(error).startswith(" ") else ""
+            found = str(value) if isinstance(value, Word) else repr(value)
+            found = found if len(found) <= MOST_QUOTED else f"{found[:MOST_QUOTED]}... ({len(found)} characters)"
+            raise ConfigError(f"{flag_of(name)} must be {self.kind.expected}; got {found}.{hint}") from None
+
+
+def option(default: Any, kind: Kind, help: str, default_text: Optional[str] = None, *, facets: Facets) -> Any:
+    """A dataclass field that is also a command-line option and a preset key."""
+    rule = Rule(kind, help, default, kind.text_of(default) if default_text is None else default_text, facets)
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def rules_of(section: Any) -> Dict[str, Rule]:
+    """Option name -> rule, in the order of the dataclass's fields."""
+    return {field.name: field.metadata["rule"] for field in dataclasses.fields(section) if "rule" in field.metadata}
+
+
+class Checked:
+    """Base of the configuration's dataclasses: converts and checks every option, whoever builds the object."""
+
+    def __post_init__(self) -> None:
+        for name, rule in rules_of(self).items():
+            object.__setattr__(self, name, rule.check(name, getattr(self, name)))

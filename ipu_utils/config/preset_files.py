@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Presets: YAML files with a section a model, whose keys are the options' names."""
+
+from pathlib import Path
+from typing import Any, Dict, Mapping, NamedTuple
+
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.safe_yaml import load_yaml
+from ipu_utils.config.model_options import MODEL_NAMES
+from ipu_utils.config.options import Rule, did_you_mean, path_kind
+from ipu_utils.config.sections import all_rules
+
+CONFIG_DIR = Path(__file__).resolve().parents[2] / "ipu_configs"
+HOST_KEY = "host"  # sub-mapping whose keys win on a CPU or GPU
+BASE_SECTION = "efficientdet-base"  # for models without a section of their own
+BASE_SUFFIX = "-base"  # ends the names of sections that are only there to be merged into others
+
+
+class Section(NamedTuple):
+    """One model's options."""
+
+    own: Dict[str, Any]
+    host: Dict[str, Any]
+
+
+def preset_path(config: str) -> Path:
+    """File of a preset: a name of ipu_configs/, or the path of a YAML file.
+
+    Raises:
+      ConfigError: there is no such preset.
+    """
+    own = CONFIG_DIR / f"{config}.yml"
+    if config in (path.stem for path in CONFIG_DIR.glob("*.yml")):
+        return own
+    given = Path(config)
+    if given.suffix in (".yml", ".yaml"):
+        if path_kind("--config", given) == "file":
+            return given
+        raise ConfigError(f"--config {config}: there is no such file.")
+    names = sorted(path.stem for path in CONFIG_DIR.glob("*.yml"))
+    raise ConfigError(
+        f"--config must be one of {', '.join(names)}, or a YAML file; got {config!r}.{did_you_mean(config, names)}"
+    )
+
+
+def read_preset(config: str, model_name: str) -> Section:
+    """Options that a preset gives a model: its own section, else the file's base section, else none.
+
+    Args:
+      config: name in ipu_configs/, or path of a YAML file.
+      model_name: e.g. "efficientdet-d0".
+
+    Returns:
+      Option name -> checked value, for every device and over them for a host.
+
+    Raises:
+      ConfigError: no such preset, or anything in it is not what it should be; the whole file is checked.
+    """
+    path = preset_path(config)
+    sections = load_yaml(path)
+    if not isinstance(sections, dict):
+        raise ConfigError(f"{path} must be a mapping from model names to options, found {_kind_of(sections)}.")
+    read = {name: _read_section(path, name, section) for name, section in sections.items()}
+    return read.get(model_name, read.get(BASE_SECTION, Section({}, {})))
+
+
+def _kind_of(value: Any) -> str:
+    return {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value), repr(value))
+
+
+def _read_section(path: Path, name: Any, section: Any) -> Section:
+    if name not in MODEL_NAMES and not str(name).endswith(BASE_SUFFIX):
+        raise ConfigError(f"{path}: {name!r} is not a model.{did_you_mean(name, MODEL_NAMES)}")
+    where = f"{path}, {name}"
+    if section is None:
+        section = {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: must be a mapping from options to values, found {_kind_of(section)}.")
+    host = section.get(HOST_KEY)
+    if not isinstance(host, (dict, type(None))):
+        raise ConfigError(f"{where}, {HOST_KEY}: must be a mapping from options to values, found {_kind_of(host)}.")
+    own = {key: value for key, value in section.items() if key != HOST_KEY}
+    return Section(_check_keys(where, own), _check_keys(f"{where}, {HOST_KEY}", host or {}))
+
+
+def _check_keys(where: str, section: Mapping[Any, Any]) -> Dict[str, Any]:
+    known: Dict[str, Rule] = all_rules()
+    rules = {name: rule for name, rule in known.items() if rule.facets.in_presets}
+    checked = {}
+    for key, value in section.items():
+        name = str(key).replace("-", "_")
+        if name in known and name not in rules:
+            raise ConfigError(f"{where}: {key!r} can only be given on the command line.")
+        if name not in rules:
+            raise ConfigError(f"{where}: {key!r} is not an option.{did_you_mean(name, rules)}")
+        if isinstance(value, (dict, list)) or value is None:
+            raise ConfigError(f"{where}: {key!r} needs one value, found {_kind_of(value)}.")
+        try:
+            checked[name] = rules[name].check(name, value)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return checked

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The resolved configuration of one run: command line over host settings over preset over default."""
+
+import dataclasses
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+
+from ipu_utils.base.errors import ConfigError, UserError
+from ipu_utils.base.files import write_atomically
+from ipu_utils.config.command_line import DEFAULT_CONFIGS, build_parser
+from ipu_utils.config.device_options import DeviceConfig, IpuConfig
+from ipu_utils.config.model_options import MODEL_NAMES, DataConfig, ModelConfig, NmsConfig, NmsMode, Precision
+from ipu_utils.config.options import flag_of, path_kind, rules_of
+from ipu_utils.config.poplar_environment import options_from_environment
+from ipu_utils.config.preset_files import read_preset
+from ipu_utils.config.run_options import BenchmarkConfig, EmbeddedConfig, OutputConfig
+from ipu_utils.config.sections import names_where, sections_of
+
+__all__ = [
+    "MODEL_NAMES",
+    "BenchmarkConfig",
+    "DataConfig",
+    "DeviceConfig",
+    "EmbeddedConfig",
+    "IpuConfig",
+    "ModelConfig",
+    "NmsConfig",
+    "NmsMode",
+    "OutputConfig",
+    "Precision",
+    "RunConfig",
+    "load_config",
+    "options_dict",
+    "write_app_json",
+]
+
+DEFAULT_IO_TILES = 96
+# The exchange code of the larger models does not fit beside their activations unless it is kept small.
+SMALL_EXCHANGE_MODELS = tuple(f"efficientdet-{size}" for size in ("d4", "d5", "d6", "d7", "d7x"))
+EMBEDDED_WARMUP = 10  # requests before the measured ones: caches, clocks and allocators settle
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything about one run. Functions take the part they need; the whole stops at the script."""
+
+    script: str  # "throughput" or "embedded"
+    config_name: str
+    data: DataConfig
+    model: ModelConfig
+    nms: NmsConfig
+    device: DeviceConfig
+    ipu: IpuConfig
+    benchmark: BenchmarkConfig
+    output: OutputConfig
+    embedded: Optional[EmbeddedConfig] = None  # None for the throughput script
+    typed: FrozenSet[str] = frozenset()  # names of the options that were on the command line
+    given: Mapping[str, Tuple[Any, str]] = dataclasses.field(default_factory=dict)  # option -> (value, where from)
+    command: Tuple[str, ...] = ()  # the script's file name and arguments
+    notes: Tuple[str, ...] = ()  # what the user should know about the above; to be shown once
+
+    def value_of(self, name: str) -> Any:
+        """The value of an option of the script.
+
+        Raises:
+          KeyError: it has no such option.
+        """
+        for part, section in sections_of(self.script).items():
+            if name in rules_of(section):
+                return getattr(getattr(self, part), name)
+        raise KeyError(name)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], script: str = "throughput", **kwargs: Any) -> "RunConfig":
+        """Distribute options to the sections by field name.
+
+        Raises:
+          ConfigError: a value is not what its option takes, or options contradict each other.
+          TypeError: a name is not an option of the script.
+        """
+        sections = sections_of(script)
+        known = {name for section in sections.values() for name in rules_of(section)}
+        unknown = set(options) - known
+        if unknown:
+            raise TypeError(f"not options of the {script} script: {', '.join(sorted(unknown))}")
+        parts = {
+            part: section(**{name: options[name] for name in rules_of(section) if name in options})
+            for part, section in sections.items()
+        }
+        return cls(script=script, **{"config_name": DEFAULT_CONFIGS[script], **parts, **kwargs})
+
+
+def load_config(
+    argv: Optional[Sequence[str]] = None,
+    script: str = "throughput",
+    choose_device: Optional[Callable[[str], str]] = None,
+    environ: Optional[Mapping[str, str]] = None,
+) -> RunConfig:
+    """Read the command line of a script and everything below it.
+
+    The last of these wins: defaults, the model's section of the preset, on a CPU or GPU its `host` settings, on an
+    IPU what POPLAR_ENGINE_OPTIONS and TF_POPLAR_FLAGS say, the command line.
+
+    Args:
+      argv: arguments without the program's name; None takes the process's own.
+      script: "throughput" or "embedded".
+      choose_device: resolves "auto", "ipu", "cpu" or "gpu" to one of the last three; None asks this machine.
+      environ: variables of the environment; None takes the process's own.
+
+    Raises:
+      SystemExit: the command line, the preset or the environment is wrong; status 2, after `error: ...` on standard
+        error.
+      UserError: from `choose_device`, when the device that was asked for is not there.
+    """
+    parser = build_parser(script)
+    typed = vars(parser.parse_args(argv))
+    if choose_device is None:
+        from ipu_utils.base.hardware import choose_device  # it may import TensorFlow to look for a GPU
+    device = choose_device(typed.get("device", "auto"))
+    try:
+        config = resolve(typed, script, device, os.environ if environ is None else environ)
+    except UserError as error:
+        parser.error(*error.lines)
+    command = (parser.prog, *(sys.argv[1:] if argv is None else argv))
+    return dataclasses.replace(config, command=command, notes=tuple(parser.notes) + config.notes)
+
+
+def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping[str, str]) -> RunConfig:
+    """Put what was typed over presets and defaults; see `load_config`. `device` is ipu, cpu or gpu.
+
+    Raises:
+      UserError: an option, the preset or the environment is wrong.
+    """
+    config_name = typed.get("config", DEFAULT_CONFIGS[script])
+    typed_options = {name: value for name, value in typed.items() if name != "config"}
+    model_name = typed.get("model_name", ModelConfig.model_name)
+    known = {name: rule for section in sections_of(script).values() for name, rule in rules_of(section).items()}
+    preset = read_preset(config_name, model_name)
+    notes: List[str] = []
+    layers: List[Tuple[str, Mapping[str, Any]]] = []  # where options come from, the weakest first
+    if script == "embedded":
+        layers.append(("default of this script", {"warmup": EMBEDDED_WARMUP}))
+    if model_name in SMALL_EXCHANGE_MODELS:
+        layers.append(("default of large models", {"opt_internal_exchange_target": "memory"}))
+    layers.append((f"preset {config_name}", preset.own))
+    if device == "ipu":
+        layers.append(("environment", options_from_environment(environ, typed, notes)))
+    else:
+        layers.append((f"preset {config_name}, for a host", preset.host))
+    layers.append(("command line", typed_options))
+    given: Dict[str, Any] = {}
+    sources: Dict[str, str] = {}
+    for source, options in layers:
+        options = {name: value for name, value in options.items() if name in known}
+        given.update(options)
+        sources.update(dict.fromkeys(options, source))
+    options = _derive({**given, "device": device}, script, typed, notes)
+    config = RunConfig.from_options(options, script, config_name=config_name, typed=frozenset(typed))
+    found = {
+        name: (rule.check(name, given.get(name, rule.default)), sources.get(name, "default"))
+        for name, rule in known.items()
+    }
+    config = dataclasses.replace(config, given=found)
+    return dataclasses.replace(_check(config, notes), notes=tuple(notes))
+
+
+def _derive(options: Dict[str, Any], script: str, typed: Mapping[str, Any], notes: List[str]) -> Dict[str, Any]:
+    """Options that follow from others; each change is noted."""
+    on_ipu = options["device"] == "ipu"
+    if options.get("dataset_type") == "single-image":
+        # The embedded executable's loop is not a number of batches: of length one, it would start again each request.
+        forced = ("micro_batch_size",) if on_ipu and script == "embedded" else ("micro_batch_size", "benchmark_repeats")
+        options.update(dict.fromkeys(forced, 1))
+        unused = [name for name in forced if typed.get(name, 1) != 1]
+        because = f" What was given for {_flags(unused)} is not used." if unused else ""
+        notes.append(
+            f"--dataset-type single-image sets {' and '.join(flag_of(name) for name in forced)} to 1.{because}"
+        )
+    if options.get("opt_use_io_tiles") and options.get("opt_num_io_tiles") is None:
+        options["opt_num_io_tiles"] = DEFAULT_IO_TILES
+        if on_ipu:
+            notes.append(f"--opt-use-io-tiles without --opt-num-io-tiles sets {DEFAULT_IO_TILES} tiles apart.")
+    if options.get("onchip_nms", NmsConfig.onchip_nms) and options.get("benchmark_host_postprocessing"):
+        options["benchmark_host_postprocessing"] = False
+        notes.append(
+            "--benchmark-host-postprocessing is off: with on-chip NMS the host does no post-processing. "
+            "Add --onchip-nms false to measure it."
+        )
+    return options
+
+
+def _check(config: RunConfig, notes: List[str]) -> RunConfig:
+    """Check what no section can check by itself, and note what has no effect."""
+    results_dir = config.output.output_dir if config.output.output_predictions else None
+    data = _check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
+    on_ipu = config.device.device == "ipu"
+    device = config.device.device
+    idle = [name for name in names_where(lambda facets: device not in facets.read_by) if name in config.typed]
+    if idle:
+        notes.append(f"no effect on this device ({device}): {_flags(idle)}.")
+    if on_ipu:
+        config = _check_ipu(config, notes)
+    if config.embedded is not None:
+        _check_executable(config.embedded)
+        config = dataclasses.replace(config, benchmark=_embedded_loop(config, on_ipu, notes))
+    elif 1 < config.benchmark.num_repeats <= config.benchmark.warmup:
+        notes.append(
+            f"--warmup {config.benchmark.warmup} leaves none of the {config.benchmark.num_repeats} calls of "
+            "--num-repeats to be counted: one more is."
+        )
+    return dataclasses.replace(config, data=data)
+
+
+def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> DataConfig:
+    """Check that the path is there and of the type that the dataset reads."""
+    path = data.image_path
+    if data.dataset_type == "generated":
+        if "image_path" in typed:
+            notes.append("--image-path is not used: --dataset-type is generated.")
+        return data
+    kind = path_kind("--image-path", path)
+    if not kind:
+        raise ConfigError(f"--image-path {path}: there is no such file or folder.")
+    if data.dataset_type == "image-directory":
+        if kind != "folder":
+            raise ConfigError(
+                f"--image-path {path} is a file, and --dataset-type image-directory reads a folder: name the folder, "
+                "or use --dataset-type single-image."
+            )
+        return data
+    if kind == "folder" and data.dataset_type == "repeated-image":
+        from ipu_utils.data.decode import list_images
+        from ipu_utils.data.sources import photographs  # imports Pillow and NumPy, for which --help need not wait
+
+        first = photographs(list_images(path), path, data.results_dir)[0]
+        notes.append(f"--dataset-type repeated-image repeats the first image of the folder, {first}.")
+        return dataclasses.replace(data, image_path=first)
+    if kind != "file":
+        raise ConfigError(
+            f"--image-path {path} is a folder, and --dataset-type single-image reads one image: name the image, "
+            "or use --dataset-type image-directory."
+        )
+    return data
+
+
+def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
+    """Refuse what an IPU cannot do, and say what an unusual choice costs."""
+    ipu, typed = config.ipu, config.typed
+    if config.model.model_precision is Precision.BFLOAT16:
+        raise ConfigError("--model-precision bfloat16 does not exist on an IPU: use half or float.")
+    if ipu.synthetic and config.output.about_images:
+        raise ConfigError(
+            f"--synthetic sends no results to the host, so there is nothing for {config.output.about_images}: drop one."
+        )
+    if ipu.synthetic and config.data.dataset_type != "generated":
+        notes.append(f"--synthetic makes the input on the device: {config.data.image_path} is not used.")
+    if "opt_num_io_tiles" in typed and not ipu.opt_use_io_tiles:
+        notes.append("--opt-num-io-tiles has no effect without --opt-use-io-tiles.")
+    if config.embedded is not None and ipu.opt_use_io_tiles:
+        notes.append(
+            "--opt-use-io-tiles lets the executable stall: a request that no other follows waits until the runtime's "
+            "time-out pushes a dummy batch after it, and its latency grows by both. --opt-use-io-tiles false avoids it."
+        )
+    return config
+
+
+def _check_executable(embedded: EmbeddedConfig) -> None:
+    if embedded.exec_file is not None and path_kind("--exec-file", embedded.exec_file) != "file":
+        raise ConfigError(
+            f"--exec-file {embedded.exec_file}: there is no such file. "
+            "--compile-only --exec-output-dir FOLDER writes an executable."
+        )
+
+
+def _embedded_loop(config: RunConfig, on_ipu: bool, notes: List[str]) -> BenchmarkConfig:
+    """The embedded script's repeats: its warm-up, and on an IPU a compiled loop that outlasts the measurement."""
+    benchmark = config.benchmark
+    needed = benchmark.num_repeats + benchmark.warmup
+    if not on_ipu or benchmark.benchmark_repeats >= needed:
+        return benchmark
+    if "benchmark_repeats" in config.typed:
+        notes.append(
+            f"--benchmark-repeats {benchmark.benchmark_repeats} compiles a loop shorter than the {needed} requests: "
+            "the engine starts again each time it is used up, and the request that waits for it is slow."
+        )
+        return benchmark
+    return dataclasses.replace(benchmark, benchmark_repeats=needed)
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(flag_of(name) for name in names)
+
+
+def options_dict(config: RunConfig) -> Dict[str, Any]:
+    """Every option of the run and its value, as plain JSON types, for records of the run."""
+    options = {"script": config.script, "config": config.config_name}
+    for part in sections_of(config.script):
+        section = getattr(config, part)
+        options.update((name, _plain(getattr(section, name))) for name in rules_of(section))
+    return options
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (str, Path)):  # the Enums are strings
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
+    """Write the run's arguments and the model's configuration, which the profile viewer shows beside a profile.
+
+    The file appears complete or not at all; missing folders are made.
+
+    Args:
+      config: the run.
+      model_config: an `hparams_config.Config`, or its plain dict.
+      path: the folder for `app.json`, or a path that ends in .json.
+
+    Raises:
+      ConfigError: the file cannot be written there.
+    """
+    model_options = model_config.as_dict() if hasattr(model_config, "as_dict") else dict(model_config)
+    content = json.dumps({"arguments": options_dict(config), "config": model_options}, indent=2, default=str)
+    write_atomically(app_json_path(path), ((content + "\n").encode(),), "--profile-dir")
+
+
+def app_json_path(path: Path) -> Path:
+    """Where `write_app_json` writes."""
+    return Path(path) if Path(path).suffix == ".json" else Path(path) / "app.json"

@@ -1,0 +1,1 @@
+"""Images in: sources, decoding, fitting into the network's input, batches."""

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of images for the network, made beside the device's work.
+
+Four kinds: `generated` noise, one `repeated-image`, a `single-image` in a batch of one, and all images of an
+`image-directory`. Every batch is (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]): images fitted into the
+network's input by `data.resize`, the factor from the network's pixels back to the original's, and which image of
+the source a row holds. A row with id -1 is padding and holds no image.
+"""
+
+import atexit
+import contextlib
+import threading
+import time
+import weakref
+from typing import Callable, Iterator, Optional, Tuple
+
+import numpy as np
+
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.hardware import usable_cores
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, PerChannel
+from ipu_utils.data.numpy_batches import PREFETCH_BATCHES, pool_batches
+from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
+
+QUIET_SECONDS, SETTLING_SECONDS = 0.05, 10  # at exit: no call for so long means rest; give up after so long
+
+
+class PipelineFunction:
+    """A Python function for threads of tf.data, which comes to rest before the interpreter shuts down.
+
+    A pipeline reads ahead of the run, so some of its threads are usually inside Python when the program ends. Shutdown
+    takes them away there, and destroying the pipeline then waits for them without end: the process hangs. So at exit,
+    while Python still works, calls become calls of `at_exit`, which fill the pipeline's bounded buffers at once; then
+    shutdown waits until the calls under way have returned and no new one has come for a moment.
+    """
+
+    def __init__(self, function: Callable, at_exit: Callable):
+        self._function, self._at_exit = function, at_exit
+        self._lock, self._running, self._started, self._ending = threading.Lock(), 0, 0, False
+        atexit.register(_call_if_alive, weakref.WeakMethod(self.settle))
+
+    def __call__(self, *inputs):
+        with self._lock:
+            self._running += 1
+            self._started += 1
+        try:
+            return self._at_exit() if self._ending else self._function(*inputs)
+        finally:
+            with self._lock:
+                self._running -= 1
+
+    def settle(self) -> None:
+        """Let the pipeline come to rest, for good."""
+        self._ending = True
+        started, deadline = -1, time.monotonic() + SETTLING_SECONDS
+        while (self._running or self._started != started) and time.monotonic() < deadline:
+            started = self._started
+            time.sleep(QUIET_SECONDS)  # Threads that wait for the interpreter get it meanwhile, and are counted.
+
+
+def _call_if_alive(method: weakref.WeakMethod) -> None:
+    function = method()
+    if function is not None:
+        function()
+
+
+class ImageBatches:
+    """What a run reads.
+
+    Attributes:
+      dataset: tf.data of (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]); static shapes, fixed order.
+      source: the images by id, for names and originals.
+      count: number of distinct images; falls when one of them turns out to be damaged and is skipped.
+      batch_size: B, images per batch.
+    """
+
+    def __init__(self, source: ImageSource, batch_size: int):
+        self.source, self.batch_size = source, batch_size
+        self.dataset = None  # Set by `open_dataset`: the dataset's functions refer to this object.
+        self._failure = None
+
+    @property
+    def count(self) -> int:
+        return self.source.readable
+
+    def name(self, image_id: int) -> str:
+        """See `ImageSource.name`."""
+        return self.source.name(image_id)
+
+    def original(self, image_id: int) -> np.ndarray:
+        """See `ImageSource.original`."""
+        return self.source.original(image_id)
+
+    @contextlib.contextmanager
+    def user_errors(self) -> Iterator[None]:
+        """Turn the TensorFlow error that unreadable images cause in the pipeline into the UserError that tells why.
+
+        Wrap in it whatever reads the dataset: `with batches.user_errors(): call()`.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._failure is None or isinstance(error, UserError):
+                raise
+            raise self._failure from None
+
+    def load(self, image_id: int) -> Tuple[np.ndarray, np.float32, int, bytes]:
+        """Make a row for the pipeline's threads: image, scale, id and problem.
+
+        The id is `PADDING_ID` for an image that is skipped. An error is kept for `user_errors`, its text is the
+        problem (else b"").
+        """
+        try:
+            fitted = self.source.try_fitted(image_id)
+        except Exception as error:
+            self._failure = error
+            return (
+                *self.source.fitted(PADDING_ID),
+                np.int32(PADDING_ID),
+                str(error).encode("utf-8", "backslashreplace"),
+            )
+        if fitted is None:
+            return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), b"")
+        return (*fitted, image_id, b"")
+
+    def load_nothing(self) -> Tuple[np.ndarray, np.float32, int, bytes]:
+        """What `load` returns when the program ends."""
+        return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), b"The program is ending.")
+
+
+def open_dataset(
+    data: DataConfig,
+    image_size: Tuple[int, int],
+    batches: Optional[int] = None,
+    mean_rgb: PerChannel = IMAGENET_MEAN_RGB,
+) -> ImageBatches:
+    """Open what `--dataset-type` and `--image-path` name.
+
+    Args:
+      data: dataset_type, image_path, micro_batch_size (images per batch; `single-image` always takes 1),
+        dataset_prefetch_buffer (batches made ahead; 0 means `PREFETCH_BATCHES`) and seed.
+      image_size: (height, width) of the network's input in pixels.
+      batches: how many batches the run is going to need, or None for one pass over the images.
+      mean_rgb: the model's mean colour, which surrounds the images.
+
+    Returns:
+      Its dataset never ends when `batches` is given, because a device's feed may read ahead of the run and must not run
+      dry: the images come round again in the same order, without a gap between two rounds, so every row is an image.
+      With None it ends after one pass, whose last batch is filled up with padding rows.
+
+    Raises:
+      UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
+    """
+    batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
+    different = 2**31 if batches is None else batches
+    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, different), mean_rgb)
+    opened = ImageBatches(source, batch_size)
+    make = _streamed if data.dataset_type == "image-directory" else _preloaded
+    dataset = make(opened, endless=batches is not None)
+    opened.dataset = dataset.prefetch(data.dataset_prefetch_buffer or PREFETCH_BATCHES)
+    return opened
+
+
+def _preloaded(opened: ImageBatches, *, endless: bool) -> tf.data.Dataset:
+    """Batches made once, then only copied: noise must not slow the device, and one image is decoded once.
+
+    A single image fills the whole batch, so that each row does the same work.
+    """
+    size, source = opened.batch_size, opened.source
+    ids = np.arange(max(size, source.count), dtype=np.int32) % source.count  # `count` is 1 or a multiple of `size`.
+    fitted = [source.fitted(image_id) for image_id in range(source.count)]
+    images, scales = zip(*(fitted[image_id] for image_id in ids))
+    images = np.stack(images).reshape(-1, size, *source.image_size, 3)
+    scales = np.stack(scales).reshape(-1, size)
+    dataset = tf.data.Dataset.from_tensor_slices((images, scales, ids.reshape(-1, size)))
+    return dataset.repeat() if endless else dataset
+
+
+def _streamed(opened: ImageBatches, *, endless: bool) -> tf.data.Dataset:
+    """Decode and resize on all cores while the device works, in the order of the files; unreadable ones left out."""
+
+    def load(image_id):
+        types = [tf.uint8, tf.float32, tf.int32, tf.string]
+        image, scale, row_id, problem = tf.numpy_function(function, [image_id], types)
+        with tf.control_dependencies([tf.debugging.Assert(tf.equal(problem, ""), [problem])]):
+            return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(scale, ()), tf.ensure_shape(row_id, ())
+
+    size, function = opened.source.image_size, PipelineFunction(opened.load, at_exit=opened.load_nothing)
+    dataset = tf.data.Dataset.range(opened.source.count, output_type=tf.int32)
+    if endless:
+        dataset = dataset.repeat()
+    dataset = dataset.map(load, num_parallel_calls=usable_cores(), deterministic=True)
+    # Skipped images leave no gap: every row that the device computes is an image.
+    dataset = dataset.filter(lambda image, scale, row_id: row_id != PADDING_ID)
+    if not endless:
+        image, scale = opened.source.fitted(PADDING_ID)
+        padding = tf.data.Dataset.from_tensors((image, scale, np.int32(PADDING_ID))).repeat(opened.batch_size - 1)
+        dataset = dataset.concatenate(padding)  # What of it does not fill the last batch is dropped.
+    return dataset.batch(opened.batch_size, drop_remainder=True)

@@ -1,0 +1,1 @@
+"""The compiled model in a file: building, keeping, finding, running it."""

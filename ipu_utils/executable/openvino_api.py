@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenVINO as this project uses it: how it is imported, what it is told, what it can do here. Imports it on demand."""
+
+import sys
+from typing import Any, Dict, Optional
+
+from ipu_utils.base import hardware, instruction_sets
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.missing_packages import how_to_install, pip_install
+from ipu_utils.base.signals import raise_again
+
+# The names of types in OpenVINO.
+OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+# One of these has to be left by oneDNN's limit, which OpenVINO does not ask when it says what it can do.
+BFLOAT16_SETS = frozenset({"avx512f", "avx_ne_convert"})
+
+
+def import_openvino() -> Any:
+    """Return the package `openvino`; a UserError says what to install where it is missing."""
+    # On import OpenVINO reports to its makers over the network, from a thread of its own. A latency benchmark and a
+    # deployed program should not; without the reporting package it does not, and is imported sooner.
+    report = "openvino_telemetry"
+    blocked = report not in sys.modules
+    if blocked:
+        sys.modules[report] = None
+    try:
+        import openvino
+    except ImportError as error:
+        raise_again()
+        raise UserError(
+            f"OpenVINO cannot be imported ({error}), which compiles and runs the network on a CPU: "
+            f"{pip_install('openvino')} (Python 3.9 or later), or measure TensorFlow: ipu_inference.py --engine "
+            "tensorflow."
+        ) from error
+    finally:
+        if blocked:
+            del sys.modules[report]
+    if not hasattr(openvino, "get_version"):
+        where = getattr(openvino, "__file__", None) or ", ".join(getattr(openvino, "__path__", ["?"]))
+        raise UserError(
+            f"what `import openvino` finds in {where} is not OpenVINO as it has been since 2023: move it away, or "
+            f"install OpenVINO anew with {how_to_install('openvino')}."
+        )
+    return openvino
+
+
+def engine_name(openvino: Any) -> str:
+    """Name and full version, as it is kept in executables and printed."""
+    return f"OpenVINO {openvino.get_version()}"
+
+
+def properties(precision: str, num_threads: Optional[int], num_streams: Optional[int] = None) -> Dict[str, Any]:
+    """What OpenVINO is told on compiling and on loading, so that both agree.
+
+    The precision is never left to OpenVINO, which takes bfloat16 by itself where a CPU can compute it. The number of
+    threads is, unless the user says it or a container has a CPU quota, which OpenVINO does not see: it knows which
+    logical processors share a core and which cores a socket.
+
+    Args:
+      precision: type name.
+      num_threads: of all streams together.
+      num_streams: requests that are computed side by side, each on its share of the threads; None: one at a time, on
+        all of them.
+    """
+    chosen = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision]}
+    if num_streams is not None:
+        chosen.update(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=num_streams)
+    threads = hardware.quota_threads() if num_threads is None else num_threads
+    if threads is not None:
+        chosen["INFERENCE_NUM_THREADS"] = threads
+    return chosen
+
+
+def check_precision(precision: str) -> None:
+    """Raise UserError when OpenVINO cannot compute in a precision on this CPU."""
+    words = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
+    offered = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    limit = instruction_sets.limit()
+    if precision == "bfloat16" and limit is not None and not limit.kept & BFLOAT16_SETS:
+        raise UserError(
+            f"OpenVINO cannot compute in bfloat16 below {limit.setting}: unset the variable, or use --model-precision "
+            "float."
+        )
+    if words[precision] not in offered:
+        can = ", ".join(name for name, word in words.items() if word in offered)
+        raise UserError(f"OpenVINO cannot compute in {precision} on this CPU, only in {can}: use --model-precision.")

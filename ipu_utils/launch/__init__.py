@@ -1,0 +1,1 @@
+"""How a run starts: sweeps, dry runs, checks before anything is built."""

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that measure nothing: print the resolved configuration, or say what would run after all checks of the run."""
+
+import contextlib
+import os
+from typing import Any, Callable, Dict, Iterator, List, Sequence
+
+import yaml
+
+from ipu_utils.backends.foreseen import Foreseen
+from ipu_utils.base.files import check_writable
+from ipu_utils.base.printable import shown, shown_lines
+from ipu_utils.config.options import flag_of, rules_of
+from ipu_utils.config.run_config import RunConfig, app_json_path
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.sections import sections_of
+from ipu_utils.data.sources import ImageSource, describe_left_out
+from ipu_utils.outputs import writers
+from ipu_utils.outputs.claims import written_by
+from ipu_utils.report.summary import describe_nms
+from utils import parse_image_size
+
+
+def describe_config(config: RunConfig) -> str:
+    """The configuration as YAML that `--config FILE.yml` reads; what is no option of a preset is a remark."""
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    height, width = parse_image_size(hparams.image_size)
+    remarks = [
+        f"# script: {config.script}, preset: {config.config_name}, device: {config.device.device}",
+        f"# model: {config.model.model_name}, {width}x{height} pixels, {hparams.num_classes} classes",
+        f"# nms: {config.nms.nms_mode.value}, {describe_nms(hparams.nms_configs)}",
+        *(f"# note: {note}" for note in config.notes),
+    ]
+    content = {config.model.model_name: options(config)}
+    preset = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    if shown_lines(preset) != preset:  # YAML's own escapes, which its readers undo
+        preset = yaml.safe_dump(content, sort_keys=False, allow_unicode=False)
+    return "\n".join(map(shown, remarks)) + "\n" + preset
+
+
+def options(config: RunConfig) -> Dict[str, Any]:
+    """Every option that has a value, as one would write it into a preset."""
+    found: Dict[str, Any] = {}
+    for part in sections_of(config.script):
+        section = getattr(config, part)
+        for name, rule in rules_of(section).items():
+            value = getattr(section, name)
+            if value is None or not rule.facets.printed:
+                continue
+            found[name] = value if isinstance(value, (bool, int, float)) else rule.kind.text_of(value)
+    return found
+
+
+@contextlib.contextmanager
+def without_new_folders(config: RunConfig) -> Iterator[None]:
+    """Remove the empty folders that trying outputs has made."""
+    places = [claim.path for claim in written_by(config)]
+    folders = [config.device.executable_cache_dir, config.embedded and config.embedded.exec_output_dir]
+    places += [folder / "executable" for folder in folders if folder is not None]
+    new = {parent for place in places for parent in place.absolute().parents if not os.path.exists(str(parent))}
+    try:
+        yield
+    finally:
+        for folder in sorted(new, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def foretell(config: RunConfig, foresee: Callable[[], Foreseen], source: ImageSource) -> None:
+    """End a --dry-run: find out about the network and about annotations, and print what would run.
+
+    Args:
+      config: the run. foresee: see `ipu_utils.backends.requests_contract.World`. source: its images.
+
+    Raises:
+      UserError: something would have stopped the run.
+    """
+    if config.output.profile_dir is not None:
+        check_writable(app_json_path(config.output.profile_dir), "--profile-dir")
+    found = foresee()
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    told = writers.check(config.output, source, found.header or hparams)
+    print("\n".join(map(shown, _described(config, found, source, told))))
+
+
+def _described(config: RunConfig, found: Foreseen, source: ImageSource, annotations: Sequence[str]) -> List[str]:
+    """What would run, as the report says it; then every option with its value and where that comes from."""
+    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.preset), config.benchmark
+    name, size, batch = config.model.model_name, parse_image_size(hparams.image_size), config.data.micro_batch_size
+    mode, thresholds = config.nms.nms_mode.value, hparams.nms_configs
+    if found.header is not None:  # made already, of what its header says
+        name, size, batch = found.header.model_name, found.header.image_size, found.header.batch_size
+        mode, thresholds = found.header.nms_mode, found.header.nms_configs
+    images = ", ".join([f"{source.count} images of {config.data.image_path}", *describe_left_out(source)])
+    if config.data.dataset_type == "generated":
+        images = "noise"
+    work = f"{benchmark.num_repeats} calls of {benchmark.benchmark_repeats} batches, {benchmark.warmup} not counted"
+    if config.script == "embedded":
+        work = f"{benchmark.num_repeats} requests after {benchmark.warmup} that are not counted"
+    engine = "" if config.device.engine == "auto" else f", {config.device.engine}"
+    return [
+        "dry run: nothing is measured",
+        f"model:     {name}, {size[1]}x{size[0]} pixels",
+        f"weights:   {found.weights}",
+        f"device:    {config.device.device}{engine}",
+        f"network:   {found.executable}",
+        f"data:      {images}, batches of {batch}",
+        f"nms:       {mode}, {describe_nms(thresholds)}",
+        f"work:      {work}",
+        *(f"note:      {note}" for note in config.notes),
+        *annotations,
+        *source.left_out.describe().expandtabs(4).splitlines(),
+        "options:",
+        *describe_sources(config),
+    ]
+
+
+def describe_sources(config: RunConfig) -> List[str]:
+    """A line for every option: its value, and where that comes from."""
+    lines = []
+    for part in sections_of(config.script):
+        for name, rule in rules_of(getattr(config, part)).items():
+            value, (given, source) = config.value_of(name), config.given[name]
+            if value != given:
+                source = f"derived ({source}: {'none' if given is None else rule.kind.text_of(given)})"
+            text = rule.default_text if value is None else rule.kind.text_of(value)
+            lines.append(f"    {source:40} {flag_of(name)} {text}")
+    return lines

@@ -1,0 +1,1 @@
+"""The network with its weights."""

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that a run writes about its images, behind one writer. No TensorFlow."""
+
+import contextlib
+from typing import Any, List, Optional, Sequence
+
+import numpy as np
+
+from ipu_utils.config.run_options import OutputConfig
+from ipu_utils.data.sources import ImageSource
+from ipu_utils.outputs import coco_eval
+from ipu_utils.outputs.annotated import open_writer, picture_names, size_label
+from ipu_utils.outputs.claims import check_images
+from ipu_utils.outputs.coco import Annotations, CocoWriter, compared, image_ids
+from ipu_utils.outputs.coco_classes import Classes, classes_of
+from ipu_utils.outputs.contact_sheet import ContactSheet
+
+
+class Outputs:
+    """Hands detections to several writers and collects their lines for the report. Use it as a context manager.
+
+    A writer has `written`, `write(ids, detections)`, `report()`, and is a context manager itself.
+    """
+
+    def __init__(self, writers: Sequence[Any]):
+        self._writers, self._stack = list(writers), contextlib.ExitStack()
+
+    @property
+    def written(self) -> int:
+        """Number of images that every writer has."""
+        return min(writer.written for writer in self._writers)
+
+    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
+        """See `PredictionWriter.write`."""
+        for writer in self._writers:
+            writer.write(ids, detections)
+
+    def __enter__(self) -> "Outputs":
+        for writer in self._writers:
+            self._stack.enter_context(writer)
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def report(self) -> str:
+        """What was written where, and what came of comparing it; for after the run."""
+        return "\n".join(text for text in (writer.report() for writer in self._writers) if text)
+
+
+def check(output: OutputConfig, source: ImageSource, hparams: Any = None) -> List[str]:
+    """Find out before time is spent on compiling whether the outputs can be made; writes none.
+
+    Args:
+      output: what to write. source: the images.
+      hparams: num_classes and label_map of the model; None: they are not known yet.
+
+    Returns:
+      Lines for the report: what there is to say of the annotations.
+
+    Raises:
+      UserError: they cannot: see `check_images`, `Annotations`, `image_ids`, `compared` and `coco_eval.require`.
+    """
+    check_images(output, source)
+    if output.contact_sheet is not None:
+        ContactSheet(output.contact_sheet, source)
+    annotations = _annotations(output)
+    if annotations is not None:
+        return compared(source, annotations, _classes(hparams))[-1]
+    if output.coco_results is not None:
+        image_ids(source, None)
+    return []
+
+
+def _classes(hparams: Any) -> Classes:
+    return Classes() if hparams is None else classes_of(hparams)
+
+
+def _annotations(output: OutputConfig) -> Optional[Annotations]:
+    if output.coco_annotations is None:
+        return None
+    coco_eval.require()
+    return Annotations(output.coco_annotations)
+
+
+def open_outputs(
+    output: OutputConfig, model_name: str, hparams: Any, batches: Any, size_asked: bool = False
+) -> Optional[Outputs]:
+    """Return the writers of all outputs that were asked for, ready to write; None when there are none.
+
+    Args:
+      output: what to write. model_name, hparams, batches, size_asked: see `open_writer`.
+
+    Raises:
+      UserError: something cannot be written or is an image, or annotations cannot be used.
+    """
+    source, pictures = batches.source, []
+    if output.output_predictions:
+        pictures = picture_names(
+            model_name, size_label(hparams.image_size, size_asked), source.count, batches.batch_size
+        )
+    check_images(output, source, pictures)
+    writers: List[Any] = []
+    predictions = open_writer(output, model_name, hparams, batches, size_asked)
+    if predictions is not None:
+        writers.append(predictions)
+    if output.coco_results is not None or output.coco_annotations is not None:
+        annotations, classes = _annotations(output), classes_of(hparams)
+        writers.append(CocoWriter(batches.source, output.coco_results, annotations, classes))
+    if output.contact_sheet is not None:
+        writers.append(ContactSheet(output.contact_sheet, batches.source, hparams.label_map))
+    return Outputs(writers) if writers else None

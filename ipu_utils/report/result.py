@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run has found out, as plain data: reports, records and pages are made from it. No TensorFlow here."""
+
+import dataclasses
+import hashlib
+import math
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ipu_utils.base import process
+from ipu_utils.measure.throughput import PooledSamples, Samples
+from tf2.nms_settings import nms_settings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: what was measured, of what, and how long each part took."""
+
+    samples: Samples
+    stages: Mapping[str, Tuple[float, ...]]  # seconds by stage, one a batch; empty where the device shows none
+    start_up: Mapping[str, float]  # seconds by name, none of them in the samples
+    warmup_seconds: Tuple[float, ...]
+    objects: Mapping[str, Any]  # candidates (or None) and detections, means an image; images
+    measured: str  # where the span begins and ends
+    label: str  # of a latency: "Per-batch" or "Request"
+    model: Mapping[str, Any]
+    weights: Mapping[str, Any]
+    nms: Mapping[str, Any]
+    device: Mapping[str, Any]  # kind, name, engine, threads
+    images: Mapping[str, str] = dataclasses.field(default_factory=dict)  # sha256, and what it is of
+    executable: Optional[Mapping[str, Any]] = None  # which sources, engine and versions the network comes from
+    started: float = dataclasses.field(default_factory=lambda: time.time() - process.seconds_since_start())
+
+
+def weights_facts(text: str, random: bool, sha256: str, sha256_of: str) -> Dict[str, Any]:
+    """Facts about weights from the sentence that the report prints, and from their content."""
+    matched = re.match(r"(\d+) of (\d+) variables ", text)
+    return {
+        "description": text,
+        "random": random,
+        "sha256": sha256,
+        "sha256_of": sha256_of,
+        "variables_matched": int(matched[1]) if matched else None,
+        "variables_total": int(matched[2]) if matched else None,
+    }
+
+
+def nms_facts(nms_configs: Mapping[str, Any], mode: str, implementation: str, on_device: bool) -> Dict[str, Any]:
+    """NMS as it was in effect."""
+    settings = nms_settings(nms_configs)
+    return {
+        "mode": mode,
+        "method": settings.method,
+        "iou_threshold": settings.iou_thresh,
+        "score_threshold": settings.score_thresh if math.isfinite(settings.score_thresh) else None,  # None: any
+        "sigma": settings.sigma,
+        "max_detections": settings.max_output_size,
+        "implementation": implementation,
+        "on_device": on_device,
+    }
+
+
+def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
+    """SHA-256 of the arrays' types, shapes and values, in their order."""
+    found = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        found.update(f"{array.dtype} {array.shape}\n".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def mean_ms(seconds: Sequence[float]) -> Optional[float]:
+    """Mean in milliseconds, None of nothing."""
+    return 1e3 * sum(seconds) / len(seconds) if seconds else None
+
+
+def describe_instances(samples: PooledSamples) -> str:
+    """The report's line about instances."""
+    rates = " + ".join(f"{part.images_per_second:.2f}" for part in samples.instances)
+    return f"instances: {len(samples.instances)}, {rates} samples/sec"
+
+
+def describe_stages(stages: Mapping[str, Sequence[float]]) -> Optional[str]:
+    """The report's line about stages, or None where the device shows none."""
+    if not stages:
+        return None
+    parts = [f"{name} {mean_ms(seconds):.2f} ms" for name, seconds in stages.items()]
+    batches = max(len(seconds) for seconds in stages.values())
+    return f"stages:    {', '.join(parts)} a batch (means of {batches}; batches under way at the same time overlap)"
