@@ -138,7 +138,7 @@ def run(case: Case, path: str, requests: int) -> Dict[str, float]:
 
 def product_ms(threads: int, precision: str, requests: int) -> float:
     """Milliseconds that a thousand million multiply-adds take in one large matrix product."""
-    from ipu_utils.executable.openvino_api import import_openvino, properties
+    from ipu_utils.base.openvino_api import import_openvino, properties
 
     openvino = import_openvino()
     from openvino import opset13

@@ -19,13 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+from ipu_utils.backends.heads import Heads, Model, build, detector_of, in_openvino, in_tensorflow
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.image_folder import list_images
 from ipu_utils.base.keras2 import tf
-from ipu_utils.compare_precision import Heads, Model, build, compare, detector_of, in_openvino, in_tensorflow
+from ipu_utils.compare_precision import compare
 from ipu_utils.config.model_options import PRECISION_WORDS
 from ipu_utils.config.run_config import NmsConfig, load_config
-from ipu_utils.data.decode import list_images
 from ipu_utils.data.sources import ImageFiles
 from ipu_utils.executable.runtime import import_openvino, properties
 from ipu_utils.graph.freeze import freeze

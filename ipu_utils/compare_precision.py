@@ -14,10 +14,8 @@ if __name__ == "__main__":
     program.begin()
 
 import argparse
-import dataclasses
-import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ipu_utils.base import missing_packages
 
@@ -26,111 +24,19 @@ with missing_packages.told(__name__):
 
     from ipu_utils.base.console import progress_bar, run_script, show_notes
     from ipu_utils.base.errors import UserError
+    from ipu_utils.base.image_folder import list_images
     from ipu_utils.base.printable import report_line
     from ipu_utils.config.command_line import Parser
     from ipu_utils.config.model_options import PRECISION_WORDS
-    from ipu_utils.config.run_config import NmsConfig, Precision, RunConfig, load_config
+    from ipu_utils.config.run_config import load_config
     from ipu_utils.config.run_hparams import follow_hparams, hparams_of
-    from ipu_utils.data.decode import list_images
     from ipu_utils.data.sources import ImageFiles
-    from ipu_utils.outputs.agreement import Agreement, Found
+    from ipu_utils.outputs.agreement import Agreement
 
 WORDS = ("float", "half", "bfloat16")
 ENGINES = ("tensorflow", "openvino")
 
-Heads = Callable[[np.ndarray], List[np.ndarray]]  # uint8 [1, h, w, 3] -> float32 outputs: class levels, box levels
-
-
-class Model(NamedTuple):
-    """The network in float and what goes with it."""
-
-    network: Any
-    hparams: Any
-    device: Any
-    weights: str
-
-
-def build(config: RunConfig) -> Model:
-    """Load the model in float, as the throughput script does."""
-    from ipu_utils.backends.contract import get_device
-    from ipu_utils.model.network import prepare
-
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
-    device = get_device("cpu", config)
-    float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
-    prepared = prepare(dataclasses.replace(config, model=float_model), hparams, device)
-    return Model(prepared.network, hparams, device, prepared.weights)
-
-
-def in_tensorflow(model: Model, precision: str) -> Heads:
-    """The network in a precision, as the throughput script's graph computes it.
-
-    Raises:
-      UserError: this TensorFlow cannot compute in that precision.
-    """
-    from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
-    from ipu_utils.base.keras2 import tf
-    from ipu_utils.model.network import build_network
-
-    model.device.check_precision(precision)
-    network = build_network(model.hparams, model.device.dtype_policy(precision), model.device.swish)
-    network.set_weights(model.network.get_weights())
-    heads = TensorFlowPipeline(network, model.hparams, NmsConfig(onchip_nms=False), precision, model.device).heads
-    signature = [tf.TensorSpec((1, *model.hparams.image_size, 3), tf.uint8)]
-    function = model.device.optimise(lambda images: tuple(out for level in heads(images) for out in level), signature)
-    return lambda image: [np.asarray(output).astype(np.float32) for output in function(tf.constant(image))]
-
-
-def in_openvino(model: Model, config: RunConfig) -> Heads:
-    """The network as the executable that a run of the embedded script makes.
-
-    Raises:
-      UserError: OpenVINO is missing, or does not compute in the run's precision on this CPU.
-    """
-    from ipu_utils.backends.openvino_requests import wanted
-    from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
-    from ipu_utils.executable.file import write_executable
-    from ipu_utils.executable.freeze import compile_network
-    from ipu_utils.executable.runtime import EmbeddedModel
-
-    header = wanted(config)
-    heads = TensorFlowPipeline(model.network, model.hparams, NmsConfig(onchip_nms=False), "float32", model.device).heads
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.effdet")
-        write_executable(path, header, compile_network(heads, header))
-        worker = EmbeddedModel.load(path).worker()
-
-    def run(image: np.ndarray) -> List[np.ndarray]:
-        worker.load(image, np.ones(1, np.float32))
-        worker.run()
-        return [as_float32(output) for output in worker.class_outputs + worker.box_outputs]
-
-    return run
-
-
-def as_float32(output: np.ndarray) -> np.ndarray:
-    """A copy in float32; bfloat16 comes as uint16, its bits."""
-    if output.dtype == np.uint16:
-        return (output.astype(np.uint32) << 16).view(np.float32)
-    return output.astype(np.float32)
-
-
-def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], Found]:
-    """Post-processing in float32, the same for every precision."""
-    from ipu_automl_io import postprocess_predictions
-    from ipu_utils.base.keras2 import tf
-
-    levels = model.hparams.max_level - model.hparams.min_level + 1
-    function = tf.function(
-        lambda heads, scale: postprocess_predictions(model.hparams, heads[:levels], heads[levels:], scale, mode)
-    )
-
-    def detect(heads: List[np.ndarray], scale: float) -> Found:
-        found = function([tf.constant(output) for output in heads], tf.constant([scale], tf.float32))
-        boxes, scores, classes, lengths = (np.asarray(part)[0] for part in found)
-        return Found(boxes[:lengths], scores[:lengths], classes[:lengths])
-
-    return detect
+Heads = Callable[[np.ndarray], List[np.ndarray]]  # as those of `ipu_utils.backends.heads`
 
 
 def compare(
@@ -183,19 +89,30 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     config = followed
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     source = open_images(options.image_path, options.max_images, hparams)
-    model = build(config)
+    from ipu_utils.backends import heads  # TensorFlow, for which a mistyped option need not wait
+
+    model = heads.build(config)
     others: Dict[str, Heads] = {}
     for engine in options.engines:
         for word in options.precisions:
             try:
-                others[f"{engine} {word}"] = _heads(engine, word, model, rest, source_options)
+                if engine == "tensorflow":
+                    others[f"{engine} {word}"] = heads.in_tensorflow(model, PRECISION_WORDS[word].value)
+                else:
+                    typed = [*rest, *source_options, "--model-precision", word]
+                    executable = follow_hparams(load_config(typed, "embedded", lambda requested: "cpu"))
+                    others[f"{engine} {word}"] = heads.in_openvino(model, executable)
             except UserError as error:
                 show_notes([f"{engine} {word} is left out: {error}"])
     if not others:
         raise UserError("nothing to compare with float: the notes above say why.")
     with progress_bar(source.count, "images") as bar:
         found = compare(
-            in_tensorflow(model, "float32"), others, detector_of(model, config.nms.nms_mode.value), source, bar.update
+            heads.in_tensorflow(model, "float32"),
+            others,
+            heads.detector_of(model, config.nms.nms_mode.value),
+            source,
+            bar.update,
         )
     threshold = hparams.nms_configs.score_thresh
     print(report_line("weights", model.weights))
@@ -203,13 +120,6 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     print(f"reference: float in TensorFlow\n{Agreement.HEADER}")
     for name, agreement in found.items():
         print(agreement.row(name))
-
-
-def _heads(engine: str, word: str, model: Model, rest: List[str], source_options: List[str]) -> Heads:
-    if engine == "tensorflow":
-        return in_tensorflow(model, PRECISION_WORDS[word].value)
-    typed = [*rest, *source_options, "--model-precision", word]
-    return in_openvino(model, follow_hparams(load_config(typed, "embedded", lambda requested: "cpu")))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from ipu_utils.base.errors import MissingPackageError, UserError
 from ipu_utils.base.printable import one_line, shown
 from ipu_utils.config.command_line import Parser
 from ipu_utils.config.model_options import MODEL_NAMES, ModelConfig
+from ipu_utils.model.checkpoint_files import checkpoint_files
 from ipu_utils.nms import libraries
 
 EXIT_NOTHING_RUNS = 1
@@ -99,7 +100,7 @@ def _without_advice(error: UserError) -> str:
 def check_openvino() -> Finding:
     """The CPU's faster engine."""
     try:
-        api = importlib.import_module("ipu_utils.executable.openvino_api")
+        api = importlib.import_module("ipu_utils.base.openvino_api")
         return Finding(True, api.engine_name(api.import_openvino()))
     except UserError as error:
         mend = install("openvino") if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
@@ -181,8 +182,6 @@ def check_instances() -> Finding:
 
 def check_weights() -> Finding:
     """Checkpoints where the scripts look for them."""
-    from ipu_utils.executable.fingerprint import checkpoint_files
-
     found = [name for name in MODEL_NAMES if checkpoint_files(ModelConfig(model_name=name).weights_path)]
     if found:
         return Finding(True, f"checkpoints of {', '.join(found)} in tmp")

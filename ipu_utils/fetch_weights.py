@@ -75,11 +75,6 @@ def folder_of(model_name: str, collection: Optional[str] = None) -> Path:
     return Path("tmp", *([collection] if collection else []), model_name)
 
 
-def fetch_command(model_name: str) -> str:
-    """The command that makes the checkpoint of a model appear where the scripts look for it."""
-    return f"python -m ipu_utils.fetch_weights --model-name {model_name}"
-
-
 def fetch(source: Source, folder: Path, progress: Progress = lambda done, total: None) -> bool:
     """Download and unpack a checkpoint.
 

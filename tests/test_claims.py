@@ -16,9 +16,10 @@ from hparams_config import get_inference_config
 from ipu_utils import compare, run_benchmarks
 from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.image_folder import photographs
 from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.run_config import load_config
-from ipu_utils.data.sources import describe_left_out, open_source, photographs
+from ipu_utils.data.sources import describe_left_out, open_source
 from ipu_utils.launch import sweep
 from ipu_utils.outputs.annotated import picture_names
 from ipu_utils.outputs.claims import Claim, check_apart, identity

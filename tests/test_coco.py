@@ -223,7 +223,7 @@ WRITES = """if True:
     from pathlib import Path
     import numpy as np
     from ipu_utils.outputs.coco import CocoWriter
-    from ipu_utils.data.sources import NoiseImages
+    from ipu_utils.data.sources import (NoiseImages)
     found = np.ones((1, 50, 4)) * [1, 2, 30, 40], np.full((1, 50), 0.5), np.ones((1, 50)), [50]
     source = NoiseImages(10**6, (64, 64), 0)
     with CocoWriter(source, Path(sys.argv[1]), None) as writer:

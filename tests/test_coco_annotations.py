@@ -11,7 +11,7 @@ import pytest
 from test_coco import SIZE, run
 
 from ipu_utils.base.errors import UserError
-from ipu_utils.data.decode import list_images
+from ipu_utils.base.image_folder import list_images
 from ipu_utils.data.sources import ImageFiles
 from ipu_utils.outputs.coco import Annotations, CocoWriter, ResultsFile, coco_entries
 from ipu_utils.outputs.coco_classes import Classes

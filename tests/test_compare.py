@@ -18,6 +18,7 @@ from ipu_utils.base.console import run_script
 from ipu_utils.data.sources import ImageFiles, NoiseImages
 from ipu_utils.measure.throughput import Samples
 from ipu_utils.report import record as records
+from ipu_utils.report.comparison import ratio_interval, statistic_named
 from ipu_utils.report.work import work_differences
 
 
@@ -141,10 +142,10 @@ def test_an_unstable_run_is_marked(files, capsys):
 
 
 def test_the_interval_of_the_ratio_covers_the_truth_about_as_often_as_it_says():
-    covered, median = 0, compare.statistic_named("median")
+    covered, median = 0, statistic_named("median")
     for seed in range(40):
         random = np.random.RandomState(seed)
-        low, high = compare.ratio_interval(1 + 0.1 * random.randn(40), 2 + 0.2 * random.randn(40), median)
+        low, high = ratio_interval(1 + 0.1 * random.randn(40), 2 + 0.2 * random.randn(40), median)
         covered += low <= 2 <= high
     assert 32 <= covered <= 40  # 38 expected
 

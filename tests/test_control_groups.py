@@ -174,7 +174,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 open(sys.argv[2] + "/cgroup.procs", "w").write(str(os.getpid()))
 from ipu_utils.base import hardware
-from ipu_utils.executable.openvino_api import properties
+from ipu_utils.base.openvino_api import properties
 print(hardware.usable_cores(), properties("float32", None).get("INFERENCE_NUM_THREADS", hardware.allowed_cores()))
 """
 

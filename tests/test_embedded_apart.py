@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils.backends import openvino_requests
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import load_config
-from ipu_utils.executable import cache
+from ipu_utils.executable import build_process, cache
 from ipu_utils.executable.build_process import build_apart
 from ipu_utils.graph.freeze import FrozenStep, as_function
 
@@ -58,7 +57,7 @@ def test_the_network_is_the_one_that_is_built_in_this_process(wanted, tmp_path, 
     (tmp_path / "apart").mkdir()
     apart, freeze_apart = build_apart(*wanted)
     assert capfd.readouterr() == ("", "")  # of TensorFlow's notices
-    here, freeze_here = openvino_requests.build_here(*wanted)
+    here, freeze_here = build_process.build_here(*wanted)
     assert apart == here and apart.weights.startswith("random, seed 0")
     images = tf.constant(255 * (tf.random.stateless_uniform((1, 64, 64, 3), (1, 2)) > 0.5).numpy().astype("uint8"))
     found = [heads_of(frozen, images) for frozen in (freeze_apart(str(tmp_path / "apart")), freeze_here(str(tmp_path)))]
@@ -69,12 +68,12 @@ def test_the_network_is_the_one_that_is_built_in_this_process(wanted, tmp_path, 
 
 
 def test_tensorflow_that_is_here_already_is_used(wanted, monkeypatch):
-    monkeypatch.setattr(openvino_requests, "check_precision", lambda precision: None)
-    monkeypatch.setattr(openvino_requests, "build_here", lambda config, header: ("here", None))
-    monkeypatch.setattr(openvino_requests, "build_apart", lambda config, header: ("apart", None))
-    assert openvino_requests.build(*wanted)[0] == "here"
+    monkeypatch.setattr(build_process, "check_precision", lambda precision: None)
+    monkeypatch.setattr(build_process, "build_here", lambda config, header: ("here", None))
+    monkeypatch.setattr(build_process, "build_apart", lambda config, header: ("apart", None))
+    assert build_process.build(*wanted)[0] == "here"
     monkeypatch.delitem(sys.modules, "tensorflow")
-    assert openvino_requests.build(*wanted)[0] == "apart"
+    assert build_process.build(*wanted)[0] == "apart"
 
 
 def test_what_the_user_can_mend_is_raised_here(wanted, instead_of_tensorflow):

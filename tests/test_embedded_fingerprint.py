@@ -14,6 +14,7 @@ from ipu_utils.config.model_options import ModelConfig
 from ipu_utils.config.run_config import load_config
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.executable import cache, file, fingerprint
+from ipu_utils.model import checkpoint_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,7 +30,7 @@ def checkpoint(tmp_path):
 
 
 def names(path):
-    return [path.name for path in fingerprint.checkpoint_files(path)]
+    return [path.name for path in checkpoint_files.checkpoint_files(path)]
 
 
 WHOLE = ["checkpoint", "model.data-00000-of-00001", "model.index"]
@@ -56,14 +57,14 @@ def test_there_may_be_none(tmp_path):
 
 def test_the_one_checkpoint_of_a_path_has_a_name(checkpoint, tmp_path):
     assert (
-        fingerprint.checkpoint_name(checkpoint)
-        == fingerprint.checkpoint_name(checkpoint.parent)
+        checkpoint_files.checkpoint_name(checkpoint)
+        == checkpoint_files.checkpoint_name(checkpoint.parent)
         == checkpoint / "model"
     )
-    assert fingerprint.checkpoint_name(checkpoint / "model") == checkpoint / "model"
+    assert checkpoint_files.checkpoint_name(checkpoint / "model") == checkpoint / "model"
     (checkpoint / "other.index").write_text("")
-    assert fingerprint.checkpoint_name(checkpoint) == checkpoint
-    assert fingerprint.checkpoint_name(tmp_path / "none") == tmp_path / "none"
+    assert checkpoint_files.checkpoint_name(checkpoint) == checkpoint
+    assert checkpoint_files.checkpoint_name(tmp_path / "none") == tmp_path / "none"
 
 
 def test_checkpoints_of_equal_content_are_one_executable_and_two_places(checkpoint, tmp_path):

@@ -13,13 +13,14 @@ from PIL import Image
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
-from ipu_utils.backends.contract import get_device
+from ipu_utils.backends.open import get_device
 from ipu_utils.backends.openvino_requests import wanted
+from ipu_utils.base import openvino_api
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import load_config
 from ipu_utils.data.decode import read_image
 from ipu_utils.data.resize import fit_image
-from ipu_utils.executable import cache, freeze, openvino_api
+from ipu_utils.executable import cache, freeze
 from ipu_utils.executable.file import ExecutableError, read_executable, write_executable
 from ipu_utils.executable.runtime import EmbeddedModel, ImageDetections
 from ipu_utils.nms import libraries

@@ -29,7 +29,8 @@ from ipu_utils import fetch_weights
 from ipu_utils.base import transport
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.model_options import MODEL_NAMES
-from ipu_utils.fetch_weights import KNOWN, Source, fetch, fetch_command, folder_of, source_of
+from ipu_utils.config.run_hparams import fetch_command
+from ipu_utils.fetch_weights import KNOWN, Source, fetch, folder_of, source_of
 
 ROOT = Path(__file__).parent.parent
 NAME = "coco2/efficientdet-d0.tar.gz"

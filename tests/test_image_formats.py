@@ -14,8 +14,9 @@ from PIL import Image, features
 from reference_formulas import photo
 
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.image_folder import EXTENSIONS, list_folder, list_images
 from ipu_utils.config.model_options import DataConfig
-from ipu_utils.data.decode import EXTENSIONS, check_image, formats, list_folder, list_images, read_image, upright_size
+from ipu_utils.data.decode import check_image, formats, read_image, upright_size
 from ipu_utils.data.sources import ImageFiles, open_source
 from ipu_utils.outputs.coco import coco_entries
 

@@ -9,7 +9,8 @@ from PIL import Image
 from reference_formulas import photo
 
 from ipu_utils.base.errors import UserError
-from ipu_utils.data.decode import check_image, list_images, read_image, to_rgb, upright_size
+from ipu_utils.base.image_folder import list_images
+from ipu_utils.data.decode import check_image, read_image, to_rgb, upright_size
 
 PHOTO = photo(24, 40, 3)
 GREY = PHOTO[..., 0]

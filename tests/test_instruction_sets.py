@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from ipu_utils.base import hardware
+from ipu_utils.base import hardware, openvino_api
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.instruction_sets import ARM, LIMITS, X86, effective, limit
-from ipu_utils.executable import file, fingerprint, openvino_api
+from ipu_utils.executable import file, fingerprint
 
 SERVER = frozenset({"sse4_1", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
                     "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "msr", "hypervisor"})  # fmt: skip

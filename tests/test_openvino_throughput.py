@@ -15,19 +15,19 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none
 
 import ipu_inference
 from ipu_automl_io import postprocess_predictions
-from ipu_utils.backends.contract import get_device
+from ipu_utils.backends.open import get_device
 from ipu_utils.backends.openvino_device import OpenVinoDevice
 from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
 from ipu_utils.backends.openvino_requests import wanted
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
-from ipu_utils.base import hardware
+from ipu_utils.base import hardware, openvino_api
 from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import NmsConfig, load_config
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.numpy_batches import open_feed
 from ipu_utils.data.tf_batches import open_dataset
-from ipu_utils.executable import fingerprint, openvino_api
+from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import read_executable, write_executable
 from ipu_utils.executable.freeze import compile_network
 from ipu_utils.measure.stages import Stages

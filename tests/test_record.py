@@ -20,9 +20,10 @@ from ipu_utils.config.run_config import RunConfig
 from ipu_utils.measure.requests import RequestTimes, samples_of
 from ipu_utils.measure.stages import DEVICE, INPUT_WAIT, POST_PROCESSING, Stages
 from ipu_utils.measure.throughput import Samples, pool
+from ipu_utils.model.network import hash_arrays
 from ipu_utils.report import record as records
 from ipu_utils.report.publish import append_rows, publisher
-from ipu_utils.report.result import Outcome, describe_stages, hash_arrays, nms_facts, weights_facts
+from ipu_utils.report.result import Outcome, describe_stages, nms_facts, weights_facts
 
 jsonschema = pytest.importorskip("jsonschema")
 

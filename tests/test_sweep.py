@@ -13,7 +13,7 @@ import pytest
 
 from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import UserError
-from ipu_utils.launch import sweep
+from ipu_utils.launch import sweep, sweep_runs
 from ipu_utils.report.record import read_record
 
 TESTS = Path(__file__).resolve().parent
@@ -43,7 +43,7 @@ def project(tmp_path, monkeypatch):
     folder.mkdir()
     script = SCRIPT.format(root=str(TESTS.parent), tests=str(TESTS))
     (folder / "ipu_inference.py").write_text(script)
-    monkeypatch.setattr(sweep, "ROOT", folder)
+    monkeypatch.setattr(sweep_runs, "ROOT", folder)
     for name in sweep.LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
 
@@ -150,7 +150,7 @@ def test_an_unstable_cell_is_marked():
     from ipu_utils.report.record import make_record
 
     record = make_record(run_config(), outcome(Samples((0.1,) * 20 + (0.9,), 1, 1)))
-    table = sweep.format_table([sweep.Done(sweep.Cell({"nms_mode": "best-class"}, []), 3, record)])
+    table = sweep_runs.format_table([sweep_runs.Done(sweep_runs.Cell({"nms_mode": "best-class"}, []), 3, record)])
     assert table.splitlines()[1].endswith("900.00  UNSTABLE  (status 3)")
 
 

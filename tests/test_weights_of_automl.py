@@ -16,8 +16,7 @@ import reference_formulas
 import hparams_config
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
-from ipu_utils.executable import fingerprint
-from ipu_utils.model import checkpoint
+from ipu_utils.model import checkpoint, checkpoint_files
 from ipu_utils.model.checkpoint_match import listed
 from tf2.efficientdet_keras import EfficientDetNet
 
@@ -177,10 +176,10 @@ def test_a_saved_model_is_found_by_its_folder_the_one_above_and_its_files(values
     packed = checkpoints.pack(tmp_path / "exported.tar.gz", folder, "efficientdet-d0")
     for given in (folder, folder / "saved_model.pb", folder / "variables", prefix, f"{prefix}.index"):
         assert checkpoint.find_checkpoint(given) == prefix
-        assert prefix.with_suffix(".index") in fingerprint.checkpoint_files(Path(given))
+        assert prefix.with_suffix(".index") in checkpoint_files.checkpoint_files(Path(given))
     packed.rename(tmp_path.parent / f"{tmp_path.name}.tar.gz")  # else there are two checkpoints
     assert checkpoint.find_checkpoint(tmp_path) == prefix
-    assert prefix.with_suffix(".index") in fingerprint.checkpoint_files(tmp_path)
+    assert prefix.with_suffix(".index") in checkpoint_files.checkpoint_files(tmp_path)
 
 
 def test_an_archive_of_a_saved_model_loads(blank, values, tmp_path):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Optional
 
 from hparams_config import Config
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.config.run_hparams import check_wishes
+from ipu_utils.model import weights_text
 
 TO_BE_COMPILED = "to be compiled"
 
@@ -18,18 +18,6 @@ class Foreseen(NamedTuple):
     header: Optional[Any] = None  # the executable's header, of a file that is given, whose options count
 
 
-def foreseen_weights(config: RunConfig) -> str:
-    """What the weights of a run without a checkpoint are going to be, for the report.
-
-    Raises:
-      UserError: something in the run needs a checkpoint.
-    """
-    if config.model.random_weights:
-        return "random"
-    check_wishes(config)
-    return f"random, for there is no checkpoint in {config.model.weights_path}"
-
-
 def foresee_network(config: RunConfig, hparams: Config, device: Any) -> Foreseen:
     """Do as `ipu_utils.model.network.prepare`, but draw no random weights: find out whether everything is there.
 
@@ -40,5 +28,5 @@ def foresee_network(config: RunConfig, hparams: Config, device: Any) -> Foreseen
 
     if config.model.random_weights or checkpoint.find_checkpoint(config.model.weights_path) is None:
         network.precision_of(config, device)
-        return Foreseen(foreseen_weights(config), TO_BE_COMPILED)
+        return Foreseen(weights_text.foreseen(config), TO_BE_COMPILED)
     return Foreseen(network.prepare(config, hparams, device).weights, TO_BE_COMPILED)

@@ -5,9 +5,10 @@ import dataclasses
 import importlib
 from typing import Any, Optional
 
+from ipu_utils.backends.contract import Device
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.openvino_api import import_openvino
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.executable.openvino_api import import_openvino
 from ipu_utils.nms import libraries
 
 
@@ -55,3 +56,18 @@ def open_engine(config: RunConfig, hparams: Any) -> Any:
     """
     module = importlib.import_module(f"ipu_utils.backends.{config.device.engine}")
     return module.Engine(config, hparams)
+
+
+def get_device(kind: str, config: Optional[Any] = None) -> Device:
+    """Open a device. The module is imported on demand: no SDK is needed for the devices one does not use.
+
+    Args:
+      kind: "ipu", "gpu" or "cpu", as `hardware.choose_device` resolves it; a CPU and a GPU run TensorFlow.
+      config: the run's `RunConfig`; hosts read its `device`, the IPU its own part too.
+    """
+    if kind == "ipu":
+        return importlib.import_module("ipu_utils.backends.ipu").create(config)
+    host = importlib.import_module("ipu_utils.backends.tensorflow_device")
+    if config is None:
+        return host.HostDevice(kind)
+    return host.HostDevice(kind, config.device.num_threads, config.device.num_streams)

@@ -14,10 +14,11 @@ from hparams_config import Config
 from ipu_utils.backends.foreseen import Foreseen
 from ipu_utils.backends.openvino_device import OpenVinoDevice
 from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
-from ipu_utils.backends.openvino_requests import build, compile_into, foresee_building, kept, place_of, wanted
+from ipu_utils.backends.openvino_requests import foresee_building, kept, place_of, wanted
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.data.numpy_batches import open_feed
 from ipu_utils.executable import cache
+from ipu_utils.executable.build_process import build, compile_into
 from ipu_utils.executable.described import Model
 
 

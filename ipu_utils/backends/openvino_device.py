@@ -13,8 +13,7 @@ import numpy as np
 
 from ipu_utils.backends.in_flight import side_by_side
 from ipu_utils.backends.streams import MOST_PIXELS, choose_streams, streams_of
-from ipu_utils.base import hardware
-from ipu_utils.executable import openvino_api
+from ipu_utils.base import hardware, openvino_api
 from ipu_utils.measure.stages import Stages
 
 __all__ = ["MOST_PIXELS", "OpenVinoDevice", "Step", "choose_streams"]

@@ -5,28 +5,24 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
-from ipu_utils.backends.foreseen import TO_BE_COMPILED, Foreseen, foreseen_weights
+from ipu_utils.backends.foreseen import TO_BE_COMPILED, Foreseen
 from ipu_utils.backends.requests_contract import Opened
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import check_writable
-from ipu_utils.base.signals import temporary_folder
+from ipu_utils.base.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
-from ipu_utils.executable.build_process import build_apart, load_apart
-from ipu_utils.executable.convert import Frozen, compile_frozen
+from ipu_utils.executable.build_process import build, build_here, compile_into, load_apart
 from ipu_utils.executable.file import (
     ExecutableError,
     Header,
     differences,
     read_executable,
     read_header,
-    with_weights,
-    write_executable,
 )
-from ipu_utils.executable.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.executable.runtime import EmbeddedModel, Worker
 from ipu_utils.outputs.claims import Claim, check_run
 
@@ -207,37 +203,3 @@ def _compile(config: RunConfig, header: Header, path: Path) -> Header:
     header, freeze = build(config, header)
     compile_into(path, header, freeze, config.device.num_threads)
     return header
-
-
-def build(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
-    """Build the network in TensorFlow, with its weights: in a process of its own unless TensorFlow is here already.
-
-    Returns:
-      (the header with what is known of the weights, a function that freezes the network into a folder).
-
-    Raises:
-      UserError: TensorFlow is missing, the CPU lacks the precision, or see `ipu_utils.model.network.prepare`.
-    """
-    check_precision(header.precision)
-    if "tensorflow" not in sys.modules and sys.executable:
-        return build_apart(config, header)
-    return build_here(config, header)
-
-
-def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
-    """Do as `build` does in this process."""
-    try:
-        from ipu_utils.executable.freeze import build_network
-    except ImportError as error:
-        raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
-    if config.output.dry_run and header.random_weights:  # drawing them takes long, and cannot fail
-        return with_weights(header, foreseen_weights(config), True), None
-    return build_network(config, header)
-
-
-def compile_into(
-    path: Path, header: Header, freeze: Callable[[str], Frozen], num_threads: Optional[int] = None
-) -> None:
-    """Compile what `build` returned and write the file."""
-    with temporary_folder("efficientdet-") as folder:
-        write_executable(path, header, compile_frozen(freeze(folder), header, num_threads))

@@ -6,8 +6,9 @@ from typing import Any, Dict, Tuple, Union
 import ipu_nms
 import utils
 from hparams_config import Config
-from ipu_utils.backends.contract import get_device
 from ipu_utils.backends.foreseen import Foreseen, foresee_network
+from ipu_utils.backends.open import get_device
+from ipu_utils.backends.tensorflow_cache import kept_file, prepare_kept
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline, images_as
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import RunConfig
@@ -35,8 +36,6 @@ class Engine:
     def foresee(self) -> Foreseen:
         """Do as `prepare`, and build nothing but what tells whether a checkpoint can be loaded."""
         if self._config.device.executable_cache_dir is not None and self.device.kind != "ipu":
-            from ipu_utils.backends.tensorflow_cache import kept_file
-
             opened = kept_file(self._config, self.device)[2]
             if opened is not None:
                 return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})")
@@ -45,8 +44,6 @@ class Engine:
     def prepare(self) -> Tuple[Union[Prepared, Model], TensorFlowPipeline]:
         """Build the network with its weights, or take it from a file; for errors see `model.network.prepare`."""
         if self._config.device.executable_cache_dir is not None and self.device.kind != "ipu":
-            from ipu_utils.backends.tensorflow_cache import prepare_kept
-
             return prepare_kept(self._config, self._hparams, self.device)
         model = prepare(self._config, self._hparams, self.device)
         nms = self._config.nms

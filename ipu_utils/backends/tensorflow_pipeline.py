@@ -9,10 +9,10 @@ import numpy as np
 
 import ipu_nms
 from hparams_config import Config
-from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
+from ipu_automl_io import postprocess_predictions
 from ipu_utils.backends.pipeline import Detections, Results
 from ipu_utils.base.keras2 import tf
-from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.model.network import heads_of
 
 if TYPE_CHECKING:
     from ipu_utils.backends.contract import Device
@@ -25,10 +25,9 @@ class TensorFlowPipeline:
     """The step of a run and the reading of its outputs, which depend on where post-processing happens."""
 
     def __init__(self, network: tf.keras.Model, hparams: Config, nms: "NmsConfig", precision: str, device: "Device"):
-        self._network = network
+        self.heads = functools.partial(heads_of, network, hparams, precision)
         self._hparams = hparams
         self._mode = nms.nms_mode.value
-        self._precision = tf.as_dtype(precision)
         self._levels = hparams.max_level - hparams.min_level + 1
         self.nms_implementation = "on the host after the call, with TensorFlow's operators"
         self._detect = self._choose_nms(device.kind) if nms.onchip_nms else None
@@ -45,12 +44,6 @@ class TensorFlowPipeline:
         logger.warning("TensorFlow's own operators do NMS, which are slower: %s", ipu_nms.why_not())
         self.nms_implementation = "TensorFlow's operators, in the graph"
         return self._with_tensorflow
-
-    def heads(self, images: tf.Tensor) -> Tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
-        """Normalise on the device and run the network: images [N, H, W, 3] of any type -> class and box outputs."""
-        # uint8 travels to the device: a quarter of float32 on the wire. Normalising is the device's first step.
-        normalised = preprocess_normalize_image(images, self._precision, *normalisation_of(self._hparams))
-        return self._network(normalised, training=False)
 
     def step(self, images: tf.Tensor, scales: tf.Tensor, ids: tf.Tensor) -> Tuple[tf.Tensor, ...]:
         """What the device computes for one batch.

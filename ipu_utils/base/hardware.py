@@ -13,6 +13,7 @@ from typing import List, NamedTuple, Optional, Union
 
 from ipu_utils.base import cgroups, instruction_sets
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.gpu_driver import has_gpu_driver
 
 DEVICES = ("ipu", "gpu", "cpu")  # in the order in which `auto` prefers them
 IPU_PARTITION_VARIABLES = ("IPUOF_CONFIG_PATH", "IPUOF_VIPU_API_PARTITION_ID", "IPUOF_VIPU_API_PARTITION_NAME")
@@ -109,11 +110,6 @@ def _has_ipu_module() -> bool:
         return importlib.util.find_spec("tensorflow.python.ipu") is not None
     except ImportError:
         return False
-
-
-def has_gpu_driver() -> bool:
-    """May there be a GPU? Where the system does not tell, there may."""
-    return os.name != "posix" or any(os.path.exists(node) for node in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg"))
 
 
 def _gpu() -> Availability:

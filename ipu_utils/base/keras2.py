@@ -14,7 +14,7 @@ import re
 import sys
 
 from ipu_utils.base.errors import MissingPackageError
-from ipu_utils.base.hardware import has_gpu_driver
+from ipu_utils.base.gpu_driver import has_gpu_driver
 from ipu_utils.base.missing_packages import how_to_install
 from ipu_utils.base.signals import raise_again
 from ipu_utils.base.start_notices import ERRORS, FATAL, LEVEL, asked_for, held_back

@@ -5,6 +5,7 @@ import argparse
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
 from ipu_utils.config.options import Rule, boolean, did_you_mean, flag_of, rules_of
 from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
@@ -104,8 +105,6 @@ class ListDevices(argparse.Action):
         values: Any,
         option_string: Optional[str] = None,
     ) -> None:
-        from ipu_utils.base.hardware import list_devices  # it may import TensorFlow to look for a GPU
-
         print(list_devices())
         parser.exit(0)
 

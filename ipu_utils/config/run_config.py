@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
+from ipu_utils.base import hardware
 from ipu_utils.base.errors import ConfigError, UserError
 from ipu_utils.base.files import write_atomically
+from ipu_utils.base.image_folder import list_images, photographs
 from ipu_utils.config.command_line import DEFAULT_CONFIGS, build_parser
 from ipu_utils.config.device_options import DeviceConfig, IpuConfig
 from ipu_utils.config.model_options import MODEL_NAMES, DataConfig, ModelConfig, NmsConfig, NmsMode, Precision
@@ -119,7 +121,7 @@ def load_config(
     parser = build_parser(script)
     typed = vars(parser.parse_args(argv))
     if choose_device is None:
-        from ipu_utils.base.hardware import choose_device  # it may import TensorFlow to look for a GPU
+        choose_device = hardware.choose_device
     device = choose_device(typed.get("device", "auto"))
     try:
         config = resolve(typed, script, device, os.environ if environ is None else environ)
@@ -233,9 +235,6 @@ def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> 
             )
         return data
     if kind == "folder" and data.dataset_type == "repeated-image":
-        from ipu_utils.data.decode import list_images
-        from ipu_utils.data.sources import photographs  # imports Pillow and NumPy, for which --help need not wait
-
         first = photographs(list_images(path), path, data.results_dir)[0]
         notes.append(f"--dataset-type repeated-image repeats the first image of the folder, {first}.")
         return dataclasses.replace(data, image_path=first)

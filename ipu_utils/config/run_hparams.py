@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import hparams_config
 from ipu_utils.base.errors import ConfigError, UserError
+from ipu_utils.base.openvino_api import check_precision
 from ipu_utils.config.hparams_rules import check_hparams
 from ipu_utils.config.model_options import ModelConfig, Precision
 from ipu_utils.config.normalisation import normalisation_of
@@ -128,8 +129,6 @@ def _why_no_half(config: "RunConfig") -> Optional[str]:
     """None where the device of a run computes in half, else why it does not."""
     if config.device.device != "cpu" or (config.embedded is None and config.device.engine == "tensorflow"):
         return None  # TensorFlow has half on every device, the IPU its own
-    from ipu_utils.executable.openvino_api import check_precision  # an import that few runs need
-
     try:
         check_precision(Precision.HALF.value)
     except UserError as error:
@@ -165,11 +164,14 @@ def check_wishes(config: "RunConfig") -> None:
     elif config.data.dataset_type != "generated":
         wish = f"--dataset-type {config.data.dataset_type}"
     if wish is not None:
-        from ipu_utils.fetch_weights import fetch_command  # HTTP, for which a run with weights need not wait
-
         path = config.model.weights_path
         raise UserError(
             f"{wish} asks for trained weights, and there is no checkpoint in {path}. To fetch the published one:",
             f"  {fetch_command(config.model.model_name)}",
             "or add --random-weights to run without trained ones.",
         )
+
+
+def fetch_command(model_name: str) -> str:
+    """The command that makes the checkpoint of a model appear where the scripts look for it."""
+    return f"python -m ipu_utils.fetch_weights --model-name {model_name}"

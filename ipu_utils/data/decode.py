@@ -3,9 +3,8 @@
 
 import contextlib
 import functools
-import os
 from pathlib import Path
-from typing import List, NamedTuple, Tuple, Union
+from typing import Tuple, Union
 
 import numpy as np
 import PIL
@@ -13,16 +12,11 @@ from PIL import Image, features
 
 from ipu_utils.base.errors import UserError
 from ipu_utils.data.colours import cover_deep, low_bytes, settle_transparent_colour, to_rgb
-from ipu_utils.data.left_out import LeftOut
 
 # What Pillow may try on a file, whatever its name says: of its other formats some start programs (EPS), some have
 # next to no users, and each is a parser more that reads what strangers wrote. JPEG includes MPO.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF")
 OPTIONAL = ("WEBP", "AVIF")  # Pillow can be built without; AVIF it has since 11.3.
-EXTENSIONS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif",
-    ".avifs",
-)  # fmt: skip
 BRANDS = {  # in the first bytes of a file
     "AVIF": ("avif", "avis"),
     "HEIC": ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"),
@@ -43,69 +37,6 @@ ON_ITS_SIDE = (5, 6, 7, 8)
 IMAGE_WIDTH, IMAGE_HEIGHT = 256, 257  # tags of TIFF
 
 PathLike = Union[str, Path]
-
-
-class Listing(NamedTuple):
-    """What is in a folder."""
-
-    images: List[Path]  # sorted by name
-    left_out: LeftOut
-
-
-def list_images(directory: PathLike) -> List[Path]:
-    """The images of `list_folder`."""
-    return list_folder(directory).images
-
-
-def list_folder(directory: PathLike) -> Listing:
-    """List the image files in a folder and its subfolders, and count what else is there.
-
-    A file counts as an image by its extension (`EXTENSIONS`, any case). Hidden files and folders and links to folders
-    are left out.
-
-    Raises:
-      UserError: not a folder, not readable, or without an image.
-    """
-    directory = Path(directory)
-    if not directory.exists():
-        raise UserError(f"--image-path {directory} does not exist: give a folder with images.")
-    if not directory.is_dir():
-        raise UserError(
-            f"--image-path {directory} is a file, but --dataset-type image-directory reads a folder. Give the folder, "
-            "or use --dataset-type single-image or repeated-image."
-        )
-
-    def unreadable(error: OSError):
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.") from error
-
-    found, left_out = [], LeftOut(directory)
-    for folder, subfolders, names in os.walk(str(directory), onerror=unreadable):
-        for name in sorted(subfolders):
-            if name.startswith("."):
-                left_out.add("hidden", Path(folder, name))
-            elif Path(folder, name).is_symlink():
-                left_out.add("link to a folder", Path(folder, name))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if name.startswith("."):
-                left_out.add("hidden", path)
-            elif path.suffix.lower() not in EXTENSIONS:
-                left_out.add(path.suffix.lower() or "without an extension", path)
-            elif not _may_be_image(path):
-                left_out.add("not a file", path)
-            else:
-                found.append(path)
-    if not found:
-        kinds = " ".join(EXTENSIONS)
-        there = f" In it: {left_out.kinds()}." if left_out.count else ""
-        raise UserError(f"--image-path {directory} holds no image: expected files that end in one of {kinds}.{there}")
-    return Listing(sorted(found), left_out)
-
-
-def _may_be_image(path: Path) -> bool:
-    # A link that leads nowhere is an image that cannot be read, and is to be told; a pipe or socket is none.
-    return path.is_file() or path.is_symlink()
 
 
 def check_image(path: PathLike) -> None:

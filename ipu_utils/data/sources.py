@@ -8,23 +8,19 @@ pictures that runs have written are no photographs.
 
 import contextlib
 import hashlib
-import os
-import re
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.image_folder import LeftOut, list_folder, photographs
 from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, PerChannel, padding_colour
-from ipu_utils.data.decode import check_image, list_folder, read_image, upright_size
-from ipu_utils.data.left_out import LeftOut
+from ipu_utils.data.decode import check_image, read_image, upright_size
 from ipu_utils.data.resize import FittedImage, fit_image
 
 PADDING_ID = -1  # the id of a row that holds no image
-# Names of the pictures that runs write, see `ipu_utils.outputs.annotated.picture_names` and ipu_automl_io.py.
-_PICTURE = re.compile(r"efficientdet-\w+_\d+(x\d+)?_(in|out)put_b\d+_img\d+\.jpg")
 
 
 class ImageSource:
@@ -215,34 +211,6 @@ def open_source(
         source.files, source.left_out, source.pictures_left_out = tuple(paths), left_out, len(found) - len(paths)
         return source
     return ImageFiles([path], path.parent, image_size, mean_rgb=mean_rgb)
-
-
-def photographs(paths: Sequence[Path], folder: Path, results_dir: Optional[Path] = None) -> List[Path]:
-    """Leave out what runs have written: pictures with the names that they give, and all of their output folder.
-
-    Args:
-      paths: image files below `folder`.
-      results_dir: the folder that this run writes pictures into; left out when it is inside of `folder`.
-
-    Raises:
-      UserError: nothing is left.
-    """
-    root = os.path.realpath(str(folder))
-    results = "" if results_dir is None else os.path.realpath(str(results_dir))
-    inside = results.startswith(root.rstrip(os.sep) + os.sep)
-    folders = {parent: os.path.realpath(parent) for parent in {str(path.parent) for path in paths}}
-    left = [
-        path
-        for path in paths
-        if not _PICTURE.fullmatch(path.name)
-        and not (inside and f"{folders[str(path.parent)]}{os.sep}".startswith(results + os.sep))
-    ]
-    if not left:
-        raise UserError(
-            f"--image-path {folder} holds no photograph, only {len(paths)} pictures that runs have written: give the "
-            "folder of the photographs."
-        )
-    return left
 
 
 def describe_left_out(source: ImageSource) -> List[str]:

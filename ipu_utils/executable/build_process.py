@@ -17,13 +17,16 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, List, Tuple
+from typing import Any, BinaryIO, Callable, List, Optional, Tuple
 
 from ipu_utils.base import start_notices
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.openvino_api import check_precision
+from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.executable.convert import Frozen
-from ipu_utils.executable.file import Header
+from ipu_utils.executable.convert import Frozen, compile_frozen
+from ipu_utils.executable.file import Header, with_weights, write_executable
+from ipu_utils.model import weights_text
 
 ROOT = Path(__file__).resolve().parents[2]
 # Not `-m`: that would look for this package in the current folder first.
@@ -35,8 +38,34 @@ PROGRAM = (
 LOOK_SECONDS = 0.2  # between two looks at whether the parent is still there
 
 
+def build(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
+    """Build the network in TensorFlow, with its weights: in a process of its own unless TensorFlow is here already.
+
+    Returns:
+      (the header with what is known of the weights, a function that freezes the network into a folder).
+
+    Raises:
+      UserError: TensorFlow is missing, the CPU lacks the precision, or see `ipu_utils.model.network.prepare`.
+    """
+    check_precision(header.precision)
+    if "tensorflow" not in sys.modules and sys.executable:
+        return build_apart(config, header)
+    return build_here(config, header)
+
+
+def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
+    """Do as `build` does in this process."""
+    try:
+        from ipu_utils.executable.freeze import build_network
+    except ImportError as error:
+        raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
+    if config.output.dry_run and header.random_weights:  # drawing them takes long, and cannot fail
+        return with_weights(header, weights_text.foreseen(config), True), None
+    return build_network(config, header)
+
+
 def build_apart(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
-    """Do as `ipu_utils.backends.openvino_requests.build` does, in a new process."""
+    """Do as `build` does, in a new process."""
     child = _Child(config, header)
     return child.receive(), child.freeze
 
@@ -48,6 +77,14 @@ def load_apart(config: RunConfig, header: Header) -> Header:
         return child.receive()
     finally:
         child.end()
+
+
+def compile_into(
+    path: Path, header: Header, freeze: Callable[[str], Frozen], num_threads: Optional[int] = None
+) -> None:
+    """Compile what `build` returned and write the file."""
+    with temporary_folder("efficientdet-") as folder:
+        write_executable(path, header, compile_frozen(freeze(folder), header, num_threads))
 
 
 class _Child:
@@ -125,8 +162,6 @@ def serve() -> None:
     logging.getLogger().setLevel(level)
     logging.getLogger().addHandler(_ToParent(results))
     start_notices.leave_alone()
-    from ipu_utils.backends.openvino_requests import build_here
-
     try:
         header, freeze = build_here(config, header)
         _answer(results, header)

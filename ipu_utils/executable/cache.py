@@ -15,7 +15,7 @@ from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.sections import all_rules
 from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import Executable, ExecutableError, Header, differences, with_weights
-from ipu_utils.model import weights_text
+from ipu_utils.model import checkpoint_files, weights_text
 from tf2 import label_util
 
 # The modules that build networks, one a kind of executable. By all that they import, executables are known.
@@ -51,7 +51,7 @@ def plan(
       operator: compiled files that become a part of what is compiled.
     """
     hparams, model = hparams_of(config), config.model
-    random = model.random_weights or not fingerprint.checkpoint_files(model.weights_path)
+    random = model.random_weights or not checkpoint_files.checkpoint_files(model.weights_path)
     made = {"seed": config.data.seed, "candidates": model.random_candidates}
     recipe = made if random else {"no_ema": model.no_ema}
     more = {"NMS operator": fingerprint.of_files(operator)} if operator else {}
@@ -95,7 +95,7 @@ def told_anew(found: Header, config: RunConfig) -> Header:
         absent = None if model.random_weights else model.weights_path
         text = weights_text.looked_for_here(found.weights, absent)
     else:
-        path = fingerprint.checkpoint_name(model.weights_path)
+        path = checkpoint_files.checkpoint_name(model.weights_path)
         text = weights_text.from_here(found.weights, path, run_hparams.path_remark(model, hparams_of(config)))
     return with_weights(found, text, found.random_weights)
 

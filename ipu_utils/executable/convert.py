@@ -4,8 +4,8 @@
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Tuple
 
+from ipu_utils.base.openvino_api import OPENVINO_TYPES, check_precision, engine_name, import_openvino, properties
 from ipu_utils.executable.file import Header
-from ipu_utils.executable.openvino_api import OPENVINO_TYPES, check_precision, engine_name, import_openvino, properties
 from ipu_utils.executable.ports import output_names
 
 

@@ -11,11 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
 
-from ipu_utils.backends.tensorflow_device import HostDevice
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
-from ipu_utils.config.model_options import NmsConfig, Precision
+from ipu_utils.config.model_options import Precision
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.executable.convert import Frozen, compile_frozen, read_network
 from ipu_utils.executable.file import Header, with_weights
@@ -24,7 +23,8 @@ from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import FrozenStep, freeze
 from ipu_utils.graph.normalise_rows import normalise_rows
-from ipu_utils.model.network import prepare
+from ipu_utils.model.host import Host
+from ipu_utils.model.network import heads_of, prepare
 
 if TYPE_CHECKING:
     from ipu_utils.config.run_config import RunConfig
@@ -43,13 +43,13 @@ def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable
       UserError: see `ipu_utils.model.network.prepare`.
     """
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
-    device = HostDevice("cpu", num_streams=1)  # It only builds and calibrates: one image after the other, on all cores.
+    device = Host("cpu", hardware.usable_cores())
     # OpenVINO brings the network to its precision; what it converts is float32.
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
     model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
-    pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), model.precision, device)
+    heads = functools.partial(heads_of, model.network, hparams, model.precision)
     header = with_weights(header, model.weights, model.random)
-    return header, functools.partial(freeze_network, pipeline.heads, header)
+    return header, functools.partial(freeze_network, heads, header)
 
 
 def optimise(frozen: FrozenStep) -> FrozenStep:

@@ -16,11 +16,11 @@ import numpy as np
 
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.openvino_api import OPENVINO_TYPES, engine_name, import_openvino, properties
 from ipu_utils.base.printable import one_line
 from ipu_utils.data.resize import fit_image
 from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import Executable, ExecutableError, Header, read_executable, target_difference
-from ipu_utils.executable.openvino_api import OPENVINO_TYPES, engine_name, import_openvino, properties
 from ipu_utils.executable.ports import Port, mismatch, output_names
 from ipu_utils.nms.libdetect import Detections, Detector
 from tf2.anchor_boxes import Anchors

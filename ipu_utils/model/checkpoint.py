@@ -21,7 +21,7 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.base.printable import one_line
 from ipu_utils.base.signals import temporary_folder
-from ipu_utils.fetch_weights import fetch_command
+from ipu_utils.config.run_hparams import fetch_command
 from ipu_utils.model import weights_text
 from ipu_utils.model.checkpoint_match import LEAVES, Entry, Match, by_name, by_order, list_of, listed
 from ipu_utils.model.checkpoint_mismatch import AVERAGE, VALUE, Misfit, guess

@@ -1,21 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network with its weights, in the precision and on the device of a run."""
 
-from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Optional, Tuple
+import hashlib
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
 
 import utils
 from hparams_config import Config
+from ipu_automl_io import preprocess_normalize_image
 from ipu_utils.base.keras2 import tf
+from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import check_wishes, path_remark, takes_averages
 from ipu_utils.model import checkpoint, random_weights, weights_text
-from ipu_utils.report.result import hash_arrays
+from ipu_utils.model.placement import Placement
 from tf2.efficientdet_keras import EfficientDetNet
 
-if TYPE_CHECKING:
-    from ipu_utils.backends.contract import Device
-    from ipu_utils.config.run_config import RunConfig
-
 SMALL_SIDE = 64  # pixels
+
+
+def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
+    """SHA-256 of the arrays' types, shapes and values, in their order."""
+    found = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        found.update(f"{array.dtype} {array.shape}\n".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 class Prepared(NamedTuple):
@@ -58,14 +70,23 @@ def build_network(hparams: Config, policy: str = "float32", activation: Optional
     return network
 
 
-def precision_of(config: "RunConfig", device: "Device") -> str:
+def heads_of(
+    network: tf.keras.Model, hparams: Config, precision: str, images: tf.Tensor
+) -> Tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
+    """Normalise on the device and run the network: images [N, H, W, 3] of any type -> class and box outputs."""
+    # uint8 travels to the device: a quarter of float32 on the wire. Normalising is the device's first step.
+    normalised = preprocess_normalize_image(images, tf.as_dtype(precision), *normalisation_of(hparams))
+    return network(normalised, training=False)
+
+
+def precision_of(config: RunConfig, device: Placement) -> str:
     """The type name that a run computes in; raises UserError where the device lacks it."""
     precision = config.model.model_precision.value if config.model.model_precision else device.default_precision()
     device.check_precision(precision)
     return precision
 
 
-def prepare(config: "RunConfig", hparams: Config, device: "Device") -> Prepared:
+def prepare(config: RunConfig, hparams: Config, device: Placement) -> Prepared:
     """Build the network, load its checkpoint or draw random weights, and bring both to the device's precision.
 
     Raises:

@@ -7,6 +7,9 @@ another one, of the same content, than that of the run that finds it.
 
 import re
 
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.config.run_hparams import check_wishes
+
 _LOADED = re.compile(r"(\d+ of \d+ variables) from .*( \([^()]*\))(?:;[^()]*)?", re.DOTALL)
 _ABSENT = re.compile(r" \(no checkpoint in .*\)$", re.DOTALL)
 
@@ -38,3 +41,15 @@ def looked_for_here(text: str, absent: object = None) -> str:
     """The same for what `of_random` gave."""
     looked = "" if absent is None else f" (no checkpoint in {absent})"
     return _ABSENT.sub("", text) + looked
+
+
+def foreseen(config: RunConfig) -> str:
+    """What the weights of a run without a checkpoint are going to be, for the report.
+
+    Raises:
+      UserError: something in the run needs a checkpoint.
+    """
+    if config.model.random_weights:
+        return "random"
+    check_wishes(config)
+    return f"random, for there is no checkpoint in {config.model.weights_path}"

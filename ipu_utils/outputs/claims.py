@@ -20,7 +20,7 @@ from ipu_utils.config.preset_files import preset_path
 from ipu_utils.config.run_config import OutputConfig, RunConfig, app_json_path
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import ImageSource
-from ipu_utils.executable.fingerprint import checkpoint_files
+from ipu_utils.model.checkpoint_files import checkpoint_files
 from ipu_utils.outputs.annotated import DETECTIONS_FILE
 
 STANDARD_OUTPUT = Path("-")

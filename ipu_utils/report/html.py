@@ -6,8 +6,9 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ipu_utils.base.files import write_atomically
 from ipu_utils.measure.statistics import percentile
-from ipu_utils.report import charts
+from ipu_utils.report import charts, work
 from ipu_utils.report.charts import Series, escape, number
+from ipu_utils.report.comparison import compare
 from ipu_utils.report.record import instances_of_record, latencies_ms, row
 
 # AP on COCO val2017 of the published checkpoints, as google/automl's README gives it.
@@ -241,15 +242,12 @@ def _sweep(records: Sequence[Record]) -> List[str]:
 
 
 def _comparison(first: Record, second: Record) -> List[str]:
-    from ipu_utils import compare
-    from ipu_utils.report import work
-
     series = [Series("A", latencies_ms(first), 1), Series("B", latencies_ms(second), 2)]
     rows = []
-    for line in compare.compare(first, second):
+    for line in compare(first, second):
         interval = "" if line.interval is None else f"{line.interval[0]:.3f} to {line.interval[1]:.3f}"
         rows.append((line.name, line.unit, *(f"{value:.3f}" for value in line.values), f"{line.ratio:.3f}", interval))
-    told = [text.split(": ", 1) for text in compare.work_differences(first, second)]
+    told = [text.split(": ", 1) for text in work.work_differences(first, second)]
     told += [text.split(": ", 1) for text in work.differences(first, second, work.TOLD)]
     names = [f"{letter}: {one['model']['name']}, {one['started']}" for letter, one in (("A", first), ("B", second))]
     key = "".join(f'<p><span class="key s{index}"></span>{escape(name)}</p>' for index, name in enumerate(names, 1))

@@ -2,14 +2,11 @@
 """What a run has found out, as plain data: reports, records and pages are made from it. No TensorFlow here."""
 
 import dataclasses
-import hashlib
 import math
 import re
 import time
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
-
-import numpy as np
 
 from ipu_utils.base import process
 from ipu_utils.measure.throughput import PooledSamples, Samples
@@ -62,16 +59,6 @@ def nms_facts(nms_configs: Mapping[str, Any], mode: str, implementation: str, on
         "implementation": implementation,
         "on_device": on_device,
     }
-
-
-def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
-    """SHA-256 of the arrays' types, shapes and values, in their order."""
-    found = hashlib.sha256()
-    for array in arrays:
-        array = np.ascontiguousarray(array)
-        found.update(f"{array.dtype} {array.shape}\n".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
 
 
 def mean_ms(seconds: Sequence[float]) -> Optional[float]:

@@ -90,7 +90,7 @@ class CocoAnnotations(InFolder):
         super().__init__()
         from PIL import Image
 
-        from ipu_utils.data.decode import list_images
+        from ipu_utils.base.image_folder import list_images
         from ipu_utils.data.sources import ImageFiles
 
         (self.folder / "images").mkdir()

@@ -13,7 +13,7 @@ from typing import Any, Callable
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 from ipu_utils.base.console import run_script  # noqa: E402
-from ipu_utils.launch import sweep  # noqa: E402 - found through the path above
+from ipu_utils.launch import sweep, sweep_runs  # noqa: E402 - found through the path above
 from ipu_utils.report import publish  # noqa: E402
 
 MARK = "entering "  # as in `reliability.during`
@@ -22,9 +22,9 @@ SCRIPTS = {"throughput": "ipu_inference", "embedded": "ipu_embedded_inference"}
 STARTS = {
     "importing": {"throughput": ("ipu_inference", "run"), "embedded": ("ipu_embedded_inference", "run")},
     "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model.network", "build_network")),
-    "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.backends.openvino_requests", "build_apart")),
+    "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "build_apart")),
     "compiling": {"throughput": ("ipu_utils.backends.tensorflow_device", "fold_batch_norm")},
-    "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.backends.openvino_requests", "compile_frozen")),
+    "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "compile_frozen")),
     "writing": {
         "throughput": ("ipu_utils.backends.pipeline", "write_predictions"),
         "embedded": ("ipu_utils.backends.spans", "write_predictions"),
@@ -57,7 +57,7 @@ def _announced(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _watch_cells(phase: str) -> None:
     """Let the processes of a sweep say it."""
-    sweep.command_of = lambda script, arguments: [sys.executable, __file__, script, phase, *arguments]
+    sweep_runs.command_of = lambda script, arguments: [sys.executable, __file__, script, phase, *arguments]
 
 
 def _watch(script: str, phase: str) -> None:

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The outputs of a network's heads, computed by one engine or another from the same weights: to compare them."""
+
+import dataclasses
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, List, NamedTuple
+
+import numpy as np
+
+from ipu_automl_io import postprocess_predictions
+from ipu_utils.backends.open import get_device
+from ipu_utils.backends.openvino_requests import wanted
+from ipu_utils.base.keras2 import tf
+from ipu_utils.config.model_options import Precision
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.executable.file import write_executable
+from ipu_utils.executable.freeze import compile_network
+from ipu_utils.executable.runtime import EmbeddedModel
+from ipu_utils.model.network import build_network, heads_of, prepare
+from ipu_utils.outputs.agreement import Found
+
+Heads = Callable[[np.ndarray], List[np.ndarray]]  # uint8 [1, h, w, 3] -> float32 outputs: class levels, box levels
+
+
+class Model(NamedTuple):
+    """The network in float and what goes with it."""
+
+    network: Any
+    hparams: Any
+    device: Any
+    weights: str
+
+
+def build(config: RunConfig) -> Model:
+    """Load the model in float, as the throughput script does."""
+
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    device = get_device("cpu", config)
+    float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
+    prepared = prepare(dataclasses.replace(config, model=float_model), hparams, device)
+    return Model(prepared.network, hparams, device, prepared.weights)
+
+
+def in_tensorflow(model: Model, precision: str) -> Heads:
+    """The network in a precision, as the throughput script's graph computes it.
+
+    Raises:
+      UserError: this TensorFlow cannot compute in that precision.
+    """
+    model.device.check_precision(precision)
+    network = build_network(model.hparams, model.device.dtype_policy(precision), model.device.swish)
+    network.set_weights(model.network.get_weights())
+    heads = functools.partial(heads_of, network, model.hparams, precision)
+    signature = [tf.TensorSpec((1, *model.hparams.image_size, 3), tf.uint8)]
+    function = model.device.optimise(lambda images: tuple(out for level in heads(images) for out in level), signature)
+    return lambda image: [np.asarray(output).astype(np.float32) for output in function(tf.constant(image))]
+
+
+def in_openvino(model: Model, config: RunConfig) -> Heads:
+    """The network as the executable that a run of the embedded script makes.
+
+    Raises:
+      UserError: OpenVINO is missing, or does not compute in the run's precision on this CPU.
+    """
+    header = wanted(config)
+    heads = functools.partial(heads_of, model.network, model.hparams, "float32")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.effdet")
+        write_executable(path, header, compile_network(heads, header))
+        worker = EmbeddedModel.load(path).worker()
+
+    def run(image: np.ndarray) -> List[np.ndarray]:
+        worker.load(image, np.ones(1, np.float32))
+        worker.run()
+        return [as_float32(output) for output in worker.class_outputs + worker.box_outputs]
+
+    return run
+
+
+def as_float32(output: np.ndarray) -> np.ndarray:
+    """A copy in float32; bfloat16 comes as uint16, its bits."""
+    if output.dtype == np.uint16:
+        return (output.astype(np.uint32) << 16).view(np.float32)
+    return output.astype(np.float32)
+
+
+def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], Found]:
+    """Post-processing in float32, the same for every precision."""
+
+    levels = model.hparams.max_level - model.hparams.min_level + 1
+    function = tf.function(
+        lambda heads, scale: postprocess_predictions(model.hparams, heads[:levels], heads[levels:], scale, mode)
+    )
+
+    def detect(heads: List[np.ndarray], scale: float) -> Found:
+        found = function([tf.constant(output) for output in heads], tf.constant([scale], tf.float32))
+        boxes, scores, classes, lengths = (np.asarray(part)[0] for part in found)
+        return Found(boxes[:lengths], scores[:lengths], classes[:lengths])
+
+    return detect

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files of a folder are images to be read, told by their names: nothing is opened, no Pillow is needed."""
+
+import os
+import re
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Union
+
+from ipu_utils.base.errors import UserError
+
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif",
+    ".avifs",
+)  # fmt: skip
+# Names of the pictures that runs write, see `ipu_utils.outputs.annotated.picture_names` and ipu_automl_io.py.
+_PICTURE = re.compile(r"efficientdet-\w+_\d+(x\d+)?_(in|out)put_b\d+_img\d+\.jpg")
+PathLike = Union[str, Path]
+
+NAMES_OF_A_KIND = 3
+KINDS = 10
+OTHER = "other"  # what kinds beyond the first `KINDS` are counted as
+
+
+class LeftOut:
+    """What of a folder is not taken for an image, counted by kind. Its size does not grow with the folder's.
+
+    Attributes:
+      count: how many. counts: the same by kind, an extension or a few words. names: the first of each kind, as paths
+        below the root.
+    """
+
+    def __init__(self, root: Optional[Path] = None):
+        """Nothing is left out of the folder `root` yet."""
+        self._root = root
+        self.counts: Dict[str, int] = {}
+        self.names: Dict[str, List[str]] = {}
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts.values())
+
+    def add(self, kind: str, path: Path) -> None:
+        """Count a file below the root."""
+        if kind not in self.counts and len(self.counts) >= KINDS:
+            kind = OTHER
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        names = self.names.setdefault(kind, [])
+        if len(names) < NAMES_OF_A_KIND:
+            names.append(path.relative_to(self._root).as_posix())
+
+    def kinds(self) -> str:
+        """Such as "12 .heic, 1 .txt", the most frequent first."""
+        return ", ".join(f"{self.counts[kind]} {_shown(kind)}" for kind in self._ordered())
+
+    def describe(self) -> str:
+        """Lines for the report: how many, of which kinds, and the first names of each; nothing when there are none."""
+        if not self.count:
+            return ""
+        lines = [f"left out:  {self.count} files or folders that are not read as images"]
+        for kind in self._ordered():
+            names = ", ".join(map(_shown, self.names[kind]))
+            more = self.counts[kind] - len(self.names[kind])
+            lines.append(f"\t{self.counts[kind]} {_shown(kind)}: {names}{f' and {more} more' if more else ''}")
+        return "\n".join(lines) + "\n"
+
+    def _ordered(self) -> List[str]:
+        return sorted(self.counts, key=lambda kind: (kind == OTHER, -self.counts[kind], kind))
+
+
+def _shown(name: str) -> str:
+    """A name on one line, whatever is in it."""
+    return name if name.isprintable() else repr(name)
+
+
+class Listing(NamedTuple):
+    """What is in a folder."""
+
+    images: List[Path]  # sorted by name
+    left_out: LeftOut
+
+
+def list_images(directory: PathLike) -> List[Path]:
+    """The images of `list_folder`."""
+    return list_folder(directory).images
+
+
+def list_folder(directory: PathLike) -> Listing:
+    """List the image files in a folder and its subfolders, and count what else is there.
+
+    A file counts as an image by its extension (`EXTENSIONS`, any case). Hidden files and folders and links to folders
+    are left out.
+
+    Raises:
+      UserError: not a folder, not readable, or without an image.
+    """
+    directory = Path(directory)
+    if not directory.exists():
+        raise UserError(f"--image-path {directory} does not exist: give a folder with images.")
+    if not directory.is_dir():
+        raise UserError(
+            f"--image-path {directory} is a file, but --dataset-type image-directory reads a folder. Give the folder, "
+            "or use --dataset-type single-image or repeated-image."
+        )
+
+    def unreadable(error: OSError):
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.") from error
+
+    found, left_out = [], LeftOut(directory)
+    for folder, subfolders, names in os.walk(str(directory), onerror=unreadable):
+        for name in sorted(subfolders):
+            if name.startswith("."):
+                left_out.add("hidden", Path(folder, name))
+            elif Path(folder, name).is_symlink():
+                left_out.add("link to a folder", Path(folder, name))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if name.startswith("."):
+                left_out.add("hidden", path)
+            elif path.suffix.lower() not in EXTENSIONS:
+                left_out.add(path.suffix.lower() or "without an extension", path)
+            elif not _may_be_image(path):
+                left_out.add("not a file", path)
+            else:
+                found.append(path)
+    if not found:
+        kinds = " ".join(EXTENSIONS)
+        there = f" In it: {left_out.kinds()}." if left_out.count else ""
+        raise UserError(f"--image-path {directory} holds no image: expected files that end in one of {kinds}.{there}")
+    return Listing(sorted(found), left_out)
+
+
+def _may_be_image(path: Path) -> bool:
+    # A link that leads nowhere is an image that cannot be read, and is to be told; a pipe or socket is none.
+    return path.is_file() or path.is_symlink()
+
+
+def photographs(paths: Sequence[Path], folder: Path, results_dir: Optional[Path] = None) -> List[Path]:
+    """Leave out what runs have written: pictures with the names that they give, and all of their output folder.
+
+    Args:
+      paths: image files below `folder`.
+      results_dir: the folder that this run writes pictures into; left out when it is inside of `folder`.
+
+    Raises:
+      UserError: nothing is left.
+    """
+    root = os.path.realpath(str(folder))
+    results = "" if results_dir is None else os.path.realpath(str(results_dir))
+    inside = results.startswith(root.rstrip(os.sep) + os.sep)
+    folders = {parent: os.path.realpath(parent) for parent in {str(path.parent) for path in paths}}
+    left = [
+        path
+        for path in paths
+        if not _PICTURE.fullmatch(path.name)
+        and not (inside and f"{folders[str(path.parent)]}{os.sep}".startswith(results + os.sep))
+    ]
+    if not left:
+        raise UserError(
+            f"--image-path {folder} holds no photograph, only {len(paths)} pictures that runs have written: give the "
+            "folder of the photographs."
+        )
+    return left

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of two runs side by side, from their records: ratios, with an interval where one can be given."""
+
+import re
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ipu_utils.base.errors import UserError
+from ipu_utils.measure.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
+from ipu_utils.report.record import latencies_ms
+
+Statistic = Callable[[np.ndarray], np.ndarray]  # of each row
+
+
+def percentile_of(percent: float) -> Statistic:
+    """`ipu_utils.measure.statistics.percentile` of each row."""
+    return lambda rows: np.sort(rows, axis=1)[:, rank_of(percent, rows.shape[1])]
+
+
+STATISTICS: Dict[str, Statistic] = {
+    "mean": lambda rows: rows.mean(axis=1),
+    "median": lambda rows: np.median(rows, axis=1),
+    "min": lambda rows: rows.min(axis=1),
+    "max": lambda rows: rows.max(axis=1),
+}
+
+
+class Line(NamedTuple):
+    """One number of both runs."""
+
+    name: str
+    unit: str
+    values: Tuple[float, float]
+    interval: Optional[Tuple[float, float]]  # of the ratio, where one can be given
+
+    @property
+    def ratio(self) -> float:
+        return self.values[1] / self.values[0]
+
+
+def ratio_interval(first: Sequence[float], second: Sequence[float], statistic: Statistic) -> Tuple[float, float]:
+    """Bootstrap interval of statistic(second) / statistic(first), percentile method; the runs are resampled apart."""
+    random = np.random.RandomState(SEED)
+    drawn = [_resampled(np.asarray(values, np.float64), statistic, random) for values in (first, second)]
+    tail = 100 * (1 - CONFIDENCE) / 2
+    ratios = np.sort(drawn[1] / drawn[0])[None]
+    return float(percentile_of(tail)(ratios)[0]), float(percentile_of(100 - tail)(ratios)[0])
+
+
+def _resampled(values: np.ndarray, statistic: Statistic, random: np.random.RandomState) -> np.ndarray:
+    found: List[float] = []
+    while len(found) < RESAMPLES:
+        rows = max(1, min(RESAMPLES - len(found), CHUNK // len(values)))
+        found.extend(statistic(values[random.randint(0, len(values), (rows, len(values)))]))
+    return np.array(found)
+
+
+def statistic_named(name: str) -> Statistic:
+    """`mean`, `median`, `min`, `max` or a percentile such as `p99.9`.
+
+    Raises:
+      UserError: there is no such statistic.
+    """
+    if name in STATISTICS:
+        return STATISTICS[name]
+    percent = float(name[1:]) if re.fullmatch(r"p\d+(\.\d+)?", name) else 0.0
+    if not 0 < percent <= 100:
+        raise UserError(f"{name!r} is no number of a comparison: expected throughput, {', '.join(STATISTICS)} or p50.")
+    return percentile_of(percent)
+
+
+def line(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> Line:
+    """Compute one number of both runs from their raw samples."""
+    if name == "throughput":
+        rates = tuple(record["statistics"]["images_per_second"]["mean"] for record in (first, second))
+        return Line(name, "samples/sec", rates, None)
+    statistic = statistic_named(name)
+    samples = [latencies_ms(record) for record in (first, second)]
+    values = tuple(float(statistic(np.asarray(values)[None])[0]) for values in samples)
+    # Resampling cannot go beyond what was seen: of extremes it gives no interval.
+    interval = None if name in ("min", "max") else ratio_interval(*samples, statistic)
+    return Line(f"latency {name}", "ms", values, interval)
+
+
+def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> List[Line]:
+    """Every number that both runs report."""
+    percentiles = [record["statistics"]["latency_ms"]["percentiles"] for record in (first, second)]
+    shared = [f"p{percent}" for percent in percentiles[0] if percent in percentiles[1]]
+    return [line(first, second, name) for name in ("throughput", "mean", "median", *shared, "min", "max")]
