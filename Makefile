@@ -93,10 +93,10 @@ test-tf26: test-tf26-setup  ## the plain suite on Python 3.8 and TensorFlow 2.6.
 
 # Of the slow tests those of the IPU, whose Python and TensorFlow these are; the others would tell nothing new.
 test-slow-tf26: test-tf26-setup  ## the slow tests of the IPU on Python 3.8 and TensorFlow 2.6.5
-	$(VENV38)/bin/python -m pytest -m slow $(PYTEST_ARGS) tests/test_ipu_*.py
+	$(VENV38)/bin/python -m pytest -m slow $(PYTEST_ARGS) tests/ipu
 
 reliability: setup $(VENV)/.tested  ## play every case of tests/reliability, fuzz, and write docs/RELIABILITY.md
-	RELIABILITY_TABLE=docs/RELIABILITY.md $(VENV)/bin/python -m pytest tests/test_reliability.py tests/test_fuzz.py -n 0
+	RELIABILITY_TABLE=docs/RELIABILITY.md $(VENV)/bin/python -m pytest tests/reliability/test_reliability.py tests/fuzz/test_fuzz.py -n 0
 	PYTHONPATH=.:tests $(VENV)/bin/python -W ignore -m fuzz --count $(FUZZ_COUNT) --record docs/fuzz.json
 
 lint: $(VENV)/.tested lint-codelets  ## style; codelets without a warning where a clang is found

@@ -76,7 +76,7 @@ class Runner:
         import pytest
 
         os.chdir(self.tree)
-        sys.path[:0] = [str(self.tree), str(self.tree / "tests")]
+        sys.path[:0] = [str(self.tree), str(self.tree / "tests"), str(self.tree / "tests" / "support")]
         options = [
             f"--basetemp={self.tree.parent / 'pytest'}",
             "-x",

@@ -25,7 +25,7 @@ class TensorFlowPipeline:
     """The step of a run and the reading of its outputs, which depend on where post-processing happens."""
 
     def __init__(self, network: tf.keras.Model, hparams: Config, nms: "NmsConfig", precision: str, device: "Device"):
-        self.heads = functools.partial(heads_of, network, hparams, precision)
+        self._network, self._precision = network, precision
         self._hparams = hparams
         self._mode = nms.nms_mode.value
         self._levels = hparams.max_level - hparams.min_level + 1
@@ -44,6 +44,10 @@ class TensorFlowPipeline:
         logger.warning("TensorFlow's own operators do NMS, which are slower: %s", ipu_nms.why_not())
         self.nms_implementation = "TensorFlow's operators, in the graph"
         return self._with_tensorflow
+
+    def heads(self, images: tf.Tensor) -> Tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
+        """See `ipu_utils.model.network.heads_of`."""
+        return heads_of(self._network, self._hparams, self._precision, images)
 
     def step(self, images: tf.Tensor, scales: tf.Tensor, ids: tf.Tensor) -> Tuple[tf.Tensor, ...]:
         """What the device computes for one batch.

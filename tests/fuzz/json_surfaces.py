@@ -153,7 +153,7 @@ class Records(InFolder):
 
     def __init__(self) -> None:
         super().__init__()
-        from test_record import outcome, run_config
+        from records import outcome, run_config
 
         from ipu_utils.measure.throughput import Samples, pool
         from ipu_utils.report import record

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Custom operations that work, the counting of cycles, and the plan of the NMS operator. tests/test_poplar_model.py
+// Custom operations that work, the counting of cycles, and the plan of the NMS operator. tests/ipu/test_poplar_model.py
 // says what is to come of each.
 #include "cases.hpp"
 

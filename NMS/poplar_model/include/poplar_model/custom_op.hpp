@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of TensorFlow's plugin that loads and builds a custom operation, as a C interface. tests/poplar_model.py
+// The part of TensorFlow's plugin that loads and builds a custom operation, as a C interface. tests/support/poplar_model.py
 // wraps it.
 #pragma once
 

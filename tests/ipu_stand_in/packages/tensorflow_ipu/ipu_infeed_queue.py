@@ -12,7 +12,7 @@ class IPUInfeedQueue:
     """A dataset that a program on the IPU reads."""
 
     def __init__(self, dataset, device_ordinal=None, prefetch_depth=None, optimise_latency=False, **kwargs):
-        # As in the release, nothing looks at other keywords: tests/ipu_contract.py has to find a misspelt one.
+        # As in the release, nothing looks at other keywords: tests/support/ipu_contract.py has to find a misspelt one.
         for spec in tf.nest.flatten(dataset.element_spec):
             if not spec.shape.is_fully_defined():
                 raise ValueError(f"shape {spec.shape} is not fully defined: batch with drop_remainder=True")
