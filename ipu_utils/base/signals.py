@@ -98,9 +98,14 @@ def _unraisable(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if not isinstance(unraisable.exc_value, Interrupted):
             before(unraisable)
             return
-        number = unraisable.exc_value.number
-        signal.signal(number, _raise)  # it was raised in this thread, the main one
-        threading.Thread(target=_raise_soon, args=(number,), daemon=True).start()
+        number, again = unraisable.exc_value.number, True
+        while again:
+            try:
+                signal.signal(number, _raise)  # it was raised in this thread, the main one
+                threading.Thread(target=_raise_soon, args=(number,), daemon=True).start()
+                again = False
+            except Interrupted:
+                pass  # The thread may be quicker than this one, which would drop what comes out of a hook.
 
     return hook
 

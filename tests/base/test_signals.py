@@ -64,6 +64,28 @@ def test_a_second_signal_that_is_handled_before_the_end_is_written_without_a_wor
     assert (run.returncode, run.stdout) == (0, "")
 
 
+def test_an_interruption_that_a_finalizer_drops_comes_again_however_slow_threads_start():
+    code = PRELUDE + (
+        "start = threading.Thread.start\n"
+        "def slowly(thread):\n"
+        "    start(thread)\n"
+        "    threading.Thread.start = start\n"
+        "    time.sleep(1)\n"
+        "class Dropping:\n"
+        "    def __del__(self):\n"
+        "        threading.Thread.start = slowly\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(1)\n"
+        "def main():\n"
+        "    Dropping()\n"
+        "    time.sleep(30)\n"
+        "sys.exit(run_script(main))"
+    )
+    found, output, seconds = in_process(code)
+    assert (found, output) == (130, "interrupted by SIGINT\n")
+    assert seconds < 20
+
+
 def test_native_code_that_does_not_return_is_ended_too():
     code = PRELUDE + (
         "import hashlib\n"
