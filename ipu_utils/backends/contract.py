@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmark needs from hardware."""
 
-from typing import Any, Callable, ContextManager, List, Protocol
+from typing import Any, Callable, ContextManager, List, Optional, Protocol
 
+from ipu_utils.backends.streams import Streams
 from ipu_utils.measure.stages import Stages
 from ipu_utils.model.placement import Placement
 
@@ -12,6 +13,7 @@ class Device(Placement, Protocol):
 
     name: str  # printed with every result
     engine: str  # what executes the network, with its version; printed too
+    streams: Optional[Streams]  # threads, streams, batches in flight; of an IPU there are none to set
     stages: Stages  # what the device sees of a batch's way; stays empty where one program runs many batches
 
     def span(self, label: str) -> ContextManager:

@@ -19,6 +19,7 @@ from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.executable.file import write_executable
 from ipu_utils.executable.freeze import compile_network
 from ipu_utils.executable.runtime import EmbeddedModel
+from ipu_utils.measure.objects import as_float32
 from ipu_utils.model.network import build_network, heads_of, prepare
 from ipu_utils.outputs.agreement import Found
 
@@ -78,13 +79,6 @@ def in_openvino(model: Model, config: RunConfig) -> Heads:
         return [as_float32(output) for output in worker.class_outputs + worker.box_outputs]
 
     return run
-
-
-def as_float32(output: np.ndarray) -> np.ndarray:
-    """A copy in float32; bfloat16 comes as uint16, its bits."""
-    if output.dtype == np.uint16:
-        return (output.astype(np.uint32) << 16).view(np.float32)
-    return output.astype(np.float32)
 
 
 def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], Found]:

@@ -137,6 +137,7 @@ class IpuDevice:
     """One IPU, configured. See `ipu_utils.backends.contract.Device` for the contract."""
 
     kind = "ipu"
+    streams = None
 
     def __init__(self, options: IpuConfig, embedded: Optional[EmbeddedConfig] = None, cache_dir: Optional[Path] = None):
         self._options, self._embedded, self._cache_dir = options, embedded, cache_dir

@@ -51,9 +51,14 @@ class IpuWorker:
         """Read the detections from the outputs, or compute them here when the IPU did not."""
         return self._pipeline.postprocess(self._outputs).detections
 
+    def candidates(self) -> None:
+        """An IPU may keep the outputs of the heads to itself."""
+
 
 class IpuProgram:
     """An executable that is started on an IPU. See `ipu_utils.backends.requests_contract`."""
+
+    num_threads = num_streams = None
 
     def __init__(self, device: Device, pipeline: TensorFlowPipeline, opened: Opened):
         start = time.perf_counter()

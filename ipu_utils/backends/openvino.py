@@ -19,7 +19,7 @@ from ipu_utils.config.run_config import RunConfig
 from ipu_utils.data.numpy_batches import open_feed
 from ipu_utils.executable import cache
 from ipu_utils.executable.build_process import build, compile_into
-from ipu_utils.executable.described import Model
+from ipu_utils.executable.model_info import ModelInfo, info_of_file
 
 
 class Engine:
@@ -43,7 +43,7 @@ class Engine:
             return foresee_building(self._config, header)
         return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})")
 
-    def prepare(self) -> Tuple[Model, OpenVinoPipeline]:
+    def prepare(self) -> Tuple[ModelInfo, OpenVinoPipeline]:
         """Find the executable, or build the network that loading it compiles; for errors see `build`."""
         header = wanted(self._config)
         self.device.check_precision(header.precision)
@@ -54,7 +54,7 @@ class Engine:
         opened = kept(self._config, header, path)
         if opened is not None:
             pipeline = OpenVinoPipeline(path, opened.header, onchip_nms, executable=opened.executable)
-            return Model(opened.header), pipeline
+            return info_of_file(opened.header), pipeline
         header, freeze = build(self._config, header)
         make = functools.partial(compile_into, path, header, freeze, self._config.device.num_threads)
-        return Model(header), OpenVinoPipeline(path, header, onchip_nms, make)
+        return info_of_file(header), OpenVinoPipeline(path, header, onchip_nms, make)

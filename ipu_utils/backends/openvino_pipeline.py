@@ -10,7 +10,6 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ipu_utils.backends.pipeline import Detections, Results
-from ipu_utils.backends.spans import mean_candidates
 from ipu_utils.executable.file import Executable, Header, read_executable
 from ipu_utils.executable.runtime import EmbeddedModel, Worker
 from ipu_utils.measure.stages import DEVICE, INPUT, OUTPUT, POST_PROCESSING, Stages
@@ -86,4 +85,4 @@ class OpenVinoPipeline:
         worker = self._model.worker()
         worker.load(images, 1.0)
         worker.run()
-        return mean_candidates(worker.class_outputs, self._model.header)
+        return worker.candidates()

@@ -5,12 +5,13 @@ A pipeline has a `step` for `Device.compile`, reads its outputs (`postprocess`) 
 `ipu_utils.backends.tensorflow_pipeline` and `ipu_utils.backends.openvino_pipeline` have one each.
 """
 
-from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
 from ipu_utils.backends.contract import Device
 from ipu_utils.base.errors import UserError
+from ipu_utils.measure.objects import Objects, mean_objects
 from ipu_utils.measure.stages import POST_PROCESSING, Stages
 
 if TYPE_CHECKING:  # Executables are known by what is imported here: what writes pictures has no part in them.
@@ -49,14 +50,6 @@ class Pipeline(Protocol):
         """
 
 
-class Objects(NamedTuple):
-    """How much work suppression had."""
-
-    candidates: Optional[float]  # mean an image, or None where an extra pass would cost a compilation
-    detections: float  # mean an image
-    images: int  # over which the mean was taken
-
-
 def timed_call(
     pipeline: Pipeline, call: Callable[[], List], with_host_postprocessing: bool, stages: Stages
 ) -> Callable[[], List]:
@@ -79,7 +72,7 @@ def count_objects(pipeline: Pipeline, outputs: List, dataset: Any, device: Devic
     lengths = [length for batch in outputs for length in pipeline.postprocess(batch).detections.lengths]
     # An IPU runs nothing but compiled programs, and compiling another one takes minutes.
     candidates = None if device.kind == "ipu" else pipeline.count_candidates(next(iter(dataset))[0])
-    return Objects(candidates, float(np.mean(lengths)) if lengths else 0.0, len(lengths))
+    return mean_objects(candidates, lengths)
 
 
 def write_predictions(writer: "Outputs", pipeline: Pipeline, call: Callable[[], List], data: Any) -> None:

@@ -38,6 +38,9 @@ class Worker(Protocol):
         rows from lengths[i] on are padding.
         """
 
+    def candidates(self) -> Optional[float]:
+        """Mean number of candidates an image in the outputs computed last; None where they do not reach the host."""
+
 
 class Program(Protocol):
     """An executable that is loaded and waits for requests."""
@@ -46,6 +49,8 @@ class Program(Protocol):
     device: str  # hardware and engine, printed with every result
     post_processing: str  # what computes detections, and where
     load_seconds: float
+    num_threads: Optional[int]  # of an IPU there are none to set
+    num_streams: Optional[int]
 
     def workers(self, count: int) -> List[Worker]:
         """One for every request in flight; they may be used by different threads."""

@@ -2,15 +2,16 @@
 """What requests carry and which part of serving one is timed. No TensorFlow."""
 
 import itertools
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ipu_utils.backends.requests_contract import Program, Worker
+from ipu_utils.backends.requests_contract import Worker
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
 from ipu_utils.executable.file import Header
+from ipu_utils.measure.objects import Objects, mean_objects
 from ipu_utils.measure.requests import Client
 from ipu_utils.measure.stages import DEVICE, INPUT, POST_PROCESSING, Stages
 from ipu_utils.outputs import writers
@@ -139,40 +140,16 @@ def _nothing(number: int) -> None:
     """Everything that a request needs is inside the span."""
 
 
-class Objects(NamedTuple):
-    """How much work suppression had, as means an image."""
-
-    candidates: Optional[float]  # None where the outputs of the heads do not reach the host
-    detections: float
-    images: int  # over which the means were taken
-
-
-def count_objects(program: Program, worker: Worker, inputs: Inputs) -> Objects:
+def count_objects(worker: Worker, inputs: Inputs) -> Objects:
     """Count candidates and detections in some of the inputs, untimed."""
-    candidates: List[float] = []
+    candidates: List[Optional[float]] = []
     lengths: List[int] = []
     for number in range(min(len(inputs), COUNTED_BATCHES)):
         worker.load(inputs.images[number], inputs.scales[number])
         worker.run()
         lengths.extend(np.asarray(worker.detections().lengths).tolist())
-        outputs = getattr(worker, "class_outputs", None)
-        if outputs is not None:
-            candidates.append(mean_candidates(outputs, program.header))
-    mean = float(np.mean(candidates)) if candidates else None
-    return Objects(mean, float(np.mean(lengths)), len(lengths))
-
-
-def mean_candidates(class_outputs: Sequence[np.ndarray], header: Header) -> float:
-    """Anchors an image, in multi-class mode pairs of anchor and class, that score above the threshold."""
-    threshold = header.nms_configs.get("score_thresh")
-    total = 0
-    for output in class_outputs:
-        if output.dtype == np.uint16:  # bfloat16: the upper half of a float32
-            output = (output.astype(np.uint32) << 16).view(np.float32)
-        logits = output.astype(np.float32).reshape(-1, header.num_classes)
-        scores = 1 / (1 + np.exp(-(logits if header.nms_mode == "multi-class" else logits.max(1))))
-        total += scores.size if threshold is None else int(np.count_nonzero(scores > threshold))
-    return total / header.batch_size
+        candidates.append(worker.candidates())
+    return mean_objects(None if None in candidates else float(np.mean(candidates)), lengths)
 
 
 def write_predictions(writer: writers.Outputs, worker: Worker, inputs: Inputs) -> None:

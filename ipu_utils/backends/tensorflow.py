@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run in TensorFlow: on a host, and on an IPU through Graphcore's."""
 
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, Tuple
 
 import ipu_nms
 import utils
@@ -14,8 +14,8 @@ from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.data.tf_batches import open_dataset
 from ipu_utils.executable import cache, fingerprint
-from ipu_utils.executable.described import Model
-from ipu_utils.model.network import Prepared, prepare
+from ipu_utils.executable.model_info import ModelInfo, info_of_run
+from ipu_utils.model.network import prepare
 
 
 class Engine:
@@ -41,14 +41,13 @@ class Engine:
                 return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})")
         return foresee_network(self._config, self._hparams, self.device)
 
-    def prepare(self) -> Tuple[Union[Prepared, Model], TensorFlowPipeline]:
+    def prepare(self) -> Tuple[ModelInfo, TensorFlowPipeline]:
         """Build the network with its weights, or take it from a file; for errors see `model.network.prepare`."""
         if self._config.device.executable_cache_dir is not None and self.device.kind != "ipu":
             return prepare_kept(self._config, self._hparams, self.device)
         model = prepare(self._config, self._hparams, self.device)
-        nms = self._config.nms
-        model = model._replace(origin=self._origin())
-        return model, TensorFlowPipeline(model.network, self._hparams, nms, model.precision, self.device)
+        info = info_of_run(self._config, self._hparams, model._replace(origin=self._origin()))
+        return info, TensorFlowPipeline(model.network, self._hparams, self._config.nms, model.precision, self.device)
 
     def _origin(self) -> Dict[str, Any]:
         """Of a network that is in no file; see `ipu_utils.executable.file.origin`."""

@@ -17,8 +17,8 @@ from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import NmsConfig, RunConfig
 from ipu_utils.executable import cache, fingerprint
-from ipu_utils.executable.described import Model
 from ipu_utils.executable.file import Executable, ExecutableError, Header, read_executable, write_executable
+from ipu_utils.executable.model_info import ModelInfo, info_of_file
 from ipu_utils.executable.ports import Port, mismatch
 from ipu_utils.graph.freeze import FrozenStep, as_function
 
@@ -74,7 +74,7 @@ def kept_file(config: RunConfig, device: HostDevice) -> Tuple[Header, Path, Opti
     return header, path, kept(config, header, path)
 
 
-def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tuple[Model, KeptPipeline]:
+def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tuple[ModelInfo, KeptPipeline]:
     """Take the network from --executable-cache-dir, or build it and keep it there.
 
     Raises:
@@ -85,4 +85,4 @@ def prepare_kept(config: RunConfig, hparams: Config, device: HostDevice) -> Tupl
         header, graph_def = build_graph(config, hparams, device, header)
         write_executable(path, header, graph_def)
         opened = Opened(path, header, 0.0, "compiled", read_executable(path))
-    return Model(opened.header), KeptPipeline(opened.executable, hparams, config.nms, device)
+    return info_of_file(opened.header), KeptPipeline(opened.executable, hparams, config.nms, device)

@@ -12,6 +12,7 @@ from hparams_config import Config
 from ipu_automl_io import postprocess_predictions
 from ipu_utils.backends.pipeline import Detections, Results
 from ipu_utils.base.keras2 import tf
+from ipu_utils.measure.objects import mean_candidates
 from ipu_utils.model.network import heads_of
 
 if TYPE_CHECKING:
@@ -91,13 +92,9 @@ class TensorFlowPipeline:
 
         A candidate is an anchor, or in multi-class mode a pair of anchor and class.
         """
-        threshold = self._hparams.nms_configs.score_thresh
-        total = 0
-        for level in self.heads(images)[0]:
-            logits = tf.cast(level, tf.float32).numpy().reshape(-1, self._hparams.num_classes)
-            scores = 1 / (1 + np.exp(-(logits if self._mode == "multi-class" else logits.max(1))))
-            total += scores.size if threshold is None else int(np.count_nonzero(scores > threshold))
-        return total / len(images)
+        outputs = [np.asarray(tf.cast(level, tf.float32)) for level in self.heads(images)[0]]
+        threshold, every_class = self._hparams.nms_configs.score_thresh, self._mode == "multi-class"
+        return mean_candidates(outputs, self._hparams.num_classes, threshold, every_class)
 
 
 def images_as(type_name: str, dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -22,6 +22,7 @@ from ipu_utils.data.resize import fit_image
 from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import Executable, ExecutableError, Header, read_executable, target_difference
 from ipu_utils.executable.ports import Port, mismatch, output_names
+from ipu_utils.measure.objects import mean_candidates
 from ipu_utils.nms.libdetect import Detections, Detector
 from tf2.anchor_boxes import Anchors
 from tf2.nms_settings import nms_settings
@@ -61,7 +62,7 @@ class Worker:
 
     def __init__(self, compiled: "_Compiled", header: Header, detector: Detector):
         openvino = import_openvino()
-        self._compiled = compiled
+        self._compiled, self._header = compiled, header
         compiled = compiled.network
         self._request, self._detector, self._output_type = compiled.create_infer_request(), detector, header.output_type
         self._images = aligned_zeros((header.batch_size, *header.image_size, 3), header.input_type)
@@ -89,6 +90,12 @@ class Worker:
     def detections(self) -> Detections:
         """Detect in the outputs computed last; boxes in pixels of the original images."""
         return self._detector.run(self.class_outputs, self.box_outputs, self._scales, dtype=self._output_type)
+
+    def candidates(self) -> float:
+        """Mean number of candidates an image in the outputs computed last."""
+        header = self._header
+        threshold = header.nms_configs.get("score_thresh")
+        return mean_candidates(self.class_outputs, header.num_classes, threshold, header.nms_mode == "multi-class")
 
 
 class EmbeddedModel:

@@ -17,7 +17,7 @@ from ipu_utils.config.sections import sections_of
 from ipu_utils.data.sources import ImageSource, describe_left_out
 from ipu_utils.outputs import writers
 from ipu_utils.outputs.claims import written_by
-from ipu_utils.report.summary import describe_nms
+from ipu_utils.report.text import describe_nms
 from utils import parse_image_size
 
 

@@ -167,13 +167,3 @@ def plan_arrivals(rate: Optional[float], count: int, min_seconds: float, seed: i
     if rate is None:
         return None
     return poisson_arrivals(rate, max(count, int(rate * min_seconds) + 1), seed)
-
-
-def describe_arrivals(count: int, in_flight: int, rate: Optional[float], seed: int) -> str:
-    """Say how requests came."""
-    if rate is not None:
-        return (
-            f"{count} requests, Poisson arrivals at {rate:g} a second (seed {seed}), latency from the planned arrival, "
-            f"at most {in_flight} under way"
-        )
-    return f"{count} requests, " + ("one at a time" if in_flight == 1 else f"{in_flight} in flight")

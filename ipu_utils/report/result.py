@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from ipu_utils.base import process
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.executable.model_info import ModelInfo
+from ipu_utils.measure.objects import Objects
 from ipu_utils.measure.throughput import PooledSamples, Samples
 from tf2.nms_settings import nms_settings
 
@@ -59,6 +62,51 @@ def nms_facts(nms_configs: Mapping[str, Any], mode: str, implementation: str, on
         "implementation": implementation,
         "on_device": on_device,
     }
+
+
+def outcome_of(
+    config: RunConfig,
+    info: ModelInfo,
+    device: Mapping[str, Any],
+    post_processing: str,
+    measured: str,
+    samples: Samples,
+    stages: Mapping[str, Tuple[float, ...]],
+    objects: Objects,
+    warmup_seconds: Tuple[float, ...],
+    **start_up: float,
+) -> Outcome:
+    """Gather what a run has found out.
+
+    Args:
+      device: see `Outcome`. post_processing: what computes detections, and where. measured: the timed span.
+      start_up: seconds by name.
+    """
+    detects = config.nms.onchip_nms
+    if config.embedded is not None:
+        detects = detects or config.benchmark.benchmark_host_postprocessing
+    sha256, sha256_of = info.identity()
+    return Outcome(
+        samples=samples,
+        stages=stages,
+        start_up={**start_up, "first_call": warmup_seconds[0] if warmup_seconds else samples.seconds[0]},
+        warmup_seconds=warmup_seconds,
+        objects=objects._asdict(),
+        measured=measured,
+        label="Per-batch" if config.embedded is None else "Request",
+        model={
+            "name": info.name,
+            "image_size": list(info.image_size),
+            "num_classes": info.num_classes,
+            "precision": info.precision,
+            "input_type": info.input_type,
+            "hparams_sha256": info.hparams_sha256,
+        },
+        weights=weights_facts(info.weights, info.random, sha256, sha256_of),
+        nms=nms_facts(info.nms_configs, info.nms_mode, post_processing, detects),
+        device=device,
+        executable=info.origin,
+    )
 
 
 def mean_ms(seconds: Sequence[float]) -> Optional[float]:

@@ -166,6 +166,7 @@ def cache(tmp_path_factory):
 LOADED = "; print([name for name in ('tensorflow', 'tf_keras', 'keras', 'openvino_telemetry') if name in sys.modules])"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [[], FROM_PHOTOGRAPHS], ids=["generated", "photographs"])
 def test_a_second_start_imports_no_tensorflow_and_detects_the_same(cache, data, tmp_path):
     folder, first = cache

@@ -35,12 +35,13 @@ def opened(*arguments):
     return described, pipeline, outputs, pipeline.count_candidates(next(iter(engine.dataset))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
         [],
-        pytest.param(["--onchip-nms", "false"], marks=pytest.mark.slow),
-        pytest.param(["--io-precision", "float", "--micro-batch-size", "2"], marks=pytest.mark.slow),
+        ["--onchip-nms", "false"],
+        ["--io-precision", "float", "--micro-batch-size", "2"],
     ],
 )
 def test_a_second_run_computes_the_same_and_builds_nothing(tmp_path, monkeypatch, more):

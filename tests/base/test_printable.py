@@ -39,7 +39,7 @@ from ipu_utils.outputs.writers import open_outputs
 from ipu_utils.report import publish
 from ipu_utils.report.html import write_page
 from ipu_utils.report.record import make_record, read_record, to_json
-from ipu_utils.report.summary import describe_skipped
+from ipu_utils.report.text import describe_skipped
 from visualize.labels import fit_text, text_mask
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,6 @@ import pytest
 from ipu_utils.measure.requests import (
     Client,
     RequestTimes,
-    describe_arrivals,
     keeps_up,
     measure_requests,
     plan_arrivals,
@@ -148,22 +147,6 @@ def test_the_rates_of_a_run_are_those_of_its_slowest_and_fastest_tenth():
     finished = tuple(np.cumsum([0.1] * 90 + [1.0] * 10))
     samples = samples_of(RequestTimes((0.1,) * 100, finished), batch_size=3, alone=False)
     assert samples.images_per_second_range == (pytest.approx(3), pytest.approx(30))
-
-
-@pytest.mark.parametrize(
-    "arguments, text",
-    [
-        ((5, 1, None, 0), "5 requests, one at a time"),
-        ((5, 4, None, 0), "5 requests, 4 in flight"),
-        (
-            (5, 2, 12.5, 7),
-            "5 requests, Poisson arrivals at 12.5 a second (seed 7), latency from the planned arrival, "
-            "at most 2 under way",
-        ),
-    ],
-)
-def test_the_report_says_how_requests_came(arguments, text):
-    assert describe_arrivals(*arguments) == text
 
 
 def test_the_tail_of_requests_that_arrive_by_chance_is_no_flaw_of_the_run():

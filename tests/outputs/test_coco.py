@@ -237,7 +237,7 @@ WRITES = """if True:
 @pytest.mark.parametrize(
     "number, old",
     [
-        (signal.SIGINT, None),
+        pytest.param(signal.SIGINT, None, marks=pytest.mark.slow),
         (signal.SIGKILL, "[]"),
         pytest.param(signal.SIGINT, "[]", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, None, marks=pytest.mark.slow),

@@ -126,7 +126,7 @@ EMBEDDED = [*RUN, "--num-repeats", "2", "--warmup", "0"]
 @pytest.mark.parametrize(
     "script, arguments, needs",
     [
-        pytest.param(ipu_inference, [*THROUGHPUT, "--device", "cpu", "--engine", "openvino"], "openvino"),
+        slow(ipu_inference, [*THROUGHPUT, "--device", "cpu", "--engine", "openvino"], "openvino"),
         slow(
             ipu_inference, [*THROUGHPUT, "--device", "cpu", "--engine", "openvino", "--onchip-nms", "false"], "openvino"
         ),

@@ -20,7 +20,7 @@ MARK = "entering "  # as in `reliability.during`
 SCRIPTS = {"throughput": "ipu_inference", "embedded": "ipu_embedded_inference"}
 # Where a phase begins: module and name of a function, by script.
 STARTS = {
-    "importing": {"throughput": ("ipu_inference", "run"), "embedded": ("ipu_embedded_inference", "run")},
+    "importing": dict.fromkeys(SCRIPTS, ("ipu_utils.launch.start", "load_config")),
     "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model.network", "build_network")),
     "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "build_apart")),
     "compiling": {"throughput": ("ipu_utils.backends.tensorflow_device", "fold_batch_norm")},

@@ -170,6 +170,7 @@ def test_both_nms_paths_give_the_same_detections(script, tmp_path, mode):
     assert_same_detections(detections(tmp_path / "device"), detections(tmp_path / "host"))
 
 
+@pytest.mark.slow
 def test_host_post_processing_can_be_part_of_the_measured_span(script):
     _, output, _ = script(*TWO_IMAGES, "--onchip-nms", "false")
     assert "before post-processing" in field(output, "measured")
@@ -226,7 +227,8 @@ def save_tensorflow_1_checkpoint(network, folder):
         tf.compat.v1.train.Saver(variables).save(session, str(folder / "model"))
 
 
-@pytest.mark.parametrize("model, cut", [(MODEL, CUT), pytest.param("efficientdet-d0", "", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model, cut", [(MODEL, CUT), ("efficientdet-d0", "")])
 def test_a_published_checkpoint_gives_the_detections_that_python_gives(script, tmp_path, model, cut):
     hparams = hparams_config.get_inference_config(model, cut, 128)
     network = build_network(hparams)

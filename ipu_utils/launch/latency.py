@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run of the latency script: requests to a compiled model, one after the other, several at a time, or by chance."""
+
+import contextlib
+import time
+from pathlib import Path
+
+from ipu_utils.backends.requests_contract import open_world
+from ipu_utils.backends.spans import check_ends, count_objects, open_inputs, span_of, write_predictions
+from ipu_utils.base.console import progress_bar, status_of
+from ipu_utils.base.signals import temporary_folder
+from ipu_utils.config.run_config import RunConfig, write_app_json
+from ipu_utils.data.sources import describe_left_out, open_source
+from ipu_utils.executable import cache
+from ipu_utils.executable.model_info import info_of_file
+from ipu_utils.launch.dry_run import foretell
+from ipu_utils.launch.memory_check import check_memory
+from ipu_utils.measure.requests import keeps_up, measure_requests, plan_arrivals, samples_of
+from ipu_utils.measure.stages import Stages
+from ipu_utils.outputs.writers import open_outputs
+from ipu_utils.report import text
+from ipu_utils.report.publish import Publisher
+from ipu_utils.report.result import outcome_of
+from utils import parse_image_size
+
+
+def run(config: RunConfig, results: Publisher) -> int:
+    """Open, measure and report one executable: the report on standard output, all else on standard error.
+
+    Returns:
+      The exit status.
+    """
+    folder = config.embedded.exec_output_dir
+    if folder is not None:
+        return _run(config, folder, results)
+    with temporary_folder("efficientdet-") as temporary:
+        return _run(config, Path(temporary), results)
+
+
+def _run(config: RunConfig, folder: Path, results: Publisher) -> int:
+    embedded, benchmark, stages = config.embedded, config.benchmark, Stages()
+    check_ends(config)
+    if embedded.exec_file is None:
+        check_memory(config, cache.hparams_of(config))
+    world = open_world(config)
+    if config.output.dry_run:
+        height, width = parse_image_size(cache.hparams_of(config).image_size)
+        foretell(config, lambda: world.foresee(folder), open_source(config.data, (height, width), 1))
+        return 0
+    if config.output.profile_dir is not None:
+        write_app_json(config, cache.hparams_of(config), config.output.profile_dir)
+    opened = world.executable(folder)
+    temporary = embedded.exec_output_dir is None and folder in opened.path.parents
+    info, header = info_of_file(opened.header), opened.header
+    print(text.describe_weights(info), flush=True)
+    executable = text.describe_executable(opened.path, opened.origin, temporary)
+    if embedded.compile_only:
+        print(executable)
+        return 0
+    span, first = span_of(config, stages), open_inputs(config, header, requests=1)
+    with contextlib.closing(world.start(opened)) as program:
+        workers = program.workers(embedded.requests_in_flight)
+        start = time.perf_counter()
+        measure_requests([span.client(workers[0], first)], 1)
+        first_seconds = time.perf_counter() - start
+        start_up = text.describe_first_request(opened.compile_seconds, program.load_seconds, first_seconds)
+        told = program.device, program.post_processing, span.text
+        print(text.describe_run(config, info, *told, executable), flush=True)
+        inputs = open_inputs(config, header, benchmark.num_repeats)
+        if inputs.left_out:
+            results.note(f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats.")
+        results.note(*describe_left_out(inputs.source))
+        size_asked = config.data.image_size is not None
+        writer = open_outputs(config.output, info.name, header, inputs, size_asked)
+        clients = [span.client(worker, inputs) for worker in workers]
+        for client in clients:  # each has memory of its own that is touched for the first time
+            if benchmark.warmup:
+                measure_requests([client], benchmark.warmup)
+        min_seconds = benchmark.min_seconds or 0.0
+        arrivals = plan_arrivals(embedded.arrival_rate, benchmark.num_repeats, min_seconds, config.data.seed)
+        count = benchmark.num_repeats if arrivals is None else len(arrivals)
+        alone = arrivals is None and len(clients) == 1
+        stages.clear()
+        results.start_together()
+        with progress_bar(count, "requests", config.output.quiet) as bar:
+            so_far = results.expect(count, 1, info.batch_size, alone)
+            times = measure_requests(
+                clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update, into=so_far
+            )
+        seconds = stages.seconds()
+        objects = count_objects(workers[0], inputs)
+        if writer is not None:
+            write_predictions(writer, workers[0], inputs)
+    samples = samples_of(times, info.batch_size, alone, planned=arrivals is not None)
+    facts = {
+        "kind": config.device.device,
+        "name": program.device,
+        "engine": header.engine,
+        "threads": program.num_threads,
+        "streams": program.num_streams,
+        "batches_in_flight": embedded.requests_in_flight,
+    }
+    outcome = outcome_of(
+        *(config, info, facts, *told[1:], samples, seconds, objects, (first_seconds,)),
+        compile=opened.compile_seconds,
+        load=program.load_seconds,
+    )
+    results.publish(outcome, inputs.source)
+    print(text.describe_objects(objects))
+    print(start_up)
+    if arrivals is not None and not keeps_up(times, arrivals):
+        results.note("requests arrive faster than they are answered: these latencies grow with the number of requests.")
+    if info.random:
+        print(text.describe_random(info))
+    if writer is not None:
+        print(writer.report())
+    print(text.describe_skipped(inputs.source.skipped) + inputs.source.left_out.describe(), end="")
+    return status_of(inputs.source.skipped, config.data.skip_bad_images)

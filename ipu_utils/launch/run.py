@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A configuration that is resolved, run: what comes before and behind measuring, for both scripts."""
+
+import contextlib
+
+from ipu_utils.backends.open import choose_engine
+from ipu_utils.base.console import setup_logging
+from ipu_utils.config.run_config import RunConfig
+from ipu_utils.config.run_hparams import follow_hparams
+from ipu_utils.launch import latency, throughput
+from ipu_utils.launch.dry_run import describe_config, without_new_folders
+from ipu_utils.report.instances import joined
+from ipu_utils.report.publish import publisher
+
+
+def run(config: RunConfig) -> int:
+    """Print, rehearse or measure what a configuration asks for, and return the exit status."""
+    if config.embedded is None:
+        config = choose_engine(config)
+    config = follow_hparams(config)
+    setup_logging("error" if config.output.quiet else config.output.log_level)
+    if config.output.print_config:
+        print(describe_config(config), end="")
+        return 0
+    with contextlib.ExitStack() as stack:
+        if config.output.dry_run:
+            stack.enter_context(without_new_folders(config))
+        config, instances = stack.enter_context(joined(config))
+        results = stack.enter_context(publisher(config, instances))
+        if not config.output.dry_run:  # which tells them among what it prints
+            results.note(*config.notes)
+        return (throughput if config.embedded is None else latency).run(config, results)

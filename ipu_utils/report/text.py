@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lines around the report: what ran, before it; what the statistics leave out, after it. Text only."""
+
+import math
+from typing import Any, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from hparams_config import Config
+from ipu_utils.base import process
+from ipu_utils.base.printable import report_line, shown
+from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.config.run_config import Precision, RunConfig
+from ipu_utils.executable.model_info import ModelInfo
+from ipu_utils.measure.objects import Objects
+from tf2.nms_settings import nms_settings
+
+NAMED_FILES = 100  # of those that could not be read; the rest is counted
+
+
+def _lines(*fields: Tuple[str, str]) -> str:
+    return "\n".join(report_line(*field) for field in fields)
+
+
+def describe_weights(info: ModelInfo) -> str:
+    """The first line: the weights decide what the rest is worth."""
+    return _lines(("weights", info.weights))
+
+
+def describe_random(info: ModelInfo) -> Optional[str]:
+    """The last line where weights are random, else None."""
+    if not info.random:
+        return None
+    return _lines(("weights", f"{info.weights}: the speed is real, the detections mean nothing"))
+
+
+def describe_nms(nms_configs: Mapping[str, Any]) -> str:
+    """The thresholds in effect, in words."""
+    nms = nms_settings(nms_configs)
+    rule = f"soft (gaussian, sigma {nms.sigma})" if nms.soft else f"hard, IoU > {nms.iou_thresh} suppresses"
+    lowest = nms.score_thresh if math.isfinite(nms.score_thresh) else "any"
+    return f"{rule}, score > {lowest}, at most {nms.max_output_size} an image"
+
+
+def input_range(hparams: Config) -> str:
+    """What --hparams scale_range makes of pixels: -1 to 1, or, without AdvProp's mean and deviation, anything."""
+    if not hparams.scale_range:
+        return ""
+    mean, stddev = np.array(normalisation_of(hparams))
+    return f", the network's inputs are {(-mean / stddev).min():.3g} to {((255 - mean) / stddev).max():.3g}"
+
+
+def measured_span(config: RunConfig) -> str:
+    """Say where the timed span of the throughput script begins and ends."""
+    end = "the network's outputs in host memory, before post-processing"
+    if config.nms.onchip_nms or config.benchmark.benchmark_host_postprocessing:
+        end = "detections in host memory"
+    return f"from asking for a batch of resized images to {end}"
+
+
+def describe_executable(path: Any, how: str, temporary: bool) -> str:
+    """Say which file runs, and of one that goes with the run how to keep it.
+
+    Args:
+      how: it came to be there.
+    """
+    remark = ", a temporary file: it is removed at the end, --exec-output-dir FOLDER keeps it" if temporary else ""
+    return _lines(("executable", f"{path} ({how}){remark}"))
+
+
+def describe_run(
+    config: RunConfig,
+    info: ModelInfo,
+    device: str,
+    post_processing: str,
+    measured: str,
+    executable: Optional[str] = None,
+    inputs: str = "",
+) -> str:
+    """Say what runs, one `name: value` line each.
+
+    Args:
+      device: hardware and engine. post_processing: what computes detections, and where. measured: the timed span.
+      executable: the line about it, where one is asked. inputs: what `input_range` says.
+    """
+    data, benchmark, embedded = config.data, config.benchmark, config.embedded
+    height, width = info.image_size
+    source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
+    precision, wire = Precision(info.precision).word, Precision(info.input_type).word
+    batch = f"{benchmark.benchmark_repeats} batches a call" if embedded is None else None
+    lines = [
+        _lines(("model", f"{info.name}, {width}x{height} pixels, {info.num_classes} classes"), ("device", device)),
+        *([] if executable is None else [executable]),
+        _lines(
+            ("precision", f"{precision}, images travel as {wire}{inputs}"),
+            ("data", f"{data.dataset_type} ({source})"),
+            ("batch", f"{info.batch_size} images a request" if batch is None else f"{info.batch_size} images, {batch}"),
+            ("nms", f"{info.nms_mode}, {describe_nms(info.nms_configs)}; {post_processing}"),
+        ),
+    ]
+    if embedded is not None:
+        lines.append(_lines(("requests", describe_arrivals(config))))
+    return "\n".join([*lines, _lines(("measured", measured))])
+
+
+def describe_arrivals(config: RunConfig) -> str:
+    """Say how requests come."""
+    count, in_flight = config.benchmark.num_repeats, config.embedded.requests_in_flight
+    if config.embedded.arrival_rate is None:
+        return f"{count} requests, " + ("one at a time" if in_flight == 1 else f"{in_flight} in flight")
+    return (
+        f"{count} requests, Poisson arrivals at {config.embedded.arrival_rate:g} a second (seed {config.data.seed}), "
+        f"latency from the planned arrival, at most {in_flight} under way"
+    )
+
+
+def describe_objects(objects: Objects) -> str:
+    """Say how much there was to suppress and how much was left, as means an image."""
+    parts = [] if objects.candidates is None else [f"{objects.candidates:.1f} candidates"]
+    if objects.images:
+        parts.append(f"{objects.detections:.1f} detections")
+    what = " and ".join(parts) + f" an image (mean of {objects.images})" if parts else "no outputs with synthetic data"
+    return _lines(("objects", what))
+
+
+def describe_start(prepare_seconds: float, compile_seconds: float, warmup_seconds: Sequence[float]) -> str:
+    """Say what it took the throughput script to get going, none of which is in the statistics."""
+    first, more = warmup_seconds[:1], warmup_seconds[1:]
+    parts = [f"model and weights {prepare_seconds:.2f} s", f"compile {compile_seconds:.2f} s"]
+    parts += [f"first call {seconds:.2f} s" for seconds in first]
+    parts += [f"further warm-up {sum(more):.2f} s ({len(more)} calls)"] if more else []
+    return _lines(("start-up", ", ".join(parts) + " (not in the statistics)"))
+
+
+def describe_first_request(compile_seconds: float, load_seconds: float, first_seconds: float) -> str:
+    """Say, right behind the first result, what it took to get there; none of it is in the statistics."""
+    compiled = f"compile {compile_seconds:.2f} s, " if compile_seconds else ""
+    peak = process.peak_memory_mib()
+    memory = "" if peak is None else f"; at most {peak:.0f} MiB resident so far"
+    what = (
+        f"{compiled}load {load_seconds:.2f} s, first request {first_seconds:.2f} s, process start to first result "
+        f"{process.seconds_since_start():.2f} s{memory} (not in the statistics)"
+    )
+    return _lines(("start-up", what))
+
+
+def describe_skipped(skipped: Mapping[str, str]) -> str:
+    """Count and name the files that were left out, or say nothing when there are none."""
+    if not skipped:
+        return ""
+    named = sorted(skipped.items())[:NAMED_FILES]
+    lines = [
+        f"skipped:   {len(skipped)} files that could not be read",
+        # A name with a colon would begin its line like one of the report's.
+        *(f"\t{repr(name) if ':' in name else shown(name)}: {shown(why)}" for name, why in named),
+    ]
+    if len(skipped) > len(named):
+        lines.append(f"\tand {len(skipped) - len(named)} more")
+    return "\n".join(lines) + "\n"
