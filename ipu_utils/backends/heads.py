@@ -12,6 +12,7 @@ import numpy as np
 from ipu_automl_io import postprocess_predictions
 from ipu_utils.backends.open import get_device
 from ipu_utils.backends.openvino_requests import wanted
+from ipu_utils.base.detections import Detections
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.model_options import Precision
 from ipu_utils.config.run_config import RunConfig
@@ -21,7 +22,6 @@ from ipu_utils.executable.freeze import compile_network
 from ipu_utils.executable.runtime import EmbeddedModel
 from ipu_utils.measure.objects import as_float32
 from ipu_utils.model.network import build_network, heads_of, prepare
-from ipu_utils.outputs.agreement import Found
 
 Heads = Callable[[np.ndarray], List[np.ndarray]]  # uint8 [1, h, w, 3] -> float32 outputs: class levels, box levels
 
@@ -81,7 +81,7 @@ def in_openvino(model: Model, config: RunConfig) -> Heads:
     return run
 
 
-def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], Found]:
+def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], Detections]:
     """Post-processing in float32, the same for every precision."""
 
     levels = model.hparams.max_level - model.hparams.min_level + 1
@@ -89,9 +89,9 @@ def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], 
         lambda heads, scale: postprocess_predictions(model.hparams, heads[:levels], heads[levels:], scale, mode)
     )
 
-    def detect(heads: List[np.ndarray], scale: float) -> Found:
+    def detect(heads: List[np.ndarray], scale: float) -> Detections:
         found = function([tf.constant(output) for output in heads], tf.constant([scale], tf.float32))
         boxes, scores, classes, lengths = (np.asarray(part)[0] for part in found)
-        return Found(boxes[:lengths], scores[:lengths], classes[:lengths])
+        return Detections(boxes[:lengths], scores[:lengths], classes[:lengths])
 
     return detect

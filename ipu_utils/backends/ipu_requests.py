@@ -15,9 +15,9 @@ from ipu_utils.backends.contract import Device
 from ipu_utils.backends.foreseen import Foreseen, foresee_network
 from ipu_utils.backends.ipu_build import build_program, on_chip, pipeline_of, signature_of
 from ipu_utils.backends.open import get_device
-from ipu_utils.backends.pipeline import Detections
 from ipu_utils.backends.requests_contract import Opened
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.base.detections import Detections
 from ipu_utils.base.files import check_writable, write_atomically
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import RunConfig, options_dict

@@ -9,7 +9,8 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ipu_utils.backends.pipeline import Detections, Results
+from ipu_utils.backends.pipeline import Results
+from ipu_utils.base.detections import Detections
 from ipu_utils.executable.file import Executable, Header, read_executable
 from ipu_utils.executable.runtime import EmbeddedModel, Worker
 from ipu_utils.measure.stages import DEVICE, INPUT, OUTPUT, POST_PROCESSING, Stages
@@ -77,8 +78,7 @@ class OpenVinoPipeline:
         if not self._onchip_nms:
             heads = found[1:]
             found = self._model.postprocess(heads[: self._levels], heads[self._levels :], found[0])
-        boxes, scores, classes, _, lengths = found
-        return Results(ids, Detections(boxes, scores, classes, lengths))
+        return Results(ids, Detections(*found))
 
     def count_candidates(self, images: Any) -> float:
         """See `ipu_utils.backends.pipeline.Pipeline`."""

@@ -10,21 +10,13 @@ from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Protocol, Seq
 import numpy as np
 
 from ipu_utils.backends.contract import Device
+from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
 from ipu_utils.measure.objects import Objects, mean_objects
 from ipu_utils.measure.stages import POST_PROCESSING, Stages
 
 if TYPE_CHECKING:  # Executables are known by what is imported here: what writes pictures has no part in them.
     from ipu_utils.outputs.writers import Outputs
-
-
-class Detections(NamedTuple):
-    """Detections of a batch in host memory; rows from `lengths[i]` on are padding."""
-
-    boxes: np.ndarray  # float32 [N, K, 4]: ymin, xmin, ymax, xmax in pixels of the original image
-    scores: np.ndarray  # float32 [N, K]
-    classes: np.ndarray  # int32 [N, K], one-based
-    lengths: np.ndarray  # int32 [N]
 
 
 class Results(NamedTuple):

@@ -3,11 +3,12 @@
 
 import importlib
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Protocol
+from typing import List, NamedTuple, Optional, Protocol
 
 import numpy as np
 
 from ipu_utils.backends.foreseen import Foreseen
+from ipu_utils.base.detections import Detections
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable.file import Executable, Header
 
@@ -31,12 +32,8 @@ class Worker(Protocol):
     def run(self) -> None:
         """Compute on what was loaded last; returns when the outputs are in host memory."""
 
-    def detections(self) -> Any:
-        """Detections in the outputs computed last: an object with boxes, scores, classes and lengths.
-
-        boxes float32 [B, K, 4] in pixels of the original images, scores [B, K], one-based classes [B, K], lengths [B]:
-        rows from lengths[i] on are padding.
-        """
+    def detections(self) -> Detections:
+        """Detections in the outputs computed last."""
 
     def candidates(self) -> Optional[float]:
         """Mean number of candidates an image in the outputs computed last; None where they do not reach the host."""

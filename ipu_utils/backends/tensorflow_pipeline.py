@@ -10,7 +10,8 @@ import numpy as np
 import ipu_nms
 from hparams_config import Config
 from ipu_automl_io import postprocess_predictions
-from ipu_utils.backends.pipeline import Detections, Results
+from ipu_utils.backends.pipeline import Results
+from ipu_utils.base.detections import Detections
 from ipu_utils.base.keras2 import tf
 from ipu_utils.measure.objects import mean_candidates
 from ipu_utils.model.network import heads_of

@@ -15,6 +15,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Union
 import numpy as np
 
 from ipu_utils.base import hardware
+from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.openvino_api import OPENVINO_TYPES, engine_name, import_openvino, properties
 from ipu_utils.base.printable import one_line
@@ -23,7 +24,7 @@ from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import Executable, ExecutableError, Header, read_executable, target_difference
 from ipu_utils.executable.ports import Port, mismatch, output_names
 from ipu_utils.measure.objects import mean_candidates
-from ipu_utils.nms.libdetect import Detections, Detector
+from ipu_utils.nms.libdetect import Detector
 from tf2.anchor_boxes import Anchors
 from tf2.nms_settings import nms_settings
 
@@ -31,14 +32,6 @@ ALIGNMENT = 64  # bytes: a vector, and a line of the cache
 # Class outputs that one thread of post-processing reads. Starting a second one costs as long as reading this much.
 BYTES_A_THREAD = 32 << 20
 TYPES = {"u8": "uint8", **{name: ours for ours, name in OPENVINO_TYPES.items()}}  # from OpenVINO's names
-
-
-class ImageDetections(NamedTuple):
-    """What was found in one image, best first."""
-
-    boxes: np.ndarray  # float32 [n, 4]: ymin, xmin, ymax, xmax in pixels of the image that was given
-    scores: np.ndarray  # float32 [n]
-    classes: np.ndarray  # int32 [n], from 1 on: keys of the label map
 
 
 def aligned_zeros(shape: Sequence[int], type_name: str) -> np.ndarray:
@@ -146,7 +139,7 @@ class EmbeddedModel:
         """Detect in outputs that a worker computed, of the types and shapes of its own."""
         return self._detector.run(class_outputs, box_outputs, scales, dtype=self.header.output_type)
 
-    def detect(self, image: np.ndarray) -> ImageDetections:
+    def detect(self, image: np.ndarray) -> Detections:
         """Find objects in one image.
 
         Args:
@@ -166,7 +159,7 @@ class EmbeddedModel:
         with self._lock:
             self._worker.load(fitted.image, fitted.scale_to_original)
             self._worker.run()
-            return first_image(self._worker.detections())
+            return self._worker.detections().of_image(0)
 
 
 def check_image(image: Any) -> None:
@@ -181,12 +174,6 @@ def check_image(image: Any) -> None:
             f"image must be uint8 [H, W, 3] with pixels in it, got {image.dtype} {list(image.shape)}: convert it to "
             "RGB."
         )
-
-
-def first_image(found: Detections) -> ImageDetections:
-    """The detections of the first image of a batch, without the unused rows."""
-    length = found.lengths[0]
-    return ImageDetections(found.boxes[0, :length], found.scores[0, :length], found.classes[0, :length])
 
 
 def make_detector(header: Header, num_threads: Optional[int] = None) -> Detector:

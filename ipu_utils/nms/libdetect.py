@@ -8,10 +8,11 @@ is. The results are bit for bit those of
 
 import ctypes
 import functools
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
 from ipu_utils.nms import libraries
 from tf2.nms_settings import IOU_THRESH, MAX_DETECTIONS, SCORE_THRESHOLDS
@@ -21,16 +22,6 @@ _MODES = {"best-class": 0, "class-agnostic": 1, "multi-class": 2}
 _DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
 _MOST = 2**31 - 1  # ctypes cuts larger numbers off without a word
 _Bytes = ctypes.c_char * 0  # as many as one likes
-
-
-class Detections(NamedTuple):
-    """Rows from `lengths[b]` on hold no detection: box 0, score 0, class 0, index -1."""
-
-    boxes: np.ndarray  # float32 [B, K, 4]: ymin, xmin, ymax, xmax, clipped to the input, then scaled
-    scores: np.ndarray  # float32 [B, K], best first
-    classes: np.ndarray  # int32 [B, K], one-based
-    indices: np.ndarray  # int32 [B, K]: anchor, in mode "multi-class" anchor * num_classes + class
-    lengths: np.ndarray  # int32 [B]
 
 
 class _Config(ctypes.Structure):
@@ -160,8 +151,8 @@ class Detector:
             np.empty((batch, self._rows, 4), np.float32),
             np.empty((batch, self._rows), np.float32),
             np.empty((batch, self._rows), np.int32),
-            np.empty((batch, self._rows), np.int32),
             np.empty(batch, np.int32),
+            np.empty((batch, self._rows), np.int32),
         )
         status = self._library.detect_run(
             self._handle,
@@ -171,7 +162,7 @@ class Detector:
             _DTYPES[dtype],
             batch,
             None if scales is None else _address(scales),
-            *map(_address, found),
+            *map(_address, (found.boxes, found.scores, found.classes, found.indices, found.lengths)),
         )
         if status == 2:
             raise MemoryError("no memory for the candidates: raise the score threshold")

@@ -2,31 +2,18 @@
 """How far two computations of the same network are apart: head outputs and detections. NumPy only."""
 
 from dataclasses import dataclass, field
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
+
+from ipu_utils.base.detections import Detections
+from object_detection.box_list import iou
 
 SAME_BOX = 0.9  # IoU above which two boxes of a class count as the same
 SAME_PIXELS = 1.0  # and boxes without area when no corner is further away
 
 
-class Found(NamedTuple):
-    """Detections of one image, best first."""
-
-    boxes: np.ndarray  # [K, 4] (ymin, xmin, ymax, xmax)
-    scores: np.ndarray  # [K]
-    classes: np.ndarray  # [K]
-
-
-def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Overlap of one box [4] with others [n, 4]."""
-    corners = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    inside = np.prod(np.clip(corners[1] - corners[0], 0, None), 1)
-    areas = np.prod(others[:, 2:] - others[:, :2], 1) + np.prod(box[2:] - box[:2])
-    return inside / np.maximum(areas - inside, 1e-9)
-
-
-def pairs(reference: Found, ours: Found) -> List[Tuple[int, int]]:
+def pairs(reference: Detections, ours: Detections) -> List[Tuple[int, int]]:
     """Match detections: same class, almost the same box, each at most once, the reference's best first.
 
     Returns:
@@ -71,7 +58,7 @@ class Agreement:
             else:
                 self.box_rms, self.box_largest = max(self.box_rms, rms), max(self.box_largest, largest)
 
-    def add_detections(self, reference: Found, ours: Found) -> None:
+    def add_detections(self, reference: Detections, ours: Detections) -> None:
         """Compare the detections of one image."""
         matched = pairs(reference, ours)
         self.expected += len(reference.boxes)

@@ -16,13 +16,14 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none
 from ipu_utils.backends.open import get_device
 from ipu_utils.backends.openvino_requests import wanted
 from ipu_utils.base import openvino_api
+from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import load_config
 from ipu_utils.data.decode import read_image
 from ipu_utils.data.resize import fit_image
 from ipu_utils.executable import cache, freeze
 from ipu_utils.executable.file import ExecutableError, read_executable, write_executable
-from ipu_utils.executable.runtime import EmbeddedModel, ImageDetections
+from ipu_utils.executable.runtime import EmbeddedModel
 from ipu_utils.nms import libraries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +68,7 @@ class Reference:
         params = {**self.hparams.as_dict(), "nms_configs": nms_configs}
         found = postprocess_predictions(params, heads[:5], heads[5:], np.array([scale], np.float32), mode=mode)
         boxes, scores, classes, lengths = (np.asarray(part) for part in found)
-        return ImageDetections(*(part[0, : lengths[0]] for part in (boxes, scores, classes.astype(int))))
+        return Detections(*(part[0, : lengths[0]] for part in (boxes, scores, classes.astype(int))))
 
 
 def threshold_for(class_outputs, candidates):
@@ -391,7 +392,7 @@ def test_a_precision_that_the_cpu_lacks_is_the_users_error(monkeypatch):
 DETECT = """
 import sys
 import numpy as np
-from ipu_utils.executable.runtime import EmbeddedModel, ImageDetections
+from ipu_utils.executable.runtime import EmbeddedModel
 
 found = EmbeddedModel.load(sys.argv[1]).detect(np.random.RandomState(0).randint(0, 256, (300, 200, 3)).astype(np.uint8))
 assert found.boxes.shape == (len(found.scores), 4)

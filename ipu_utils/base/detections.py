@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections, wherever they were computed. NumPy only."""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+
+class Detections(NamedTuple):
+    """Detections of a batch, best first; of a single image without the first axis and without `lengths`.
+
+    Rows from `lengths[i]` on hold no detection: box 0, score 0, class 0, index -1.
+    """
+
+    boxes: np.ndarray  # float32 [N, K, 4]: ymin, xmin, ymax, xmax in pixels of the original image
+    scores: np.ndarray  # float32 [N, K]
+    classes: np.ndarray  # int32 [N, K], one-based
+    lengths: Optional[np.ndarray] = None  # int32 [N]
+    indices: Optional[np.ndarray] = None  # int32 [N, K]: anchor, in mode "multi-class" anchor * classes + class
+
+    def of_image(self, number: int) -> "Detections":
+        """Those of one image, without the unused rows."""
+        rows = slice(self.lengths[number])
+        return Detections(self.boxes[number, rows], self.scores[number, rows], self.classes[number, rows])
