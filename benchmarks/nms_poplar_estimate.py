@@ -4,7 +4,7 @@
 
     python benchmarks/nms_poplar_estimate.py [--models d0 d1] [--batches 1 2] [--write docs/NMS_POPLAR.md]
 
-The operator of NMS/nms.cpp is built and run in NMS/poplar_model with all 1472 tiles, and beside it the shape of the
+The operator of NMS/nms.cpp is built and run in tests/poplar_model with all 1472 tiles, and beside it the shape of the
 loop that it replaces (benchmarks/nms_poplar/former.hpp). Every superstep costs its slowest worker, the exchange of the
 tile that sends or receives most, and a synchronisation. Steps, bytes and loop counts come from the run; what one step
 costs is an assumption, listed in the output. Whether a tile receives once what its six workers all read, or once for
@@ -29,7 +29,7 @@ from tf2.anchor_boxes import Anchors
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "benchmarks" / "nms_poplar"
-MODEL = ROOT / "NMS" / "poplar_model"
+MODEL = ROOT / "tests" / "poplar_model"
 TILES, CLOCK_HZ, ROWS = 1472, 1.325e9, 100
 CANDIDATES, OBJECTS = 300, 120
 
