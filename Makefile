@@ -104,7 +104,7 @@ lint: $(VENV)/.tested lint-codelets  ## style; codelets without a warning where 
 	$(VENV)/bin/ruff format --check .
 
 # popc is a clang, so another clang warns of what popc would. Debian's will do, or the wheel `ziglang` in the environment.
-CODELETS ?= NMS/codelet.cpp benchmarks/nms_poplar/former_codelet.cpp tests/poplar_cases/codelets.cpp
+CODELETS ?= NMS/codelet.cpp tests/poplar_cases/codelets.cpp
 CLANG ?= $(or $(firstword $(wildcard $(addsuffix /clang++*,$(subst :, ,$(PATH))))), \
   $(shell $(VENV)/bin/python -c 'import ziglang' 2>/dev/null && echo $(VENV)/bin/python -m ziglang c++))
 CLANGFLAGS := -std=c++14 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -INMS -Itests/poplar_model/include
