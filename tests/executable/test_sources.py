@@ -93,6 +93,7 @@ def test_an_edit_is_another_executable_wherever_the_network_is_made(copy):
         ),
         *("ipu_utils/config/hparams_rules.py", "ipu_utils/config/run_hparams.py", "ipu_utils/config/trainer_config.py"),
         *("ipu_utils/model/hdf5.py", "ipu_utils/base/archives.py", "ipu_utils/executable/ports.py"),
+        *("ipu_utils/nms/anchors.py", "ipu_utils/nms/nms_settings.py", "ipu_utils/base/image_size.py"),
     ]
     outside = ["ipu_utils/report/html.py", "ipu_utils/backends/openvino.py", "ipu_inference.py"]
     command = [sys.executable, "-c", EDITED, str(copy), json.dumps([*inside, *outside])]
