@@ -104,10 +104,10 @@ lint: $(VENV)/.tested lint-codelets  ## style; codelets without a warning where 
 	$(VENV)/bin/ruff format --check .
 
 # popc is a clang, so another clang warns of what popc would. Debian's will do, or the wheel `ziglang` in the environment.
-CODELETS ?= NMS/codelet.cpp benchmarks/nms_poplar/former_codelet.cpp tests/poplar_cases/codelets.cpp
+CODELETS ?= NMS/codelet.cpp tests/poplar_cases/codelets.cpp
 CLANG ?= $(or $(firstword $(wildcard $(addsuffix /clang++*,$(subst :, ,$(PATH))))), \
   $(shell $(VENV)/bin/python -c 'import ziglang' 2>/dev/null && echo $(VENV)/bin/python -m ziglang c++))
-CLANGFLAGS := -std=c++14 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -INMS -INMS/poplar_model/include
+CLANGFLAGS := -std=c++14 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -INMS -Itests/poplar_model/include
 
 lint-codelets:
 	@clang='$(strip $(CLANG))'; if [ -z "$$clang" ]; then \
@@ -120,7 +120,8 @@ sanitize:  ## C++ tests of the NMS under AddressSanitizer and UndefinedBehaviorS
 	@$(MAKE) --no-print-directory -C NMS sanitize
 
 clean:  ## remove what was built, not the environments
-	@$(MAKE) --no-print-directory -C NMS clean
+	@for folder in NMS tests/poplar_model benchmarks/nms_poplar; do \
+	  $(MAKE) --no-print-directory -C $$folder clean || exit 1; done
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14

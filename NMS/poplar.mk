@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Shared by tf/Makefile and tf_multi/Makefile: build/nms_custom_op.so and build/codelet.gp, with the Poplar SDK enabled.
-# NMS/poplar_model builds the same files with its own compiler, headers and library.
+# tests/poplar_model builds the same files with its own compiler, headers and library.
 
 CXX ?= g++
 CXXFLAGS ?= -O2

@@ -27,7 +27,14 @@ NATIVE_TESTS = (
 AREAS = (
     Area(
         "network",
-        ("tf2/efficientdet_keras.py", "tf2/fpn_configs.py", "tf2/util_keras.py", "backbone/*.py", "utils.py"),
+        (
+            "tf2/efficientdet_keras.py",
+            "tf2/fpn_configs.py",
+            "tf2/util_keras.py",
+            "backbone/*.py",
+            "utils.py",
+            "ipu_utils/base/image_size.py",
+        ),
         24,
         ("tests/network/test_backbone_blocks.py", "tests/network/test_golden.py", "tests/network/test_network.py"),
     ),
@@ -37,8 +44,9 @@ AREAS = (
             "tf2/postprocess.py",
             "tf2/candidates.py",
             "tf2/suppression.py",
-            "tf2/anchor*.py",
-            "tf2/nms_settings.py",
+            "tf2/anchors.py",
+            "ipu_utils/nms/anchors.py",
+            "ipu_utils/nms/nms_settings.py",
             "nms_np.py",
             "ipu_automl_io.py",
         ),

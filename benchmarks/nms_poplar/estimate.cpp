@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Builds the NMS operator or its predecessor's loop in the model of Poplar, runs it and counts cycles. As a C interface
-// for benchmarks/nms_poplar_estimate.py, which also explains the assumptions.
+// Builds the NMS operator in the model of Poplar, runs it and counts cycles. As a C interface for
+// benchmarks/nms_poplar_estimate.py, which also explains the assumptions.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string>
 
-#include "former.hpp"
 #include "nms.hpp"
 #include "poplar_model/executable.hpp"
 #include "poputil/TileMapping.hpp"
@@ -15,17 +14,15 @@
 using poplar_model::VertexView;
 
 extern "C" struct EstimateSettings {
-  std::int32_t former; // 0: this project's operator
   std::int32_t isHalf, tiles, batch, anchors, rows;
   float iouThreshold, scoreThreshold;
   // Assumptions, in instructions of a worker unless they say cycles.
-  double vertex;       // starting a vertex and reading its fields
-  double compare;      // finding the greatest: one number, compiled C++
-  double compareTuned; // the same in PopLibs' hand-written code
-  double move;         // copying one number
-  double scan;         // looking at a score that is not a candidate
-  double visit;        // an entry that is left, without its box
-  double overlap;      // reading a box, its area, IoU with the winner, the decision
+  double vertex;  // starting a vertex and reading its fields
+  double compare; // finding the greatest: one number, compiled C++
+  double move;    // copying one number
+  double scan;    // looking at a score that is not a candidate
+  double visit;   // an entry that is left, without its box
+  double overlap; // reading a box, its area, IoU with the winner, the decision
   double syncCycles, loopCycles;
 };
 
@@ -56,15 +53,6 @@ double overlaps(const VertexView &view) {
   return count;
 }
 
-double formerOverlaps(const VertexView &view, const EstimateSettings &s) {
-  double count = 0;
-  for (std::size_t i = 0; i < view.size("scores"); ++i) {
-    const float score = s.isHalf ? static_cast<float>(view.data<half>("scores")[i]) : view.data<float>("scores")[i];
-    count += score > s.scoreThreshold && view.data<int>("classes")[i] == view.value<int>("label");
-  }
-  return count;
-}
-
 poplar_model::CostModel costModel(const EstimateSettings &s) {
   poplar_model::CostModel model;
   model.syncCycles = s.syncCycles;
@@ -84,18 +72,6 @@ poplar_model::CostModel costModel(const EstimateSettings &s) {
     return s.vertex + s.compare * v.size("finalistScores") + s.overlap / 3 + s.visit * v.value<unsigned>("count") +
            s.overlap * overlaps(v) + record;
   };
-  // The predecessor, as fast as PopLibs' own code makes it.
-  vertices["FormerArgMax"] = [=](const VertexView &v) { return s.vertex + s.compareTuned * v.size("scores"); };
-  vertices["FormerArgMaxJoin"] = [=](const VertexView &v) { return s.vertex + s.compareTuned * v.size("scores"); };
-  vertices["FormerGather"] = [=](const VertexView &) { return s.vertex + 5 * s.move; };
-  vertices["FormerSum"] = [=](const VertexView &v) { return s.vertex + 5 * s.move / 2 * v.size("labels"); };
-  vertices["FormerClear"] = [=](const VertexView &) { return s.vertex; };
-  vertices["FormerAnswer"] = [=](const VertexView &) { return s.vertex + record; };
-  vertices["FormerSuppress"] = [=](const VertexView &v) {
-    return s.vertex + s.overlap / 3 + s.scan * v.size("scores") + s.overlap * formerOverlaps(v, s);
-  };
-  vertices["FormerStep"] = [=](const VertexView &) { return s.vertex; };
-  vertices["FormerCondition"] = [=](const VertexView &v) { return s.vertex + s.compare * v.size("bests"); };
   return model;
 }
 
@@ -119,8 +95,7 @@ std::string estimate(const EstimateSettings &s, const char *codelets, const void
   options.scoreThreshold = s.scoreThreshold;
   options.maxDetections = s.rows;
   poplar::program::Sequence prog;
-  const nms::Detections out =
-      s.former ? formerSuppress(graph, prog, in, options) : nms::suppress(graph, prog, in, options);
+  const nms::Detections out = nms::suppress(graph, prog, in, options);
   poplar_model::Executable executable(data, prog);
   poplar_model::writeElements(in.scores, scoreData);
   poplar_model::writeElements(in.boxes, boxData);

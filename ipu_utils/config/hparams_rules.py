@@ -11,12 +11,11 @@ from typing import Any, Callable, Dict, Tuple
 from hparams_config import Config
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.config.options import MAX_IMAGE_SIDE, MIN_IMAGE_SIDE, did_you_mean
+from ipu_utils.nms.anchors import ANCHOR_KEYS, Anchors
+from ipu_utils.nms.nms_settings import nms_settings
 from tf2 import label_util
-from tf2.anchor_boxes import Anchors
-from tf2.nms_settings import nms_settings
 from utils import ACTIVATIONS, parse_image_size
 
-ANCHOR_KEYS = ("min_level", "max_level", "num_scales", "aspect_ratios", "anchor_scale")
 WHOLE_NUMBERS: Dict[str, Tuple[int, int]] = {
     "num_classes": (1, 100_000),
     "fpn_cell_repeats": (1, 64),

@@ -10,7 +10,7 @@ from typing import Optional, Tuple
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.config.facets import COMPILED, CONTENT, IPU_PROGRAM, ON_IPU, TALK, WORK, Compiled, axis, compiled_as
 from ipu_utils.config.options import Checked, Word, boolean, choice, image_size, option, path, text, whole_number, words
-from tf2.nms_settings import SCORE_THRESHOLDS
+from ipu_utils.nms.nms_settings import SCORE_THRESHOLDS
 
 SIZES = ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x", "lite0", "lite1", "lite2", "lite3", "lite3x", "lite4")
 MODEL_NAMES = tuple(f"efficientdet-{size}" for size in SIZES)

@@ -8,7 +8,6 @@ from typing import Any, List, Optional, Sequence, Tuple
 import hparams_config
 from ipu_utils.base.errors import UserError
 from ipu_utils.config import run_hparams
-from ipu_utils.config.hparams_rules import ANCHOR_KEYS
 from ipu_utils.config.normalisation import rgb
 from ipu_utils.config.options import flag_of
 from ipu_utils.config.run_config import RunConfig
@@ -16,6 +15,7 @@ from ipu_utils.config.sections import all_rules
 from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import Executable, ExecutableError, Header, differences, with_weights
 from ipu_utils.model import checkpoint_files, weights_text
+from ipu_utils.nms.anchors import ANCHOR_KEYS
 from tf2 import label_util
 
 # The modules that build networks, one a kind of executable. By all that they import, executables are known.

@@ -59,7 +59,7 @@ class Header:
     output_type: str  # type name of all outputs
     mean_rgb: Tuple[float, float, float]  # the model's mean colour, 0..255: what surrounds an image in the input
     num_classes: int
-    anchors: Dict[str, Any]  # arguments of tf2.anchor_boxes.Anchors, but the image size
+    anchors: Dict[str, Any]  # arguments of ipu_utils.nms.anchors.Anchors, but the image size
     nms_mode: str
     nms_configs: Dict[str, Any]  # as in the hparams
     label_map: Dict[int, str]  # names of classes by one-based id

@@ -9,11 +9,10 @@ from typing import Any
 
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.printable import shown
-from ipu_utils.config.hparams_rules import ANCHOR_KEYS
 from ipu_utils.config.model_options import NmsMode
 from ipu_utils.config.options import MAX_IMAGE_SIDE
-from tf2.anchor_boxes import Anchors
-from tf2.nms_settings import nms_settings
+from ipu_utils.nms.anchors import ANCHOR_KEYS, Anchors
+from ipu_utils.nms.nms_settings import nms_settings
 
 MAX_BATCH, MAX_CLASSES, MAX_TEXT = 65536, 100_000, 1000
 MAX_WEIGHTS_TEXT = 50_000  # it holds a path, of which each byte may be an escape sequence

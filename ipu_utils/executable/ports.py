@@ -6,8 +6,8 @@ Buffers are made by the header and written by the network: where the two disagre
 
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from ipu_utils.base.image_size import get_feat_sizes
 from ipu_utils.executable.file import Header
-from utils import get_feat_sizes
 
 
 class Port(NamedTuple):

@@ -24,9 +24,9 @@ from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import Executable, ExecutableError, Header, read_executable, target_difference
 from ipu_utils.executable.ports import Port, mismatch, output_names
 from ipu_utils.measure.objects import mean_candidates
+from ipu_utils.nms.anchors import Anchors
 from ipu_utils.nms.libdetect import Detector
-from tf2.anchor_boxes import Anchors
-from tf2.nms_settings import nms_settings
+from ipu_utils.nms.nms_settings import nms_settings
 
 ALIGNMENT = 64  # bytes: a vector, and a line of the cache
 # Class outputs that one thread of post-processing reads. Starting a second one costs as long as reading this much.

@@ -1,1 +1,1 @@
-"""The compiled libraries of NMS/, called from Python."""
+"""Anchors, the settings of NMS, and the compiled libraries of NMS/, called from Python."""

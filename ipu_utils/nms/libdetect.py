@@ -15,7 +15,7 @@ import numpy as np
 from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
 from ipu_utils.nms import libraries
-from tf2.nms_settings import IOU_THRESH, MAX_DETECTIONS, SCORE_THRESHOLDS
+from ipu_utils.nms.nms_settings import IOU_THRESH, MAX_DETECTIONS, SCORE_THRESHOLDS
 
 _INTERFACE = 2  # DETECT_INTERFACE of NMS/host/libdetect.h
 _MODES = {"best-class": 0, "class-agnostic": 1, "multi-class": 2}
@@ -62,11 +62,11 @@ class Detector:
         """Check and keep the configuration.
 
         Args:
-          anchors: float32 [N, 4], corners in pixels, finest level first (`tf2.anchor_boxes.Anchors.boxes`).
+          anchors: float32 [N, 4], corners in pixels, finest level first (`ipu_utils.nms.anchors.Anchors.boxes`).
           level_anchors: how many of them each level has, rows * columns * anchors a cell.
           image_size: (height, width) of the network's input.
           iou_threshold, score_threshold, sigma, max_detections (K): as of `ipu_nms.nms_op`; see also
-            `tf2.nms_settings`.
+            `ipu_utils.nms.nms_settings`.
           mode: "best-class", "class-agnostic" or "multi-class".
           threads: most threads a call uses: images of a batch, or parts of an image, are shared among them.
 

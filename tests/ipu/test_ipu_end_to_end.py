@@ -192,7 +192,7 @@ def test_an_executable_finds_the_host_detections(detections_of, arguments):
 def project(tmp_path_factory):
     """A copy of the project in which the operator is built, for the model of Poplar."""
     folder = tmp_path_factory.mktemp("project") / "efficientdet"
-    ignored = shutil.ignore_patterns("tests", "tmp", "outputs", "__pycache__", ".*", "poplar_model")
+    ignored = shutil.ignore_patterns("tests", "tmp", "outputs", "__pycache__", ".*")
     shutil.copytree(ROOT, folder, ignore=ignored)
     for form in ("tf", "tf_multi"):
         shutil.rmtree(folder / "NMS" / form / "build", ignore_errors=True)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from poplar_model import CustomOp, PoplarModelError
 
-CASES = poplar_model.NMS.parent / "tests" / "poplar_cases"
+CASES = poplar_model.ROOT / "tests" / "poplar_cases"
 INPUT = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 TILES = 8
 
@@ -150,7 +150,7 @@ def test_missing_files_are_named(tmp_path, library):
         run(tmp_path / "nowhere.so", "Build", [INPUT])
     with pytest.raises(PoplarModelError, match=r"link_error: codelets cannot be loaded: .*nowhere\.gp"):
         CustomOp(library, [], "", [], gp_path=tmp_path / "nowhere.gp", op_name="unchanged")
-    with pytest.raises(PoplarModelError, match="was not made by NMS/poplar_model/popc"):
+    with pytest.raises(PoplarModelError, match="was not made by tests/poplar_model/popc"):
         CustomOp(library, [], "", [], gp_path=library, op_name="unchanged")
 
 

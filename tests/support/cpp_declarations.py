@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the public declarations of simple C++ headers: enough for those of NMS/poplar_model, not for C++ at large."""
+"""Read the public declarations of simple C++ headers: enough for those of tests/poplar_model, not for C++ at large."""
 
 import re
 from typing import Dict, List, NamedTuple, Tuple

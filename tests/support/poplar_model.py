@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run Poplar custom operations on the CPU: a thin wrapper of NMS/poplar_model, which builds and runs their graphs.
+"""Run Poplar custom operations on the CPU: a thin wrapper of tests/poplar_model, which builds and runs their graphs.
 
 `run` does what `precompiled_user_op` of TensorFlow for the IPU does with a library, its codelets and a string of
 attributes, with NumPy arrays instead of tensors. The library must have been built against the model; `build()` does so
@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-NMS = Path(__file__).resolve().parents[2] / "NMS"
-MODEL = NMS / "poplar_model"
+ROOT = Path(__file__).resolve().parents[2]
+NMS = ROOT / "NMS"
+MODEL = ROOT / "tests" / "poplar_model"
 BUILD = MODEL / "build"
 TILES = 32  # a small device; a Mk2 has 1472, which makes graphs of thousands of vertices
 

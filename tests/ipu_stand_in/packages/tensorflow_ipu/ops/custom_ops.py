@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Custom operations: a library built against the CPU model of Poplar (NMS/poplar_model), run inside the program."""
+"""Custom operations: a library built against the CPU model of Poplar (tests/poplar_model), run inside the program."""
 
 import ctypes
 import importlib.util

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the model knows about vertices. NMS/poplar_model/popc writes, for every vertex it finds in a codelet file, code
+// What the model knows about vertices. tests/poplar_model/popc writes, for every vertex it finds in a codelet file, code
 // that fills in these structures; the fields' kinds and types come from the compiler, by way of member pointers.
 #pragma once
 

@@ -136,7 +136,7 @@ bool Graph::addCodelets(StringRef file, CodeletFileType, StringRef, StringRef) {
     throw link_error(std::string("codelets cannot be loaded: ") + dlerror());
   const auto fill = reinterpret_cast<void (*)(poplar_model::Registry &)>(dlsym(library.get(), "poplar_model_codelets"));
   if (!fill)
-    throw link_error(file.text() + " was not made by NMS/poplar_model/popc");
+    throw link_error(file.text() + " was not made by tests/poplar_model/popc");
   data_->libraries.push_back(library);
   fill(data_->codelets);
   return true;
