@@ -115,11 +115,11 @@ def latency_call(model_name: str, folder: Path) -> Callable[[int], object]:
 
 def throughput_call(model_name: str, batches: int) -> Callable[[int], object]:
     """Prepare what ipu_inference.py runs and return one call of `batches` batches."""
-    from ipu_utils.backends.open import choose_engine, open_engine
+    from ipu_utils.backends.open import choose_engine, open_throughput
 
     arguments = ["--device", "cpu", "--model-name", model_name, "--random-weights", "--benchmark-repeats", str(batches)]
     config = choose_engine(load_config(arguments))
-    engine = open_engine(config, hparams_of(config.model, config.data.image_size))
+    engine = open_throughput(config, hparams_of(config.model, config.data.image_size))
     _, pipeline = engine.prepare()
     call = engine.device.compile(pipeline.step, engine.dataset, batches)
 

@@ -12,7 +12,7 @@ class Device(Placement, Protocol):
     """What the throughput script needs from hardware: `tensorflow_device`, `openvino_device` and `ipu` provide it."""
 
     name: str  # printed with every result
-    engine: str  # what executes the network, with its version; printed too
+    description: str  # what executes the network, with its version; printed too
     streams: Optional[Streams]  # threads, streams, batches in flight; of an IPU there are none to set
     stages: Stages  # what the device sees of a batch's way; stays empty where one program runs many batches
 

@@ -12,7 +12,7 @@ import numpy as np
 from ipu_automl_io import postprocess_predictions
 from ipu_utils.backends.open import get_device
 from ipu_utils.backends.openvino_requests import wanted
-from ipu_utils.base.detections import Detections
+from ipu_utils.base.detections import ImageDetections
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.model_options import Precision
 from ipu_utils.config.run_config import RunConfig
@@ -71,17 +71,17 @@ def in_openvino(model: Model, config: RunConfig) -> Heads:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.effdet")
         write_executable(path, header, compile_network(heads, header))
-        worker = EmbeddedModel.load(path).worker()
+        session = EmbeddedModel.load(path).session()
 
     def run(image: np.ndarray) -> List[np.ndarray]:
-        worker.load(image, np.ones(1, np.float32))
-        worker.run()
-        return [as_float32(output) for output in worker.class_outputs + worker.box_outputs]
+        session.load(image, np.ones(1, np.float32))
+        session.run()
+        return [as_float32(output) for output in session.class_outputs + session.box_outputs]
 
     return run
 
 
-def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], Detections]:
+def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], ImageDetections]:
     """Post-processing in float32, the same for every precision."""
 
     levels = model.hparams.max_level - model.hparams.min_level + 1
@@ -89,9 +89,9 @@ def detector_of(model: Model, mode: str) -> Callable[[List[np.ndarray], float], 
         lambda heads, scale: postprocess_predictions(model.hparams, heads[:levels], heads[levels:], scale, mode)
     )
 
-    def detect(heads: List[np.ndarray], scale: float) -> Detections:
+    def detect(heads: List[np.ndarray], scale: float) -> ImageDetections:
         found = function([tf.constant(output) for output in heads], tf.constant([scale], tf.float32))
         boxes, scores, classes, lengths = (np.asarray(part)[0] for part in found)
-        return Detections(boxes[:lengths], scores[:lengths], classes[:lengths])
+        return ImageDetections(boxes[:lengths], scores[:lengths], classes[:lengths])
 
     return detect

@@ -154,7 +154,7 @@ class IpuDevice:
         model = "IPU model" if ipu.utils.running_on_ipu_model() else "ipu"
         self.name = model if self._instances == 1 else f"{model} ({self._instances} instances)"
         self.stages = Stages()  # stays empty: one program runs all batches of a call
-        self.engine = f"TensorFlow {tf.__version__} for IPU"
+        self.description = f"TensorFlow {tf.__version__} for IPU"
 
     def versions(self) -> Dict[str, str]:
         """Version of what compiles for the IPU beside TensorFlow; empty where nobody tells."""

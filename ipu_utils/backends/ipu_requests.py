@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 FILE_NAME = "application.poplar_exec"
 
 
-class IpuWorker:
-    """One request at a time; the runtime takes requests from any number of workers."""
+class IpuSession:
+    """One request at a time; the runtime takes requests from any number of sessions."""
 
     def __init__(self, executable: Any, pipeline: TensorFlowPipeline, signature: Tuple[tf.TensorSpec, ...]):
         self._executable, self._pipeline = executable, pipeline
@@ -55,7 +55,7 @@ class IpuWorker:
         """An IPU may keep the outputs of the heads to itself."""
 
 
-class IpuProgram:
+class IpuRuntime:
     """An executable that is started on an IPU. See `ipu_utils.backends.requests_contract`."""
 
     num_threads = num_streams = None
@@ -66,17 +66,17 @@ class IpuProgram:
         self._signature = signature_of(opened.header)
         self._executable = device.start(opened.path, self._signature)
         self.load_seconds = time.perf_counter() - start
-        self.device = f"{device.name}, {device.engine}"
+        self.device = f"{device.name}, {device.description}"
         self.post_processing = pipeline.nms_implementation
 
-    def workers(self, count: int) -> List[IpuWorker]:
-        return [IpuWorker(self._executable, self._pipeline, self._signature) for _ in range(count)]
+    def sessions(self, count: int) -> List[IpuSession]:
+        return [IpuSession(self._executable, self._pipeline, self._signature) for _ in range(count)]
 
     def close(self) -> None:
         self._executable.close()
 
 
-class IpuWorld:
+class IpuBackend:
     """An IPU through Poplar's embedded runtime. See `ipu_utils.backends.requests_contract`."""
 
     def __init__(self, config: RunConfig):
@@ -119,8 +119,8 @@ class IpuWorld:
             return Foreseen(found.header.weights, f"{found.path} ({found.origin})")
         return foresee_network(self._config, self._hparams, self._device)
 
-    def start(self, opened: Opened) -> IpuProgram:
-        return IpuProgram(self._device, self._pipeline(None, opened.header.precision), opened)
+    def start(self, opened: Opened) -> IpuRuntime:
+        return IpuRuntime(self._device, self._pipeline(None, opened.header.precision), opened)
 
     def _wanted(self) -> Header:
         config = self._config
@@ -130,7 +130,7 @@ class IpuWorld:
         options = {name: value for name, value in options_dict(config).items() if name in compiled}
         options.update(on_chip=on_chip(config))
         operator = ipu_nms.operator_files(config.nms.nms_mode.value) if on_chip(config) else ()
-        engine, target = self._device.engine, ("ipu",)
+        engine, target = self._device.description, ("ipu",)
         header = cache.plan(config, precision, precision, engine, target, options, cache.PROGRAM, operator)
         return dataclasses.replace(header, versions={**header.versions, **self._device.versions()})
 

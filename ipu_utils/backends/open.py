@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What executes the network of the throughput script: --engine, and the door to TensorFlow and to OpenVINO."""
+"""Which backend executes the network of the throughput script, by --device and --engine; and opening it."""
 
 import dataclasses
 import importlib
@@ -46,7 +46,7 @@ def choose_engine(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, device=dataclasses.replace(config.device, engine=engine), notes=notes)
 
 
-def open_engine(config: RunConfig, hparams: Any) -> Any:
+def open_throughput(config: RunConfig, hparams: Any) -> Any:
     """Open device and data for a run whose engine is resolved; modules are imported on demand.
 
     Returns:
@@ -55,7 +55,7 @@ def open_engine(config: RunConfig, hparams: Any) -> Any:
       see `backends.pipeline.Pipeline` for the other.
     """
     module = importlib.import_module(f"ipu_utils.backends.{config.device.engine}")
-    return module.Engine(config, hparams)
+    return module.Backend(config, hparams)
 
 
 def get_device(kind: str, config: Optional[Any] = None) -> Device:

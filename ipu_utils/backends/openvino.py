@@ -22,8 +22,8 @@ from ipu_utils.executable.build_process import build, compile_into
 from ipu_utils.executable.model_info import ModelInfo, info_of_file
 
 
-class Engine:
-    """See `ipu_utils.backends.open.open_engine`."""
+class Backend:
+    """See `ipu_utils.backends.open.open_throughput`."""
 
     def __init__(self, config: RunConfig, hparams: Config):
         self._config = config

@@ -48,7 +48,7 @@ class OpenVinoDevice:
         self.streams = streams_of("openvino", num_threads, num_streams, pixels)
         self.num_threads = self.streams.threads
         self.name = f"cpu ({hardware.cpu_name()}, {self.num_threads} threads)"
-        self.engine = f"{openvino_api.engine_name(openvino_api.import_openvino())}, {self.streams}"
+        self.description = f"{openvino_api.engine_name(openvino_api.import_openvino())}, {self.streams}"
 
     def default_precision(self) -> str:
         """Type name of the precision that suits the CPU."""

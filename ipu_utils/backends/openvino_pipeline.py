@@ -12,7 +12,7 @@ import numpy as np
 from ipu_utils.backends.pipeline import Results
 from ipu_utils.base.detections import Detections
 from ipu_utils.executable.file import Executable, Header, read_executable
-from ipu_utils.executable.runtime import EmbeddedModel, Worker
+from ipu_utils.executable.runtime import EmbeddedModel, Session
 from ipu_utils.measure.stages import DEVICE, INPUT, OUTPUT, POST_PROCESSING, Stages
 
 
@@ -56,19 +56,19 @@ class OpenVinoPipeline:
         self._make = _nothing  # and with it the network that was compiled goes
         executable = read_executable(self._path) if self._executable is None else self._executable
         self._model = EmbeddedModel(executable, num_threads, num_streams)
-        return [self._runner(self._model.worker(), stages) for _ in range(workers)]
+        return [self._runner(self._model.session(), stages) for _ in range(workers)]
 
-    def _runner(self, worker: Worker, stages: Stages) -> Callable:
+    def _runner(self, session: Session, stages: Stages) -> Callable:
         def run(images: np.ndarray, scales: np.ndarray, ids: np.ndarray) -> Tuple[np.ndarray, ...]:
             with stages.span(INPUT):
-                worker.load(images, scales)
+                session.load(images, scales)
             with stages.span(DEVICE):
-                worker.run()
+                session.run()
             if self._onchip_nms:
                 with stages.span(POST_PROCESSING):
-                    return (ids, *worker.detections())
+                    return (ids, *session.detections())
             with stages.span(OUTPUT):  # The next batch is written where these lie.
-                return (ids, scales, *(output.copy() for output in worker.class_outputs + worker.box_outputs))
+                return (ids, scales, *(output.copy() for output in session.class_outputs + session.box_outputs))
 
         return run
 
@@ -82,7 +82,7 @@ class OpenVinoPipeline:
 
     def count_candidates(self, images: Any) -> float:
         """See `ipu_utils.backends.pipeline.Pipeline`."""
-        worker = self._model.worker()
-        worker.load(images, 1.0)
-        worker.run()
-        return worker.candidates()
+        session = self._model.session()
+        session.load(images, 1.0)
+        session.run()
+        return session.candidates()

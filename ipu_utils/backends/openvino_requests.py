@@ -15,7 +15,7 @@ from ipu_utils.base.files import check_writable
 from ipu_utils.base.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
-from ipu_utils.executable.build_process import build, build_here, compile_into, load_apart
+from ipu_utils.executable.build_process import build, build_here, compile_into, load_in_process
 from ipu_utils.executable.file import (
     ExecutableError,
     Header,
@@ -23,13 +23,13 @@ from ipu_utils.executable.file import (
     read_executable,
     read_header,
 )
-from ipu_utils.executable.runtime import EmbeddedModel, Worker
+from ipu_utils.executable.runtime import EmbeddedModel, Session
 from ipu_utils.outputs.claims import Claim, check_run
 
 log = logging.getLogger(__name__)
 
 
-class HostProgram:
+class OpenVinoRuntime:
     """An executable that is loaded. See `ipu_utils.backends.requests_contract`."""
 
     post_processing = "libdetect, right behind the network"
@@ -41,9 +41,9 @@ class HostProgram:
         self.header, self.num_threads, self.num_streams = opened.header, self._model.num_threads, num_streams or 1
         self.device = f"cpu ({hardware.cpu_name()}, {self._model.num_threads} threads), {opened.header.engine}"
 
-    def workers(self, count: int) -> List[Worker]:
+    def sessions(self, count: int) -> List[Session]:
         """One for every request in flight."""
-        return [self._model.worker() for _ in range(count)]
+        return [self._model.session() for _ in range(count)]
 
     def close(self) -> None:
         """Nothing is left to do: memory is freed with the object."""
@@ -101,7 +101,7 @@ def kept_size(config: RunConfig) -> Optional[int]:
     return path.stat().st_size if _fits(path, header, config) else None
 
 
-class HostWorld:
+class OpenVinoBackend:
     """A CPU through OpenVINO. See `ipu_utils.backends.requests_contract`."""
 
     def __init__(self, config: RunConfig):
@@ -138,8 +138,8 @@ class HostWorld:
         header = None if given is None else opened.header
         return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})", header)
 
-    def start(self, opened: Opened) -> HostProgram:
-        return HostProgram(opened, self._config.device.num_threads, self._config.device.num_streams)
+    def start(self, opened: Opened) -> OpenVinoRuntime:
+        return OpenVinoRuntime(opened, self._config.device.num_threads, self._config.device.num_streams)
 
 
 def foresee_building(config: RunConfig, header: Header) -> Foreseen:
@@ -150,7 +150,7 @@ def foresee_building(config: RunConfig, header: Header) -> Foreseen:
     """
     check_precision(header.precision)
     apart = "tensorflow" not in sys.modules and sys.executable
-    header = load_apart(config, header) if apart else build_here(config, header)[0]
+    header = load_in_process(config, header) if apart else build_here(config, header)[0]
     return Foreseen(header.weights, TO_BE_COMPILED)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the embedded script needs from a world, host or IPU, and the door to both."""
+"""What the latency script needs from a backend, and opening one."""
 
 import importlib
 from pathlib import Path
@@ -23,7 +23,7 @@ class Opened(NamedTuple):
     executable: Optional[Executable] = None  # the file as it was read, on a host: what is started is what was checked
 
 
-class Worker(Protocol):
+class Session(Protocol):
     """One request at a time: load, run, detections."""
 
     def load(self, images: np.ndarray, scales: np.ndarray) -> None:
@@ -39,7 +39,7 @@ class Worker(Protocol):
         """Mean number of candidates an image in the outputs computed last; None where they do not reach the host."""
 
 
-class Program(Protocol):
+class Runtime(Protocol):
     """An executable that is loaded and waits for requests."""
 
     header: Header
@@ -49,15 +49,15 @@ class Program(Protocol):
     num_threads: Optional[int]  # of an IPU there are none to set
     num_streams: Optional[int]
 
-    def workers(self, count: int) -> List[Worker]:
+    def sessions(self, count: int) -> List[Session]:
         """One for every request in flight; they may be used by different threads."""
 
     def close(self) -> None:
         """Free what can be freed."""
 
 
-class World(Protocol):
-    """Compiles and starts executables for one kind of device: `HostWorld` and `IpuWorld`."""
+class Backend(Protocol):
+    """Compiles and starts executables for one kind of device: `OpenVinoBackend` and `IpuBackend`."""
 
     def executable(self, folder: Path) -> Opened:
         """Return the executable that was given, or the kept one of `folder` when it fits, or compile it into `folder`.
@@ -73,12 +73,12 @@ class World(Protocol):
           UserError: as `executable` and `start`.
         """
 
-    def start(self, opened: Opened) -> Program:
+    def start(self, opened: Opened) -> Runtime:
         """Load the executable."""
 
 
-def open_world(config: RunConfig) -> World:
-    """Open the world of a run's device. A module is imported on demand: a host's start must not wait for TensorFlow."""
+def open_latency(config: RunConfig) -> Backend:
+    """Open the backend of a run's device, imported on demand: a host's start must not wait for TensorFlow."""
     if config.device.device == "ipu":
-        return importlib.import_module("ipu_utils.backends.ipu_requests").IpuWorld(config)
-    return importlib.import_module("ipu_utils.backends.openvino_requests").HostWorld(config)
+        return importlib.import_module("ipu_utils.backends.ipu_requests").IpuBackend(config)
+    return importlib.import_module("ipu_utils.backends.openvino_requests").OpenVinoBackend(config)

@@ -6,7 +6,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ipu_utils.backends.requests_contract import Worker
+from ipu_utils.backends.requests_contract import Session
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
@@ -80,7 +80,7 @@ class Span(NamedTuple):
     """The part of serving a request that is timed."""
 
     text: str  # for the report
-    client: Callable[[Worker, Inputs], Client]
+    client: Callable[[Session, Inputs], Client]
 
 
 def span_of(config: RunConfig, stages: Stages) -> Span:
@@ -112,19 +112,19 @@ def _client(
     batch: Callable[[Inputs, int], Tuple[np.ndarray, np.ndarray]],
     detects: bool,
     load_first: bool = False,
-) -> Callable[[Worker, Inputs], Client]:
+) -> Callable[[Session, Inputs], Client]:
     """Make clients that load what `batch` returns, run, and detect; `load_first`: load before the span begins."""
 
-    def client(worker: Worker, inputs: Inputs) -> Client:
+    def client(session: Session, inputs: Inputs) -> Client:
         def load(number: int) -> None:
-            worker.load(*batch(inputs, number % len(inputs)))
+            session.load(*batch(inputs, number % len(inputs)))
 
         def compute() -> None:
             with stages.span(DEVICE):
-                worker.run()
+                session.run()
             if detects:
                 with stages.span(POST_PROCESSING):
-                    worker.detections()
+                    session.detections()
 
         def call(number: int) -> None:
             with stages.span(INPUT):
@@ -140,19 +140,19 @@ def _nothing(number: int) -> None:
     """Everything that a request needs is inside the span."""
 
 
-def count_objects(worker: Worker, inputs: Inputs) -> Objects:
+def count_objects(session: Session, inputs: Inputs) -> Objects:
     """Count candidates and detections in some of the inputs, untimed."""
     candidates: List[Optional[float]] = []
     lengths: List[int] = []
     for number in range(min(len(inputs), COUNTED_BATCHES)):
-        worker.load(inputs.images[number], inputs.scales[number])
-        worker.run()
-        lengths.extend(np.asarray(worker.detections().lengths).tolist())
-        candidates.append(worker.candidates())
+        session.load(inputs.images[number], inputs.scales[number])
+        session.run()
+        lengths.extend(np.asarray(session.detections().lengths).tolist())
+        candidates.append(session.candidates())
     return mean_objects(None if None in candidates else float(np.mean(candidates)), lengths)
 
 
-def write_predictions(writer: writers.Outputs, worker: Worker, inputs: Inputs) -> None:
+def write_predictions(writer: writers.Outputs, session: Session, inputs: Inputs) -> None:
     """Detect in every image of the source and write what was found."""
     source, batch_size = inputs.source, inputs.batch_size
     with writer:
@@ -164,7 +164,7 @@ def write_predictions(writer: writers.Outputs, worker: Worker, inputs: Inputs) -
             found += [(PADDING_ID, source.fitted(PADDING_ID))] * (batch_size - len(found))
             ids, fitted = zip(*found)
             scales = np.array([scale for _, scale in fitted], np.float32)
-            worker.load(np.stack([image for image, _ in fitted]), scales)
-            worker.run()
-            found = worker.detections()
+            session.load(np.stack([image for image, _ in fitted]), scales)
+            session.run()
+            found = session.detections()
             writer.write(ids, (found.boxes, found.scores, found.classes, found.lengths))

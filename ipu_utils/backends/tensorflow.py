@@ -18,8 +18,8 @@ from ipu_utils.executable.model_info import ModelInfo, info_of_run
 from ipu_utils.model.network import prepare
 
 
-class Engine:
-    """See `ipu_utils.backends.open.open_engine`."""
+class Backend:
+    """See `ipu_utils.backends.open.open_throughput`."""
 
     def __init__(self, config: RunConfig, hparams: Config):
         tf.debugging.set_log_device_placement(config.output.debug)
@@ -55,7 +55,7 @@ class Engine:
         operator = ipu_nms.operator_files(nms.nms_mode.value) if on_ipu and nms.onchip_nms else ()
         versions = {**fingerprint.versions(), **(self.device.versions() if on_ipu else {})}
         return {
-            "engine": self.device.engine,
+            "engine": self.device.description,
             "sources_sha256": fingerprint.of_sources(cache.PROGRAM if on_ipu else cache.GRAPH),
             "nms_operator_sha256": fingerprint.of_files(operator) if operator else None,
             "versions": versions,

@@ -29,7 +29,7 @@ class HostDevice(Host):
         self.streams = streams_of("tensorflow", num_threads, num_streams)
         threads, streams, _ = self.streams
         super().__init__(kind, threads, streams, given=num_threads is not None)
-        self.engine = f"TensorFlow {tf.__version__}, frozen graph with batch norm folded, {self.streams}"
+        self.description = f"TensorFlow {tf.__version__}, frozen graph with batch norm folded, {self.streams}"
 
     def span(self, label: str) -> ContextManager:
         """A mark for the profiler: shows up in TensorFlow's own."""

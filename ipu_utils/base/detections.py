@@ -6,8 +6,16 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 
+class ImageDetections(NamedTuple):
+    """What was found in one image, best first."""
+
+    boxes: np.ndarray  # float32 [n, 4]: ymin, xmin, ymax, xmax in pixels of the original image
+    scores: np.ndarray  # float32 [n]
+    classes: np.ndarray  # int32 [n], one-based: keys of the label map
+
+
 class Detections(NamedTuple):
-    """Detections of a batch, best first; of a single image without the first axis and without `lengths`.
+    """Detections of a batch, best first.
 
     Rows from `lengths[i]` on hold no detection: box 0, score 0, class 0, index -1.
     """
@@ -15,10 +23,10 @@ class Detections(NamedTuple):
     boxes: np.ndarray  # float32 [N, K, 4]: ymin, xmin, ymax, xmax in pixels of the original image
     scores: np.ndarray  # float32 [N, K]
     classes: np.ndarray  # int32 [N, K], one-based
-    lengths: Optional[np.ndarray] = None  # int32 [N]
+    lengths: np.ndarray  # int32 [N]
     indices: Optional[np.ndarray] = None  # int32 [N, K]: anchor, in mode "multi-class" anchor * classes + class
 
-    def of_image(self, number: int) -> "Detections":
+    def of_image(self, number: int) -> ImageDetections:
         """Those of one image, without the unused rows."""
         rows = slice(self.lengths[number])
-        return Detections(self.boxes[number, rows], self.scores[number, rows], self.classes[number, rows])
+        return ImageDetections(self.boxes[number, rows], self.scores[number, rows], self.classes[number, rows])

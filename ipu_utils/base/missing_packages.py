@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Python packages that are not there, or do not work: which one it is and what to do, in a line and no traceback.
 
-A leaf of the standard library alone: programs use it around their first imports.
+Imports the standard library alone: programs use it around their first imports.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names are data: how file names, labels and texts of others are shown, so that neither terminal nor reader obeys them.
 
-A leaf, like `errors.py`: every room may import it.
+Every room may import it.
 """
 
 import re

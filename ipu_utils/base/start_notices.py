@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What native libraries log while they are imported: held back, and shown if the import fails or ends the process.
 
-A leaf of the standard library alone.
+Imports the standard library alone.
 """
 
 import contextlib

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from ipu_utils.base.errors import ConfigError
-from ipu_utils.config.facets import CONTENT, IPU_PROGRAM, NOT_COMPILED, ON_CPU, ON_HOST, PLACE, TALK, WORK
+from ipu_utils.config.facets import CONTENT, FOLDER, IPU_PROGRAM, NOT_COMPILED, ON_CPU, ON_HOST, TALK, WORK
 from ipu_utils.config.model_options import MAX_COUNT, MAX_IO_TILES, MAX_PREFETCH_DEPTH, MAX_THREADS, MIN_IO_TILES
 from ipu_utils.config.options import Checked, boolean, option, path, positive_number, whole_number, words
 
@@ -61,7 +61,7 @@ class DeviceConfig(Checked):
         path("FOLDER"),
         "folder in which compiled programs are kept for the next run; on a host OpenVINO's, or TensorFlow's graph",
         "none",
-        facets=PLACE,
+        facets=FOLDER,
     )
 
 

@@ -25,7 +25,7 @@ class Role(enum.Enum):
     LENGTH = "how long to measure, and which statistics to report"
     RECORD = "a file about the measurement"
     IMAGES = "something to write about images, or to compare them with"
-    PLACE = "a folder to write to or to keep things in"
+    FOLDER = "a folder to write to or to keep things in"
     TALK = "what is checked, said or shown"
 
 
@@ -89,6 +89,6 @@ CONTENT = WORK._replace(role=Role.CONTENT)
 LENGTH = WORK._replace(role=Role.LENGTH)
 RECORD = WORK._replace(role=Role.RECORD, sweep=ONCE)
 IMAGES = WORK._replace(role=Role.IMAGES)
-PLACE = WORK._replace(role=Role.PLACE)
+FOLDER = WORK._replace(role=Role.FOLDER)
 TALK = WORK._replace(role=Role.TALK)
 IPU_PROGRAM = WORK._replace(read_by=ON_IPU, compiled=COMPILED_BY_VALUE_ON_IPU)

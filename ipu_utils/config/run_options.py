@@ -12,10 +12,10 @@ from ipu_utils.config.facets import (
     APPENDED,
     COMPILED_BY_VALUE_ON_IPU,
     CONTENT,
+    FOLDER,
     IMAGES,
     LENGTH,
     ON_IPU,
-    PLACE,
     RECORD,
     REFUSED,
     TALK,
@@ -98,7 +98,7 @@ class OutputConfig(Checked):
         path("FOLDER"),
         "folder of annotated images",
         "./outputs",
-        facets=PLACE,
+        facets=FOLDER,
     )
     results_json: Optional[Path] = option(
         None,
@@ -149,7 +149,7 @@ class OutputConfig(Checked):
         path("FOLDER"),
         "write app.json with arguments and configuration there, and on an IPU the compiler's profile",
         "none",
-        facets=PLACE._replace(role=Role.WORK_ON_IPU, compiled=COMPILED_BY_VALUE_ON_IPU, sweep=REFUSED),
+        facets=FOLDER._replace(role=Role.WORK_ON_IPU, compiled=COMPILED_BY_VALUE_ON_IPU, sweep=REFUSED),
     )
     quiet: bool = option(
         False,
@@ -198,7 +198,7 @@ class EmbeddedConfig(Checked):
         path("FOLDER"),
         "keep the compiled executable there and start from it next time",
         "a temporary folder, removed at the end",
-        facets=PLACE,
+        facets=FOLDER,
     )
     exec_file: Optional[Path] = option(
         None,

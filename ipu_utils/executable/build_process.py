@@ -49,7 +49,7 @@ def build(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Fr
     """
     check_precision(header.precision)
     if "tensorflow" not in sys.modules and sys.executable:
-        return build_apart(config, header)
+        return build_in_process(config, header)
     return build_here(config, header)
 
 
@@ -64,14 +64,14 @@ def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str
     return build_network(config, header)
 
 
-def build_apart(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
+def build_in_process(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
     """Do as `build` does, in a new process."""
     child = _Child(config, header)
     return child.receive(), child.freeze
 
 
-def load_apart(config: RunConfig, header: Header) -> Header:
-    """Build the network with its weights in a new process, and drop it; returns what `build_apart` does first."""
+def load_in_process(config: RunConfig, header: Header) -> Header:
+    """Build the network with its weights in a new process, and drop it; returns what `build_in_process` does first."""
     child = _Child(config, header)
     try:
         return child.receive()

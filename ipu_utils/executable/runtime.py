@@ -15,7 +15,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Union
 import numpy as np
 
 from ipu_utils.base import hardware
-from ipu_utils.base.detections import Detections
+from ipu_utils.base.detections import Detections, ImageDetections
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.openvino_api import OPENVINO_TYPES, engine_name, import_openvino, properties
 from ipu_utils.base.printable import one_line
@@ -50,7 +50,7 @@ class _Compiled(NamedTuple):
     file: np.ndarray
 
 
-class Worker:
+class Session:
     """One request at a time: input, outputs of the network, and detections from them. Not for several threads."""
 
     def __init__(self, compiled: "_Compiled", header: Header, detector: Detector):
@@ -92,7 +92,7 @@ class Worker:
 
 
 class EmbeddedModel:
-    """A compiled model in memory. `detect` answers one thread after the other; for more, take a `worker` for each.
+    """A compiled model in memory. `detect` answers one thread after the other; for more, take a `session` for each.
 
     Attributes:
       header: everything that the file says about the model: see `ipu_utils.executable.file.Header`.
@@ -110,7 +110,7 @@ class EmbeddedModel:
         self.num_threads = self._compiled.network.get_property("INFERENCE_NUM_THREADS")
         # With several streams each post-processes in its own thread.
         self._detector = make_detector(header, self.num_threads if num_streams is None else 1)
-        self._worker, self._lock = self.worker(), threading.Lock()
+        self._session, self._lock = self.session(), threading.Lock()
 
     @classmethod
     def load(
@@ -129,37 +129,39 @@ class EmbeddedModel:
         """
         return cls(read_executable(path), num_threads, num_streams)
 
-    def worker(self) -> Worker:
+    def session(self) -> Session:
         """A request of its own, with its own memory; all of them share the weights."""
-        return Worker(self._compiled, self.header, self._detector)
+        return Session(self._compiled, self.header, self._detector)
+
+    worker = session  # its name in earlier releases
 
     def postprocess(
         self, class_outputs: Sequence[np.ndarray], box_outputs: Sequence[np.ndarray], scales: np.ndarray
     ) -> Detections:
-        """Detect in outputs that a worker computed, of the types and shapes of its own."""
+        """Detect in outputs that a session computed, of the types and shapes of its own."""
         return self._detector.run(class_outputs, box_outputs, scales, dtype=self.header.output_type)
 
-    def detect(self, image: np.ndarray) -> Detections:
+    def detect(self, image: np.ndarray) -> ImageDetections:
         """Find objects in one image.
 
         Args:
           image: uint8 [H, W, 3], RGB, of any size: it is fitted into the network's input.
 
         Raises:
-          UserError: the executable was compiled for batches of more than one image: use `worker`.
+          UserError: the executable was compiled for batches of more than one image: use `session`.
           ValueError: the image is not a NumPy array, uint8 [H, W, 3] with pixels in it.
         """
         check_image(image)
         if self.header.batch_size != 1:
             raise UserError(
-                f"{self.path} was compiled for batches of {self.header.batch_size} images: use worker(), or compile it "
-                "with --micro-batch-size 1."
+                f"{self.path} was compiled for batches of {self.header.batch_size} images: use session(), or compile "
+                "it with --micro-batch-size 1."
             )
         fitted = fit_image(image, self.header.image_size, self.header.mean_rgb)
         with self._lock:
-            self._worker.load(fitted.image, fitted.scale_to_original)
-            self._worker.run()
-            return self._worker.detections().of_image(0)
+            self._session.load(fitted.image, fitted.scale_to_original)
+            self._session.run()
+            return self._session.detections().of_image(0)
 
 
 def check_image(image: Any) -> None:

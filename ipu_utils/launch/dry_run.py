@@ -70,7 +70,7 @@ def foretell(config: RunConfig, foresee: Callable[[], Foreseen], source: ImageSo
     """End a --dry-run: find out about the network and about annotations, and print what would run.
 
     Args:
-      config: the run. foresee: see `ipu_utils.backends.requests_contract.World`. source: its images.
+      config: the run. foresee: see `ipu_utils.backends.requests_contract.Backend`. source: its images.
 
     Raises:
       UserError: something would have stopped the run.

@@ -5,7 +5,7 @@ import contextlib
 import time
 from pathlib import Path
 
-from ipu_utils.backends.requests_contract import open_world
+from ipu_utils.backends.requests_contract import open_latency
 from ipu_utils.backends.spans import check_ends, count_objects, open_inputs, span_of, write_predictions
 from ipu_utils.base.console import progress_bar, status_of
 from ipu_utils.base.signals import temporary_folder
@@ -42,14 +42,14 @@ def _run(config: RunConfig, folder: Path, results: Publisher) -> int:
     check_ends(config)
     if embedded.exec_file is None:
         check_memory(config, cache.hparams_of(config))
-    world = open_world(config)
+    backend = open_latency(config)
     if config.output.dry_run:
         height, width = parse_image_size(cache.hparams_of(config).image_size)
-        foretell(config, lambda: world.foresee(folder), open_source(config.data, (height, width), 1))
+        foretell(config, lambda: backend.foresee(folder), open_source(config.data, (height, width), 1))
         return 0
     if config.output.profile_dir is not None:
         write_app_json(config, cache.hparams_of(config), config.output.profile_dir)
-    opened = world.executable(folder)
+    opened = backend.executable(folder)
     temporary = embedded.exec_output_dir is None and folder in opened.path.parents
     info, header = info_of_file(opened.header), opened.header
     print(text.describe_weights(info), flush=True)
@@ -58,13 +58,13 @@ def _run(config: RunConfig, folder: Path, results: Publisher) -> int:
         print(executable)
         return 0
     span, first = span_of(config, stages), open_inputs(config, header, requests=1)
-    with contextlib.closing(world.start(opened)) as program:
-        workers = program.workers(embedded.requests_in_flight)
+    with contextlib.closing(backend.start(opened)) as runtime:
+        sessions = runtime.sessions(embedded.requests_in_flight)
         start = time.perf_counter()
-        measure_requests([span.client(workers[0], first)], 1)
+        measure_requests([span.client(sessions[0], first)], 1)
         first_seconds = time.perf_counter() - start
-        start_up = text.describe_first_request(opened.compile_seconds, program.load_seconds, first_seconds)
-        told = program.device, program.post_processing, span.text
+        start_up = text.describe_first_request(opened.compile_seconds, runtime.load_seconds, first_seconds)
+        told = runtime.device, runtime.post_processing, span.text
         print(text.describe_run(config, info, *told, executable), flush=True)
         inputs = open_inputs(config, header, benchmark.num_repeats)
         if inputs.left_out:
@@ -72,7 +72,7 @@ def _run(config: RunConfig, folder: Path, results: Publisher) -> int:
         results.note(*describe_left_out(inputs.source))
         size_asked = config.data.image_size is not None
         writer = open_outputs(config.output, info.name, header, inputs, size_asked)
-        clients = [span.client(worker, inputs) for worker in workers]
+        clients = [span.client(session, inputs) for session in sessions]
         for client in clients:  # each has memory of its own that is touched for the first time
             if benchmark.warmup:
                 measure_requests([client], benchmark.warmup)
@@ -88,22 +88,22 @@ def _run(config: RunConfig, folder: Path, results: Publisher) -> int:
                 clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update, into=so_far
             )
         seconds = stages.seconds()
-        objects = count_objects(workers[0], inputs)
+        objects = count_objects(sessions[0], inputs)
         if writer is not None:
-            write_predictions(writer, workers[0], inputs)
+            write_predictions(writer, sessions[0], inputs)
     samples = samples_of(times, info.batch_size, alone, planned=arrivals is not None)
     facts = {
         "kind": config.device.device,
-        "name": program.device,
+        "name": runtime.device,
         "engine": header.engine,
-        "threads": program.num_threads,
-        "streams": program.num_streams,
+        "threads": runtime.num_threads,
+        "streams": runtime.num_streams,
         "batches_in_flight": embedded.requests_in_flight,
     }
     outcome = outcome_of(
         *(config, info, facts, *told[1:], samples, seconds, objects, (first_seconds,)),
         compile=opened.compile_seconds,
-        load=program.load_seconds,
+        load=runtime.load_seconds,
     )
     results.publish(outcome, inputs.source)
     print(text.describe_objects(objects))

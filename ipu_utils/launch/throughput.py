@@ -3,7 +3,7 @@
 
 import time
 
-from ipu_utils.backends.open import open_engine
+from ipu_utils.backends.open import open_throughput
 from ipu_utils.backends.pipeline import count_objects, timed_call, write_predictions
 from ipu_utils.base.console import progress_bar, status_of
 from ipu_utils.config.run_config import RunConfig, write_app_json
@@ -28,25 +28,25 @@ def run(config: RunConfig, results: Publisher) -> int:
     check_memory(config, hparams)
     start = time.perf_counter()
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
-    engine = open_engine(config, hparams)
-    device, batches, benchmark = engine.device, engine.batches, config.benchmark
+    backend = open_throughput(config, hparams)
+    device, batches, benchmark = backend.device, backend.batches, config.benchmark
     size_asked = config.data.image_size is not None
     writer = open_outputs(config.output, config.model.model_name, hparams, batches, size_asked)
     if config.output.dry_run:
-        foretell(config, engine.foresee, batches.source)
+        foretell(config, backend.foresee, batches.source)
         return 0
     results.note(*describe_left_out(batches.source))
     if config.output.profile_dir is not None:
         write_app_json(config, hparams.as_dict(), config.output.profile_dir)
 
-    info, pipeline = engine.prepare()
+    info, pipeline = backend.prepare()
     print(text.describe_weights(info))
-    told = f"{device.name}, {device.engine}", pipeline.nms_implementation, text.measured_span(config)
+    told = f"{device.name}, {device.description}", pipeline.nms_implementation, text.measured_span(config)
     print(text.describe_run(config, info, *told, inputs=text.input_range(hparams)), flush=True)
 
     prepared = time.perf_counter()
     with device.scope(), batches.user_errors():
-        dataset = engine.dataset
+        dataset = backend.dataset
         call = device.compile(pipeline.step, dataset, benchmark.benchmark_repeats)
         compiled = time.perf_counter()
         timed = timed_call(pipeline, call, benchmark.benchmark_host_postprocessing, device.stages)
@@ -79,7 +79,7 @@ def run(config: RunConfig, results: Publisher) -> int:
     facts = {
         "kind": device.kind,
         "name": device.name,
-        "engine": device.engine,
+        "engine": device.description,
         "threads": threads,
         "streams": streams,
         "batches_in_flight": in_flight,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of a batch goes: seconds by stage, added by whoever sees the stage begin and end. A leaf.
+"""Where the time of a batch goes: seconds by stage, added by whoever sees the stage begin and end.
 
 A device that runs many batches in one compiled program sees none of its stages, and adds nothing.
 """

@@ -6,14 +6,14 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from ipu_utils.base.detections import Detections
+from ipu_utils.base.detections import ImageDetections
 from object_detection.box_list import iou
 
 SAME_BOX = 0.9  # IoU above which two boxes of a class count as the same
 SAME_PIXELS = 1.0  # and boxes without area when no corner is further away
 
 
-def pairs(reference: Detections, ours: Detections) -> List[Tuple[int, int]]:
+def pairs(reference: ImageDetections, ours: ImageDetections) -> List[Tuple[int, int]]:
     """Match detections: same class, almost the same box, each at most once, the reference's best first.
 
     Returns:
@@ -58,7 +58,7 @@ class Agreement:
             else:
                 self.box_rms, self.box_largest = max(self.box_rms, rms), max(self.box_largest, largest)
 
-    def add_detections(self, reference: Detections, ours: Detections) -> None:
+    def add_detections(self, reference: ImageDetections, ours: ImageDetections) -> None:
         """Compare the detections of one image."""
         matched = pairs(reference, ours)
         self.expected += len(reference.boxes)

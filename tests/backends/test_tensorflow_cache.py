@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ipu_inference
-from ipu_utils.backends.open import open_engine
+from ipu_utils.backends.open import open_throughput
 from ipu_utils.backends.tensorflow_cache import KeptPipeline
 from ipu_utils.backends.tensorflow_device import HostDevice
 from ipu_utils.base.console import run_script
@@ -29,7 +29,7 @@ FEW = ["--num-repeats", "2", "--benchmark-repeats", "2"]
 def opened(*arguments):
     """(model, pipeline, outputs of one call, candidates) of a run."""
     config = load_config([*MODEL, *FEW, *map(str, arguments)], choose_device=lambda asked: "cpu")
-    engine = open_engine(config, hparams_of(config.model, config.data.image_size))
+    engine = open_throughput(config, hparams_of(config.model, config.data.image_size))
     described, pipeline = engine.prepare()
     outputs = engine.device.compile(pipeline.step, engine.dataset, 2)()
     return described, pipeline, outputs, pipeline.count_candidates(next(iter(engine.dataset))[0])

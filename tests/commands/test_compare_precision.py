@@ -9,7 +9,7 @@ import pytest
 from hparams_config import get_inference_config
 from ipu_utils import compare_precision
 from ipu_utils.base.console import run_script
-from ipu_utils.base.detections import Detections
+from ipu_utils.base.detections import ImageDetections
 from ipu_utils.base.errors import UserError
 from ipu_utils.data.decode import read_image
 from ipu_utils.data.resize import fit_image
@@ -23,7 +23,9 @@ SMALL = ["--model-name", "efficientdet-lite0", "--image-size", "128", "--random-
 def found(*rows):
     """Detections from (class, score, box)."""
     classes, scores, boxes = ([row[part] for row in rows] for part in range(3))
-    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(classes, int))
+    return ImageDetections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(classes, int)
+    )
 
 
 A, A_NEAR, A_FAR = (0, 0, 100, 100), (0, 0, 100, 104), (0, 0, 100, 130)

@@ -15,7 +15,7 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import load_config
 from ipu_utils.executable import build_process, cache
-from ipu_utils.executable.build_process import build_apart
+from ipu_utils.executable.build_process import build_in_process
 from ipu_utils.graph.freeze import FrozenStep, as_function
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def heads_of(frozen, images):
 def test_the_network_is_the_one_that_is_built_in_this_process(wanted, tmp_path, capfd, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     (tmp_path / "apart").mkdir()
-    apart, freeze_apart = build_apart(*wanted)
+    apart, freeze_apart = build_in_process(*wanted)
     assert capfd.readouterr() == ("", "")  # of TensorFlow's notices
     here, freeze_here = build_process.build_here(*wanted)
     assert apart == here and apart.weights.startswith("random, seed 0")
@@ -70,7 +70,7 @@ def test_the_network_is_the_one_that_is_built_in_this_process(wanted, tmp_path, 
 def test_tensorflow_that_is_here_already_is_used(wanted, monkeypatch):
     monkeypatch.setattr(build_process, "check_precision", lambda precision: None)
     monkeypatch.setattr(build_process, "build_here", lambda config, header: ("here", None))
-    monkeypatch.setattr(build_process, "build_apart", lambda config, header: ("apart", None))
+    monkeypatch.setattr(build_process, "build_in_process", lambda config, header: ("apart", None))
     assert build_process.build(*wanted)[0] == "here"
     monkeypatch.delitem(sys.modules, "tensorflow")
     assert build_process.build(*wanted)[0] == "apart"
@@ -79,13 +79,13 @@ def test_tensorflow_that_is_here_already_is_used(wanted, monkeypatch):
 def test_what_the_user_can_mend_is_raised_here(wanted, instead_of_tensorflow):
     instead_of_tensorflow(FAILS)
     with pytest.raises(UserError, match=r"needs TensorFlow: TensorFlow cannot be imported \(none here\)"):
-        build_apart(*wanted)
+        build_in_process(*wanted)
 
 
 def test_a_defect_comes_with_the_traceback_of_the_other_process(wanted, instead_of_tensorflow):
     instead_of_tensorflow("def __getattr__(name): raise KeyError('a defect')")
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*tensorflow.py.*KeyError: 'a defect'"):
-        build_apart(*wanted)
+        build_in_process(*wanted)
 
 
 def test_memory_that_is_full_there_is_told_as_if_it_were_full_here(wanted, instead_of_tensorflow):
@@ -94,26 +94,26 @@ def test_memory_that_is_full_there_is_told_as_if_it_were_full_here(wanted, inste
         "def __getattr__(name): raise ResourceExhaustedError('OOM when allocating')"
     )
     with pytest.raises(MemoryError, match="OOM when allocating"):
-        build_apart(*wanted)
+        build_in_process(*wanted)
 
 
 def test_a_process_that_is_killed_is_told_with_its_last_words(wanted, instead_of_tensorflow):
     instead_of_tensorflow("import os, sys; os.write(2, b'out of memory\\n'); os.kill(os.getpid(), 9)")
     with pytest.raises(UserError, match=r"(?s)ended with signal 9.*take a smaller --model-name.*out of memory"):
-        build_apart(*wanted)
+        build_in_process(*wanted)
 
 
 def test_what_is_logged_there_is_logged_here(wanted, instead_of_tensorflow, caplog):
     instead_of_tensorflow(f"import logging; logging.getLogger('weights').warning('%d are new', 3); {FAILS}")
     with caplog.at_level(logging.WARNING), pytest.raises(UserError):
-        build_apart(*wanted)
+        build_in_process(*wanted)
     assert ("weights", logging.WARNING, "3 are new") in caplog.record_tuples
 
 
 def test_what_is_printed_there_is_not_taken_for_an_answer(wanted, instead_of_tensorflow, capfd):
     instead_of_tensorflow(f"import os; print('notice'); os.write(1, b'native notice'); {FAILS}")
     with pytest.raises(UserError, match="none here"):
-        build_apart(*wanted)
+        build_in_process(*wanted)
     assert capfd.readouterr() == ("", "")
 
 
@@ -121,7 +121,7 @@ def test_whoever_sets_the_level_of_notices_sees_them(wanted, instead_of_tensorfl
     instead_of_tensorflow(f"import os; os.write(2, b'notice'); {FAILS}")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     with pytest.raises(UserError):
-        build_apart(*wanted)
+        build_in_process(*wanted)
     assert capfd.readouterr().err == "notice"
 
 
@@ -148,7 +148,7 @@ def test_the_process_ends_with_the_one_that_started_it(instead_of_tensorflow, tm
         "from ipu_utils.base.console import run_script\n"
         f"config = load_config(['--device', 'cpu', *{MODEL}], script='throughput')\n"
         "header = cache.plan(config, 'float32', 'float32', 'OpenVINO 0', ('x86_64',))\n"
-        "run_script(lambda: build_process.build_apart(config, header))"
+        "run_script(lambda: build_process.build_in_process(config, header))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=str(ROOT), stderr=subprocess.DEVNULL)
     try:

@@ -16,7 +16,7 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none
 from ipu_utils.backends.open import get_device
 from ipu_utils.backends.openvino_requests import wanted
 from ipu_utils.base import openvino_api
-from ipu_utils.base.detections import Detections
+from ipu_utils.base.detections import ImageDetections
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import load_config
 from ipu_utils.data.decode import read_image
@@ -68,7 +68,7 @@ class Reference:
         params = {**self.hparams.as_dict(), "nms_configs": nms_configs}
         found = postprocess_predictions(params, heads[:5], heads[5:], np.array([scale], np.float32), mode=mode)
         boxes, scores, classes, lengths = (np.asarray(part) for part in found)
-        return Detections(*(part[0, : lengths[0]] for part in (boxes, scores, classes.astype(int))))
+        return ImageDetections(*(part[0, : lengths[0]] for part in (boxes, scores, classes.astype(int))))
 
 
 def threshold_for(class_outputs, candidates):
@@ -121,7 +121,7 @@ def test_there_are_four_photographs():
 @pytest.mark.parametrize("number", range(4))
 def test_head_outputs_equal_those_of_tensorflow(model, reference, number):
     fitted = fit_image(photographs()[number], (HEIGHT, WIDTH))
-    worker = model.worker()
+    worker = model.session()
     worker.load(fitted.image, fitted.scale_to_original)
     worker.run()
     wanted_outputs = reference.heads(fitted.image)
@@ -153,7 +153,7 @@ def test_the_published_size_equals_tensorflow_too(tmp_path):
     reference, header = Reference(config), wanted(config)
     write_executable(tmp_path / "d0.effdet", header, freeze.compile_network(reference.pipeline.heads, header))
     model = EmbeddedModel.load(tmp_path / "d0.effdet")
-    worker, found = model.worker(), 0
+    worker, found = model.session(), 0
     for photograph in photographs():
         fitted = fit_image(photograph, header.image_size)
         heads = reference.heads(fitted.image)
@@ -198,13 +198,13 @@ def test_workers_in_threads_get_their_own_answers(model):
     images = [fit_image(photograph, (HEIGHT, WIDTH)) for photograph in photographs()]
     outputs, wrong = [], []
     for image in images:
-        alone = model.worker()
+        alone = model.session()
         alone.load(image.image, image.scale_to_original)
         alone.run()
         outputs.append(alone.class_outputs[0].copy())
 
     def serve(number):
-        worker = model.worker()
+        worker = model.session()
         for _ in range(5):
             worker.load(images[number].image, images[number].scale_to_original)
             worker.run()
@@ -221,13 +221,13 @@ def test_workers_in_threads_get_their_own_answers(model):
 
 
 def test_libdetect_reads_the_memory_that_the_network_writes(model):
-    worker = model.worker()
+    worker = model.session()
     addresses = [worker._request.get_tensor(name).data.ctypes.data for name in ("class_3", "box_7")]
     assert addresses == [worker.class_outputs[0].ctypes.data, worker.box_outputs[-1].ctypes.data]
 
 
 def test_a_model_may_be_dropped_while_a_worker_lives(path):
-    worker = EmbeddedModel.load(path).worker()  # the file stays mapped for the weights
+    worker = EmbeddedModel.load(path).session()  # the file stays mapped for the weights
     worker.run()
     assert np.isfinite(worker.class_outputs[0]).all()
 
@@ -346,7 +346,7 @@ def test_a_file_for_batches_is_not_for_single_images(reference, config, tmp_path
     with pytest.raises(UserError, match="batches of 2 images"):
         model.detect(photographs()[0])
     images = [fit_image(photograph, (HEIGHT, WIDTH)) for photograph in photographs()[:2]]
-    worker = model.worker()
+    worker = model.session()
     worker.load(np.stack([image.image for image in images]), [image.scale_to_original for image in images])
     worker.run()
     for number, image in enumerate(images):
@@ -363,7 +363,7 @@ def test_bfloat16_drifts_by_its_own_rounding_only(reference, config, tmp_path):
         pytest.skip(str(error))
     path = tmp_path / "bf16.effdet"
     write_executable(path, header, freeze.compile_network(reference.pipeline.heads, header))
-    worker = EmbeddedModel.load(path).worker()
+    worker = EmbeddedModel.load(path).session()
     image = fit_image(photographs()[0], (HEIGHT, WIDTH)).image
     worker.load(image, 1.0)
     worker.run()

@@ -121,7 +121,7 @@ def test_tensorflow_keeps_one_batch_more_than_it_has_streams_under_way():
     from ipu_utils.backends.tensorflow_device import HostDevice
 
     device = HostDevice("cpu", num_streams=16)
-    assert device.streams.in_flight == 17 and "16 streams" in device.engine
+    assert device.streams.in_flight == 17 and "16 streams" in device.description
 
 
 def kept(folder, *arguments, script="throughput", change=None):

@@ -12,7 +12,7 @@ from golden_network import Golden
 
 from hparams_config import get_inference_config
 from ipu_automl_io import preprocess_normalize_image
-from ipu_utils.backends.open import get_device, open_engine
+from ipu_utils.backends.open import get_device, open_throughput
 from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
 from ipu_utils.backends.spans import open_inputs
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
@@ -52,7 +52,7 @@ class Run:
     def engine(self, name):
         """Data and device of --engine NAME."""
         device = dataclasses.replace(self.config.device, engine=name)
-        return open_engine(dataclasses.replace(self.config, device=device), self.hparams)
+        return open_throughput(dataclasses.replace(self.config, device=device), self.hparams)
 
     def assert_golden(self, outputs):
         """Fail where what one batch gave, (ids, scales, heads...), is not the photograph's."""
@@ -161,8 +161,8 @@ def test_detect_computes_the_reference_outputs_with_the_mean_from_the_file(netwo
         seen.extend(output.copy() for output in worker.class_outputs + worker.box_outputs)
         return original(worker)
 
-    original = runtime.Worker.detections
-    monkeypatch.setattr(runtime.Worker, "detections", detections)
+    original = runtime.Session.detections
+    monkeypatch.setattr(runtime.Session, "detections", detections)
     path, header = executable
     assert header.mean_rgb == normalisation_of(network.hparams).mean
     assert len(runtime.EmbeddedModel.load(path).detect(read_image(network.golden.image)).scores)

@@ -23,7 +23,7 @@ from PIL import Image
 import ipu_embedded_inference
 import ipu_inference
 from ipu_utils.base.console import run_script
-from ipu_utils.base.detections import Detections
+from ipu_utils.base.detections import ImageDetections
 from ipu_utils.config.model_options import ModelConfig
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.decode import read_image
@@ -82,12 +82,12 @@ def by_image(rows, threshold=0.0):
         if score > threshold:
             images.setdefault(image, []).append((number, score, (y, x, y + height, x + width)))
     return {
-        image: Detections(*(np.array([row[part] for row in found]) for part in (2, 1, 0)))
+        image: ImageDetections(*(np.array([row[part] for row in found]) for part in (2, 1, 0)))
         for image, found in images.items()
     }
 
 
-NOTHING = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+NOTHING = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
 
 
 def share_found(reference, ours):
@@ -215,7 +215,7 @@ def mean_error(ours, reference):
 @needs_openvino
 @pytest.mark.parametrize("number", [1, 2])
 def test_outputs_of_the_compiled_network_for_an_image_are_those_of_automl(embedded, number):
-    worker = embedded[1].worker()
+    worker = embedded[1].session()
     worker.load(fitted(number)[None], 1.0)
     worker.run()
     ours = [output[0] for output in (*worker.class_outputs, *worker.box_outputs)]
@@ -263,7 +263,7 @@ def test_make_demo_annotates_the_images(tmp_path):
     hits = 0
     for image in TRUTH["images"]:
         objects = [one for one in TRUTH["annotations"] if one["image_id"] == image["id"]]
-        truth = Detections(
+        truth = ImageDetections(
             np.array([(y, x, y + h, x + w) for x, y, w, h in (one["bbox"] for one in objects)], float),
             np.ones(len(objects)),
             np.array([one["category_id"] for one in objects]),
@@ -271,5 +271,7 @@ def test_make_demo_annotates_the_images(tmp_path):
         ours = found[image["file_name"]]
         assert all(one["name"] == names[one["class_id"]] for one in ours)
         boxes = np.array([one["box"] for one in ours], float).reshape(-1, 4)
-        hits += len(pairs(truth, Detections(boxes, np.zeros(len(ours)), np.array([one["class_id"] for one in ours]))))
+        hits += len(
+            pairs(truth, ImageDetections(boxes, np.zeros(len(ours)), np.array([one["class_id"] for one in ours])))
+        )
     assert hits > 0.4 * len(TRUTH["annotations"]), "true detections, at an IoU above 0.9"

@@ -22,7 +22,7 @@ SCRIPTS = {"throughput": "ipu_inference", "embedded": "ipu_embedded_inference"}
 STARTS = {
     "importing": dict.fromkeys(SCRIPTS, ("ipu_utils.launch.start", "load_config")),
     "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model.network", "build_network")),
-    "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "build_apart")),
+    "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "build_in_process")),
     "compiling": {"throughput": ("ipu_utils.backends.tensorflow_device", "fold_batch_norm")},
     "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "compile_frozen")),
     "writing": {
