@@ -18,7 +18,7 @@ _kept = []  # TensorFlow holds Python functions of a graph weakly once the graph
 def _poplar_model():
     """The module that runs such a library: tests/support/poplar_model.py."""
     if "poplar_model" not in sys.modules:
-        path = config.API_FILE.parents[2] / "poplar_model.py"
+        path = config.API_FILE.parents[2] / "support" / "poplar_model.py"
         spec = importlib.util.spec_from_file_location("poplar_model", path)
         module = importlib.util.module_from_spec(spec)
         sys.modules["poplar_model"] = module
