@@ -20,6 +20,7 @@ from typing import IO, Any, Container, Dict, Iterable, Iterator, List, Optional,
 import numpy as np
 from PIL import Image
 
+from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import write_atomically
 from ipu_utils.base.printable import file_stem, report_line
@@ -232,7 +233,8 @@ def new_images(
       known: ids to leave out. Each id is yielded once, whether or not it gets known meanwhile.
     """
     yielded = set()
-    for image_id, boxes, scores, classes, length in zip(np.asarray(ids).tolist(), *map(np.asarray, detections)):
+    found = map(np.asarray, Detections(*detections)[:4])
+    for image_id, boxes, scores, classes, length in zip(np.asarray(ids).tolist(), *found):
         if image_id != PADDING_ID and image_id not in known and image_id not in yielded:
             yielded.add(image_id)
             used = slice(0, int(length))
