@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Poplar vertices of the NMS operator: they unpack pointers and call nms_core.hpp. NMS/nms.cpp lays them out on
-// tiles.
+// The Poplar vertices of the NMS operator: they unpack pointers and call nms_core.hpp. nms.cpp lays them out on tiles.
 //
 // Every image has its own vertices. A worker owns a slice of consecutive anchors of one image; its "entries" are the
 // scores of that slice, one an anchor or one a class of each anchor. After NmsSelect it keeps only the entries that can

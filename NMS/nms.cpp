@@ -7,9 +7,8 @@
 //   loop        while an image is active
 //     tile      on every tile, the best of its workers' records
 //     group     the best of each group of tiles, and of each group of groups; fewer steps of it when tiles are few
-//     suppress  every worker finds the winner among the groups' records, suppresses its own candidates, reports the
-//     best that
-//               is left; one more vertex an image writes the winner into the answer
+//     suppress  every worker finds the winner among the groups' records, suppresses its own candidates and reports
+//               the best that is left; one more vertex an image writes the winner into the answer
 //
 // Two to four supersteps an iteration, whatever the batch: images only share the loop.
 #include "nms.hpp"
@@ -126,8 +125,7 @@ struct Records {
 VertexRef addVertex(Graph &graph, ComputeSet cs, const std::string &type, unsigned tile, std::size_t steps) {
   VertexRef vertex = graph.addVertex(cs, type);
   graph.setTileMapping(vertex, tile);
-  // The IPU Model asks for an estimate: 10 instructions a step, each one every sixth cycle. docs/NMS_POPLAR.md goes
-  // deeper.
+  // The IPU Model asks for an estimate: 10 instructions a step, each one every sixth cycle. See docs/NMS_POPLAR.md.
   graph.setPerfEstimate(vertex, 6 * (30 + 10 * steps));
   return vertex;
 }
