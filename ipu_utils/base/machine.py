@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+from ipu_utils import __version__
 from ipu_utils.base import hardware, process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,14 @@ def package_version(name: str) -> Optional[str]:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def describe_version() -> str:
+    """Two lines: this benchmark with its commit, and what it runs on."""
+    state = git_state()
+    commit = "" if state is None else f", commit {state['commit'][:12]}{', changed since' if state['modified'] else ''}"
+    engines = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"EfficientDet inference benchmark {__version__}{commit}\n{engines}"
 
 
 def git_state() -> Optional[Dict[str, Any]]:

@@ -4,6 +4,7 @@
 import argparse
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
+from ipu_utils.base import machine
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
@@ -109,6 +110,20 @@ class ListDevices(argparse.Action):
         parser.exit(0)
 
 
+class ShowVersion(argparse.Action):
+    """Print what this is and what it runs on, and end."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Optional[str] = None,
+    ) -> None:
+        print(machine.describe_version())
+        parser.exit(0)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with a suggestion for a mistyped option."""
 
@@ -159,6 +174,7 @@ def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
     sections = sections_of(script)
     parser = ScriptParser(
         prog=SCRIPTS[script],
+        usage="%(prog)s [--model-name NAME] [--image-path PATH] [option ...]",
         description=DESCRIPTIONS[script] + " A boolean option takes true or false, or no value: then it becomes the "
         "opposite of its default. The command line wins over the preset, the preset over the default.",
         argument_default=argparse.SUPPRESS,
@@ -170,9 +186,21 @@ def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
         help="preset, a file of ipu_configs/ or any YAML file; efficientdet is made for throughput, "
         f"efficientdet-low-latency for single requests (default: {DEFAULT_CONFIGS[script]})",
     )
+    parser.add_argument(
+        "--version",
+        action=ShowVersion,
+        nargs=0,
+        help="print version, commit and engines, and exit",
+    )
+    rules = [(name, rule) for fields in sections.values() for name, rule in rules_of(fields).items() if rule.first]
+    first = parser.add_argument_group("what most runs need")
+    for name, rule in sorted(rules, key=lambda item: item[1].first):
+        _add_option(first, name, rule, lists and rule.facets.sweep.kind == "axis")
     groups: Dict[str, Any] = {}
     for section, fields in sections.items():
         for name, rule in rules_of(fields).items():
+            if rule.first:
+                continue
             group, title = _group_of(section, name)
             if group not in groups:
                 groups[group] = parser.add_argument_group(title, IPU_REMARK if section == "ipu" else None)

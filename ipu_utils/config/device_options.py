@@ -22,6 +22,7 @@ class DeviceConfig(Checked):
         words("auto", "ipu", "cpu", "gpu", aliases={"cuda": "gpu"}),
         "where to run; auto takes an attached IPU, else a GPU, else the CPU",
         facets=CONTENT._replace(in_presets=False, printed=False),
+        first=5,
     )
     engine: str = option(
         "auto",
@@ -29,6 +30,7 @@ class DeviceConfig(Checked):
         "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, TensorFlow on a GPU; "
         "executables are OpenVINO's",
         facets=WORK._replace(read_by=ON_HOST),
+        first=6,
     )
     num_threads: Optional[int] = option(
         None,

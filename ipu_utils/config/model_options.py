@@ -77,6 +77,7 @@ class DataConfig(Checked):
         "the image, or the folder of images, that --dataset-type asks for",
         "none",
         facets=CONTENT,
+        first=2,
     )
     image_size: Optional[Tuple[int, int]] = option(  # (height, width) in pixels
         None,
@@ -90,6 +91,7 @@ class DataConfig(Checked):
         whole_number(1, MAX_BATCH),
         "images in a batch on one replica",
         facets=WORK._replace(compiled=compiled_as("batch_size"), sweep=axis(2)),
+        first=8,
     )
     dataset_prefetch_buffer: int = option(
         0,
@@ -128,11 +130,11 @@ class ModelConfig(Checked):
         "network to run, d0 for short; like --micro-batch-size, --model-precision and --nms-mode it takes a comma "
         "list, every combination of which is measured: " + ", ".join(MODEL_NAMES),
         facets=CONTENT._replace(compiled=compiled_as("model_name"), in_presets=False, sweep=axis(1), printed=False),
+        first=1,
     )
     model_dir: Optional[Path] = option(
         None, path("PATH"), "checkpoint: folder, also of a SavedModel, prefix or file, .h5, .tar.gz or .tgz; must be "
-        "there when named", "tmp/<model-name>", facets=CONTENT._replace(compiled=COMPILED),
-    )  # fmt: skip
+        "there when named", "tmp/<model-name>", facets=CONTENT._replace(compiled=COMPILED), first=3)  # fmt: skip
     hparams: str = option(
         "",
         text("TEXT|FILE"),
@@ -145,6 +147,7 @@ class ModelConfig(Checked):
         boolean(),
         "use random weights, with a class head that gives about --random-candidates candidates",
         facets=CONTENT._replace(compiled=COMPILED),
+        first=4,
     )
     random_candidates: int = option(
         300,
@@ -164,6 +167,7 @@ class ModelConfig(Checked):
         "number type of the network",
         "what suits the device: half on an IPU, bfloat16 on a CPU with AMX, float elsewhere",
         facets=CONTENT._replace(compiled=compiled_as("precision"), sweep=axis(3)),
+        first=7,
     )
     partials_precision: Optional[Precision] = option(
         None,

@@ -240,6 +240,7 @@ class Rule:
     default: Any
     default_text: str  # how the help text quotes the default
     facets: Facets
+    first: Optional[int]  # its place among the options that --help shows first, for whoever begins
 
     def check(self, name: str, value: Any) -> Any:
         """Return `value` converted.
@@ -258,9 +259,17 @@ class Rule:
             raise ConfigError(f"{flag_of(name)} must be {self.kind.expected}; got {found}.{hint}") from None
 
 
-def option(default: Any, kind: Kind, help: str, default_text: Optional[str] = None, *, facets: Facets) -> Any:
+def option(
+    default: Any,
+    kind: Kind,
+    help: str,
+    default_text: Optional[str] = None,
+    *,
+    facets: Facets,
+    first: Optional[int] = None,
+) -> Any:
     """A dataclass field that is also a command-line option and a preset key."""
-    rule = Rule(kind, help, default, kind.text_of(default) if default_text is None else default_text, facets)
+    rule = Rule(kind, help, default, kind.text_of(default) if default_text is None else default_text, facets, first)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 

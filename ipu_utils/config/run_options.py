@@ -47,6 +47,7 @@ class BenchmarkConfig(Checked):
         whole_number(1, MAX_COUNT),
         "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests",
         facets=LENGTH,
+        first=9,
     )
     warmup: int = option(
         1,
@@ -92,13 +93,10 @@ class OutputConfig(Checked):
         boolean(),
         "write every image once, annotated, and detections.json into --output-dir",
         facets=IMAGES._replace(sweep=REFUSED),
+        first=10,
     )
     output_dir: Path = option(
-        Path("./outputs"),
-        path("FOLDER"),
-        "folder of annotated images",
-        "./outputs",
-        facets=FOLDER,
+        Path("./outputs"), path("FOLDER"), "folder of annotated images", "./outputs", facets=FOLDER, first=11
     )
     results_json: Optional[Path] = option(
         None,
@@ -107,6 +105,7 @@ class OutputConfig(Checked):
         "- is standard output, and the report then goes to standard error",
         "none",
         facets=RECORD,
+        first=12,
     )
     results_csv: Optional[Path] = option(
         None,

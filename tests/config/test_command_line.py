@@ -6,6 +6,7 @@ import itertools
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -380,3 +381,29 @@ def test_a_part_of_an_option_gets_one(option, hint, capsys):
 def test_an_option_of_the_other_script_is_named_as_such(capsys):
     found = error_of(capsys, parse, "throughput", "--arrival-rate", "3")
     assert "unrecognized arguments: --arrival-rate 3. It is an option of ipu_embedded_inference.py." in found
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_version_says_what_this_is_and_what_it_runs_on(script, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(script, "--version")
+    assert caught.value.code == 0
+    own, engines = capsys.readouterr().out.splitlines()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=str(ROOT), stdout=subprocess.PIPE, text=True).stdout
+    assert own.startswith("EfficientDet inference benchmark 1.") and commit[:12] in own
+    for package in ("tensorflow", "numpy"):
+        assert f"{package} {metadata.version(package)}" in engines
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_begins_with_what_whoever_begins_needs(script, capsys):
+    with pytest.raises(SystemExit):
+        parse(script, "--help")
+    shown = capsys.readouterr().out
+    first = shown.split("what most runs need:")[1].split("\n\n")[0]
+    flags = re.findall(r"^  (--\S+)", first, re.MULTILINE)
+    assert flags[:2] == ["--model-name", "--image-path"] and 8 <= len(flags) <= 14
+    assert "--device" in flags and "--opt-prefetch-depth" not in flags
+    assert len(shown.split("\n\n")[0].splitlines()) == 1, "a usage line, not a screen of it"
+    for flag in flags:  # once, not in its section again
+        assert len(re.findall(rf"^  {flag} ", shown, re.MULTILINE)) == 1
