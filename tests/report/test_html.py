@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,8 +21,11 @@ from ipu_utils.measure.throughput import Samples, pool
 from ipu_utils.report import charts
 from ipu_utils.report import record as records
 from ipu_utils.report.html import PUBLISHED_AP, write_page
+from ipu_utils.report.publish import publisher
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("jinja2",)
 VOID = {"meta"}  # others that end themselves do so with a slash
 
 
@@ -161,6 +165,38 @@ def test_the_options_write_pages(tmp_path):
     argv = [*map(str, paths), "--report", str(tmp_path / "both.html")]
     assert run_script(lambda: compare.main(argv)) == 0
     assert "Numbers side by side" in Page((tmp_path / "both.html").read_text()).text
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("broken", [False, True], ids=["missing", "broken"])
+def test_a_page_that_cannot_be_made_is_told_before_anything_is_measured(tmp_path, monkeypatch, capsys, package, broken):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    if broken:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise OSError('libx.so is missing')")
+        monkeypatch.syspath_prepend(str(tmp_path))
+    else:
+        monkeypatch.setitem(sys.modules, package, None)
+
+    def run():
+        with publisher(run_config(report=tmp_path / "run.html")):
+            raise AssertionError("the run began")
+
+    (tmp_path / "A.json").write_text(records.to_json(make()))
+    argv = [str(tmp_path / "A.json")] * 2 + ["--report", str(tmp_path / "both.html")]
+    for main in (run, lambda: compare.main(argv)):
+        assert run_script(main) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and f"error: the Python package {package} " in err, err
+        assert "make setup" in err or "pip install -r requirements.txt" in err
+    assert list(tmp_path.glob("*.html")) == []
+
+
+def test_a_run_without_a_page_needs_none_of_its_packages():
+    code = "import sys, ipu_inference, ipu_embedded_inference, ipu_utils.compare\n"
+    code += f"assert not {{*{PACKAGES!r}}} & {{*sys.modules}}, 'imported at the start'"
+    assert subprocess.run([sys.executable, "-c", code], cwd=str(ROOT)).returncode == 0
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (0, 0.013), (3, 4777), (-2.5, 9), (5, 5)])
