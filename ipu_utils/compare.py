@@ -29,7 +29,7 @@ with missing_packages.told(__name__):
     from ipu_utils.outputs.claims import Claim, check_apart
     from ipu_utils.report import record as records
     from ipu_utils.report.comparison import compare, line, statistic_named
-    from ipu_utils.report.html import write_page
+    from ipu_utils.report.html import check_packages, write_page
     from ipu_utils.report.work import TOLD, differences, work_differences
 
 EXIT_FAILED = 1
@@ -120,6 +120,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             [Claim(options.report, "--report")], [Claim(path, "the record") for path in (options.first, options.second)]
         )
         check_writable(options.report, "--report")
+        check_packages()
     found = work_differences(first, second)
     if found and not options.force:
         raise UserError(

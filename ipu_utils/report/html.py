@@ -1,58 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A self-contained HTML page about one run, a comparison of two, or a sweep. No script, no network, light and dark."""
+"""A self-contained HTML page about one run, a comparison of two, or a sweep. No script, no network, light and dark.
+
+`page.html.jinja` says how it looks; jinja2 and matplotlib are imported when a page is asked for.
+"""
 
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ipu_utils.base import missing_packages
 from ipu_utils.base.files import write_atomically
+from ipu_utils.base.printable import shown
 from ipu_utils.measure.statistics import percentile
 from ipu_utils.report import charts, work
-from ipu_utils.report.charts import Series, escape, number
+from ipu_utils.report.charts import Series, number
 from ipu_utils.report.comparison import compare
 from ipu_utils.report.record import instances_of_record, latencies_ms, row
 
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
 # AP on COCO val2017 of the published checkpoints, as google/automl's README gives it.
 PUBLISHED_AP = {
     "efficientdet-d0": 34.3, "efficientdet-d1": 40.2, "efficientdet-d2": 42.5, "efficientdet-d3": 47.2,
     "efficientdet-d4": 49.3, "efficientdet-d5": 51.2, "efficientdet-d6": 52.1, "efficientdet-d7": 53.4,
     "efficientdet-d7x": 54.4,
 }  # fmt: skip
-STYLE = """
-:root { color-scheme: light dark; --paper: #fcfcfb; --card: #ffffff; --ink: #1c1f23; --soft: #5c636b; --line: #dfe2e5;
-  --s1: #2f6fb5; --s2: #d9762b; --warn: #8a5a00; --warn-paper: #fff4d6; }
-@media (prefers-color-scheme: dark) { :root { --paper: #15181b; --card: #1d2125; --ink: #e8eaec; --soft: #a3abb3;
-  --line: #363c42; --s1: #6aa9ea; --s2: #f0a15f; --warn: #ffd27a; --warn-paper: #3a2f14; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1120px; padding: 24px; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 16px; margin: 0 0 8px; }
-p { margin: 0 0 10px; } .soft { color: var(--soft); }
-.tiles, .cards { display: grid; gap: 12px; margin: 14px 0; }
-.tiles { grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
-.cards { grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); }
-.tile, .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 14px;
-  min-width: 0; }
-.tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; }
-.wide { grid-column: 1 / -1; }
-.warn { background: var(--warn-paper); color: var(--warn); border-radius: 8px; padding: 8px 14px; margin: 8px 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 3px 12px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td + td { overflow-wrap: anywhere; }
-th { font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap; }
-svg { width: 100%; height: auto; display: block; }
-.label { font-size: 13px; fill: var(--soft); } .strong { fill: var(--ink); }
-.halo { paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
-.axis { stroke: var(--soft); } .grid { stroke: var(--line); }
-.mark { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 4 3; }
-.s1 { fill: var(--s1); } .s2 { fill: var(--s2); } .over .s1, .over .s2 { fill-opacity: 0.65; }
-.key { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin: 0 6px 0 0; vertical-align: -1px; }
-.key.s1 { background: var(--s1); } .key.s2 { background: var(--s2); }
-summary { cursor: pointer; }
-"""
-# Nothing may be loaded from anywhere, whatever a record holds.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 Record = Mapping[str, Any]
+Rows = List[Tuple[object, ...]]
+
+
+def check_packages() -> None:
+    """Find out before anything is measured whether a page can be made.
+
+    Raises:
+      MissingPackageError: it cannot; says what to install.
+    """
+    with missing_packages.told(__name__):
+        import jinja2  # noqa: F401
+        import matplotlib.figure  # noqa: F401
 
 
 def write_page(path: Path, records: Sequence[Record], comparison: Optional[Tuple[Record, Record]] = None) -> None:
@@ -60,51 +43,28 @@ def write_page(path: Path, records: Sequence[Record], comparison: Optional[Tuple
 
     Raises:
       ConfigError: it cannot be written.
+      MissingPackageError: jinja2 or matplotlib is not there.
     """
+    check_packages()
+    import jinja2
+    import markupsafe
+
     if comparison is not None:
-        title, body = "Comparison of two runs", _comparison(*comparison)
+        kind, records, title, view = "comparison", comparison, "Comparison of two runs", _comparison(*comparison)
     elif len(records) == 1:
-        title, body = f"{records[0]['model']['name']} on {records[0]['device']['kind']}", _run(records[0])
+        kind, title = "run", f"{records[0]['model']['name']} on {records[0]['device']['kind']}"
+        view = _run(records[0])
     else:
-        title, body = f"Sweep of {len(records)} runs", _sweep(records)
-    text = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>EfficientDet benchmark: {escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{escape(title)}</h1>{''.join(body)}</body></html>\n"
-    )
-    write_atomically(path, (text.encode(),), "--report")
-
-
-def card(title: str, *content: str, wide: bool = False, over: bool = False) -> str:
-    """A box with a heading."""
-    kind = "card" + (" wide" if wide else "") + (" over" if over else "")
-    return f'<section class="{kind}"><h2>{escape(title)}</h2>{"".join(content)}</section>'
-
-
-def tile(label: str, value: str, remark: str = "") -> str:
-    """One important number."""
-    return f'<div class="tile"><span class="soft">{escape(label)}</span><b>{escape(value)}</b>{escape(remark)}</div>'
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], texts: int = 1) -> str:
-    """A table whose first `texts` columns are words, the others numbers."""
-
-    def line(cells: Sequence[object], tag: str) -> str:
-        kinds = ["" if index < texts else ' class="n"' for index in range(len(cells))]
-        return "<tr>" + "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells)) + "</tr>"
-
-    body = "".join(line(cells, "td") for cells in rows)
-    return f'<div class="scroll"><table>{line(head, "th") if head else ""}{body}</table></div>'
-
-
-def warnings(record: Record, name: str = "") -> str:
-    """What makes the numbers doubtful."""
-    found = [f"UNSTABLE: {reason}" for reason in record["unstable"]]
-    if record["weights"]["random"]:
-        found.append("random weights: the speed is real, the detections mean nothing")
-    return "".join(f'<div class="warn">{escape(name)}{escape(text)}</div>' for text in found)
+        kind, title, view = "sweep", f"Sweep of {len(records)} runs", _sweep(records)
+    view["charts"] = {name: markupsafe.Markup(chart) for name, chart in view["charts"].items()}
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else shown(value),
+    )  # fmt: skip
+    environment.globals.update(facts=facts, options=_options, statistics=_statistics, stage_rows=_stages, number=number)
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8"), view)
+    page = text.render(kind=kind, title=title, records=records).strip() + "\n"
+    write_atomically(path, (page.encode(),), "--report")
 
 
 def facts(record: Record) -> List[Tuple[str, object]]:
@@ -137,9 +97,8 @@ def facts(record: Record) -> List[Tuple[str, object]]:
     ]  # fmt: skip
 
 
-def _options(record: Record) -> str:
-    rows = [(name, "none" if value is None else value) for name, value in record["configuration"].items()]
-    return f"<details><summary>All {len(rows)} options</summary>{table([], rows, texts=2)}</details>"
+def _options(record: Record) -> Rows:
+    return [(name, "none" if value is None else value) for name, value in record["configuration"].items()]
 
 
 def _series(record: Record) -> List[Series]:
@@ -149,51 +108,28 @@ def _series(record: Record) -> List[Series]:
     return [Series(name, values, 1 + index % 2) for index, (name, values) in enumerate(zip(names, found))]
 
 
-def _run(record: Record) -> List[str]:
-    latency, rates = record["statistics"]["latency_ms"], record["statistics"]["images_per_second"]
-    low, high = latency["median_interval_95"]
-    spread = f"95% interval {number(low)} to {number(high)} ms"
-    last = list(latency["percentiles"].items())[-1]
-    tiles = [
-        tile("throughput", f"{rates['mean']:.2f} /s", f"images; calls from {rates['min']:.1f} to {rates['max']:.1f}"),
-        tile("latency, median", f"{latency['median']:.2f} ms", spread),
-        tile(f"latency, p{last[0]}", f"{last[1]:.2f} ms", f"{latency['count']} samples"),
-        tile("first call", f"{record['start_up_seconds']['first_call']:.2f} s", "not in the statistics"),
-    ]
+def _run(record: Record) -> Dict[str, Any]:
+    latency, stages = record["statistics"]["latency_ms"], record["statistics"]["stages_ms"]
     marks = [(f"p{percent}", value) for percent, value in latency["percentiles"].items()]
-    cards = [
-        card("Latency: how often", charts.histogram([Series("latency", latencies_ms(record))], marks)),
-        card("Latency: in the order of the samples", charts.time_line(_series(record), latency["median"]), over=True),
-        card("Percentiles", _statistics(record)),
-    ]
-    if record["statistics"]["stages_ms"]:
-        cards.append(card("Stages of a batch", *_stages(record)))
-    cards.append(card("Configuration", table([], facts(record), texts=2), _options(record), wide=True))
-    return [
-        f'<p class="soft">{escape(record["measured"])}</p>',
-        warnings(record),
-        f'<div class="tiles">{"".join(tiles)}</div><div class="cards">{"".join(cards)}</div>',
-    ]
+    found = {
+        "histogram": charts.histogram([Series("latency", latencies_ms(record))], marks),
+        "time_line": charts.time_line(_series(record), latency["median"]),
+    }
+    if stages:
+        bars = [(name, one["mean"], f"{one['mean']:.2f} ms") for name, one in stages.items()]
+        found["stages"] = charts.bars(bars, "Mean time of each stage")
+    return {"charts": found}
 
 
-def _statistics(record: Record) -> str:
+def _statistics(record: Record) -> Rows:
     latency = record["statistics"]["latency_ms"]
     names = [("min", latency["min"]), *((f"p{p}", value) for p, value in latency["percentiles"].items())]
     names += [("max", latency["max"]), ("mean", latency["mean"]), ("standard deviation", latency["std"])]
-    return table(["", "ms"], [(name, "-" if value is None else f"{value:.3f}") for name, value in names])
+    return [(name, "-" if value is None else f"{value:.3f}") for name, value in names]
 
 
-def _stages(record: Record) -> List[str]:
-    stages = record["statistics"]["stages_ms"]
-    rows = [(name, found["mean"], f"{found['mean']:.2f} ms") for name, found in stages.items()]
-    return [
-        charts.bars(rows, "Mean time of each stage"),
-        '<p class="soft">Means. Stages of batches that are under way at the same time overlap.</p>',
-        table(
-            ["stage", "batches", "mean ms", "median ms", "max ms"],
-            [(n, s["count"], *(f"{s[key]:.3f}" for key in ("mean", "median", "max"))) for n, s in stages.items()],
-        ),
-    ]
+def _stages(stages: Mapping[str, Any]) -> Rows:
+    return [(n, s["count"], *(f"{s[key]:.3f}" for key in ("mean", "median", "max"))) for n, s in stages.items()]
 
 
 def _label(record: Record, records: Sequence[Record]) -> str:
@@ -204,61 +140,33 @@ def _label(record: Record, records: Sequence[Record]) -> str:
     return " ".join(parts).replace("efficientdet-", "") or own["model"]
 
 
-def _sweep(records: Sequence[Record]) -> List[str]:
+def _sweep(records: Sequence[Record]) -> Dict[str, Any]:
     rates = [record["statistics"]["images_per_second"]["mean"] for record in records]
     labels = [_label(record, records) for record in records]
-    cards = [
-        card(
-            "Throughput, images a second",
-            charts.bars([(label, rate, f"{rate:.2f}") for label, rate in zip(labels, rates)], "Throughput by run"),
-        )
-    ]
+    bars = [(label, rate, f"{rate:.2f}") for label, rate in zip(labels, rates)]
+    found = {"throughput": charts.bars(bars, "Throughput by run"), "accuracy": ""}
     known = [
         (label, rate, PUBLISHED_AP[record["model"]["name"]])
         for label, rate, record in zip(labels, rates, records)
         if record["model"]["name"] in PUBLISHED_AP
     ]
     if known:
-        remark = "AP on COCO val2017 of the published checkpoints at their own image sizes; not measured here."
-        chart = charts.points(known, "images/s", "published AP", "Throughput and published accuracy")
-        cards.append(card("Throughput and published accuracy", chart, f'<p class="soft">{remark}</p>'))
-    lines = []
+        found["accuracy"] = charts.points(known, "images/s", "published AP", "Throughput and published accuracy")
+    rows: Rows = []
     for index, (label, rate, record) in enumerate(zip(labels, rates, records), 1):
         latencies = latencies_ms(record)
         mean = sum(latencies) / len(latencies)
         numbers = (rate, mean, percentile(latencies, 50), percentile(latencies, 99))
-        lines.append((index, label, "; ".join(record["unstable"]), *(f"{value:.2f}" for value in numbers)))
-    head = ["", "run", "unstable", "images/s", "mean ms", "p50 ms", "p99 ms"]
-    cards.append(card("All runs", table(head, lines, texts=3), wide=True))
-    for label, record in zip(labels, records):
-        cards.append(
-            f'<details class="card wide"><summary>Configuration: {escape(label)}</summary>'
-            f"{warnings(record)}{table([], facts(record), texts=2)}{_options(record)}</details>"
-        )
-    return [
-        f'<p class="soft">{escape(records[0]["device"]["name"])}; {escape(records[0]["measured"])}</p>',
-        f'<div class="cards">{"".join(cards)}</div>',
-    ]
+        rows.append((index, label, "; ".join(record["unstable"]), *(f"{value:.2f}" for value in numbers)))
+    return {"charts": found, "rows": rows, "runs": list(zip(labels, records))}
 
 
-def _comparison(first: Record, second: Record) -> List[str]:
+def _comparison(first: Record, second: Record) -> Dict[str, Any]:
     series = [Series("A", latencies_ms(first), 1), Series("B", latencies_ms(second), 2)]
-    rows = []
+    rows: Rows = []
     for line in compare(first, second):
         interval = "" if line.interval is None else f"{line.interval[0]:.3f} to {line.interval[1]:.3f}"
         rows.append((line.name, line.unit, *(f"{value:.3f}" for value in line.values), f"{line.ratio:.3f}", interval))
-    told = [text.split(": ", 1) for text in work.work_differences(first, second)]
-    told += [text.split(": ", 1) for text in work.differences(first, second, work.TOLD)]
-    names = [f"{letter}: {one['model']['name']}, {one['started']}" for letter, one in (("A", first), ("B", second))]
-    key = "".join(f'<p><span class="key s{index}"></span>{escape(name)}</p>' for index, name in enumerate(names, 1))
-    cards = [
-        card("Numbers side by side",
-             table(["", "unit", "A", "B", "B/A", "95% interval of B/A"], rows, texts=2), wide=True),
-        card("Latency: how often", charts.histogram(series), over=True),
-        card("Latency: in the order of the samples", charts.time_line(series), over=True),
-        card("What differs", table(["key", "A / B"], told, texts=2) if told else "<p>Nothing that is recorded.</p>",
-             wide=True),
-        card("Configuration of A", table([], facts(first), texts=2), _options(first)),
-        card("Configuration of B", table([], facts(second), texts=2), _options(second)),
-    ]  # fmt: skip
-    return [key, warnings(first, "A: "), warnings(second, "B: "), f'<div class="cards">{"".join(cards)}</div>']
+    told = [*work.work_differences(first, second), *work.differences(first, second, work.TOLD)]
+    found = {"histogram": charts.histogram(series), "time_line": charts.time_line(series)}
+    return {"charts": found, "rows": rows, "differences": [text.split(": ", 1) for text in told]}

@@ -22,7 +22,7 @@ from ipu_utils.data.sources import ImageSource
 from ipu_utils.measure.throughput import Samples, format_distribution, format_report
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, check_run
 from ipu_utils.report import record as records
-from ipu_utils.report.html import write_page
+from ipu_utils.report.html import check_packages, write_page
 from ipu_utils.report.instances import Instances, combine
 from ipu_utils.report.result import Outcome, describe_instances, describe_stages
 
@@ -162,6 +162,8 @@ def check_outputs(output: OutputConfig, percentiles: Sequence[float]) -> None:
         raise ConfigError("--results-json - and --results-csv - cannot both have standard output: give one a file.")
     if output.report == STANDARD_OUTPUT:
         raise ConfigError("--report - is no file: name one.")
+    if output.report is not None:
+        check_packages()
     names = names_where(lambda facets: facets.role is Role.RECORD)
     for path, option in ((getattr(output, name), flag_of(name)) for name in names):
         if path not in (None, STANDARD_OUTPUT):
