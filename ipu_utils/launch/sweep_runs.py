@@ -17,7 +17,7 @@ from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.command_line import build_parser
 from ipu_utils.config.facets import ONCE, REFUSED, Sweep
 from ipu_utils.config.options import flag_of
-from ipu_utils.config.run_config import BenchmarkConfig, OutputConfig, RunConfig, options_dict, resolve
+from ipu_utils.config.run_config import BenchmarkConfig, OutputConfig, Precision, RunConfig, options_dict, resolve
 from ipu_utils.config.sections import SCRIPTS, names_where
 from ipu_utils.launch.sweep_cells import RECORDS, Cell
 from ipu_utils.measure.statistics import percentile
@@ -104,7 +104,7 @@ class Runs:
                 done.append(self._run(cell, report))
         finally:  # an interrupted sweep has results, too; and where they cannot be written they can be read
             if done:
-                print(format_table(done), file=report, flush=True)
+                print(format_table(done, len(self._cells)), file=report, flush=True)
             records = [one.record for one in done if one.record is not None]
             if records:
                 numbers = [number for number, one in enumerate(done) if one.record is not None]
@@ -168,16 +168,52 @@ def _numbered(path: Optional[Path], cells: Sequence[int]) -> List[Path]:
     return [] if path is None else [path.with_name(f"{path.stem}-{number + 1}{path.suffix}") for number in cells]
 
 
-def format_table(done: Sequence[Done]) -> str:
-    """All cells with their most important numbers, in ASCII."""
-    axes = list(done[0].cell.values) if done else []
-    widths = [max(len(name), *(len(one.cell.values[name]) for one in done)) for name in axes]
-    head = "  ".join(f"{name:{width}}" for name, width in zip(axes, widths))
-    lines = [f"{'':>3}  {head}  {'samples/sec':>12} {'mean ms':>10} {'p50 ms':>10} {'p99 ms':>10}"]
-    for number, one in enumerate(done, 1):
-        values = "  ".join(f"{one.cell.values[name]:{width}}" for name, width in zip(axes, widths))
+# Columns of every row, whether they were swept or not. A swept option whose name has such a word is that column.
+ALWAYS = {
+    "model": lambda record: record["model"]["name"],
+    "batch": lambda record: str(record["configuration"]["micro_batch_size"]),
+    "precision": lambda record: Precision(record["model"]["precision"]).word,
+}
+NOTES = {
+    "UNSTABLE": "UNSTABLE: the times of a run drifted, or a few were much longer; measure it again, longer "
+    "(--min-seconds 30) or with less beside it.",
+    "FAILED": "FAILED: what a combination said is above; the others are complete.",
+}
+
+
+def format_table(done: Sequence[Done], total: Optional[int] = None) -> str:
+    """All cells with their most important numbers, in ASCII, and what they mean below them.
+
+    Args:
+      done: cells that have run. total: how many there were to be.
+    """
+    heads = list(dict.fromkeys((*ALWAYS, *map(_head, done[0].cell.values if done else ()))))
+    rows = [[_value(one, head) for head in heads] for one in done]
+    widths = [max(len(head), *(len(row[column]) for row in rows)) for column, head in enumerate(heads)]
+    head = "  ".join(f"{head:{width}}" for head, width in zip(heads, widths))
+    lines = [f"{'':>3}  {head}  {'samples/sec':>12} {'mean':>10} {'p50':>10} {'p99':>10}  ms a batch"]
+    for number, (one, row) in enumerate(zip(done, rows), 1):
+        values = "  ".join(f"{value:{width}}" for value, width in zip(row, widths))
         lines.append(f"{number:>3}  {values}  {_numbers(one)}".rstrip())
+    lines += [note for word, note in NOTES.items() if any(f" {word}" in line for line in lines)]
+    records = [one.record for one in done if one.record is not None]
+    if any(record["weights"]["random"] for record in records):
+        lines.append("random weights: the speed is real, the detections mean nothing")
+    if total is not None and len(records) < total:
+        lines.append(f"{total - len(records)} of {total} combinations have no numbers")
     return "\n".join(lines)
+
+
+def _head(axis: str) -> str:
+    """The column of a swept option; `model_precision` is the precision."""
+    return next((word for word in reversed(axis.split("_")) if word in ALWAYS), axis)
+
+
+def _value(one: Done, head: str) -> str:
+    """What a row says in a column: what ran, else what was typed."""
+    if one.record is not None and head in ALWAYS:
+        return ALWAYS[head](one.record)
+    return next((value for axis, value in one.cell.values.items() if _head(axis) == head), "-")
 
 
 def _numbers(one: Done) -> str:

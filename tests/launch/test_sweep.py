@@ -31,8 +31,9 @@ if config.model.model_precision == "float16":
     sys.exit("no such engine")
 with publisher(config) as results:
     seconds = (0.1 * config.data.micro_batch_size,) * 3
-    model = dict(name=config.model.model_name, image_size=[64, 64], num_classes=90, precision="float32",
-                 input_type="uint8")
+    asked = config.model.model_precision
+    model = dict(name=config.model.model_name, image_size=[64, 64], num_classes=90, input_type="uint8",
+                 precision="float32" if asked is None else asked.value)
     results.publish(outcome(Samples(seconds, 1, config.data.micro_batch_size), model=model))
 """
 
@@ -101,10 +102,11 @@ def test_a_table_ends_the_sweep_and_each_cell_has_a_record(project, capfd, tmp_p
     argv = ("--model-name", "efficientdet-d0", "--micro-batch-size", "1,2", "--results-json", tmp_path / "run.json")
     status, out, _ = run(capfd, *argv, "--results-csv", tmp_path / "runs.csv")
     assert status == 0
-    assert out.splitlines()[-3:] == [
-        "     micro_batch_size   samples/sec    mean ms     p50 ms     p99 ms",
-        "  1  1                        10.00     100.00     100.00     100.00",
-        "  2  2                        10.00     200.00     200.00     200.00",
+    assert out.splitlines()[-4:] == [
+        "     model            batch  precision   samples/sec       mean        p50        p99  ms a batch",
+        "  1  efficientdet-d0  1      float             10.00     100.00     100.00     100.00",
+        "  2  efficientdet-d0  2      float             10.00     200.00     200.00     200.00",
+        "random weights: the speed is real, the detections mean nothing",
     ]
     assert out.count("Benchmark complete.") == 2 and "== 2 of 2: --micro-batch-size 2" in out
     assert [read_record(tmp_path / f"run-{i}.json")["samples"]["batch_size"] for i in (1, 2)] == [1, 2]
@@ -116,8 +118,15 @@ def test_a_failed_cell_does_not_lose_the_others_and_shows_in_the_status(project,
     argv = ("--model-precision", "float,half,bfloat16", "--results-json", tmp_path / "run.json")
     status, out, err = run(capfd, *argv)
     assert status == 1 and "no such engine" in err
-    lines = [line.split()[1:3] for line in out.splitlines()[-3:]]
-    assert lines == [["float", "10.00"], ["half", "FAILED"], ["bfloat16", "10.00"]]
+    head, *rows = out.splitlines()[-7:-3]
+    assert head.split()[:3] == ["model", "batch", "precision"]
+    assert [row.split()[-5:][0] if "FAILED" not in row else row.split()[3] for row in rows] == [
+        "float",
+        "half",
+        "bfloat16",
+    ]
+    assert out.splitlines()[-3].startswith("FAILED: what a combination said is above")
+    assert out.splitlines()[-1] == "1 of 3 combinations have no numbers"
     assert sorted(path.name for path in tmp_path.glob("run-*.json")) == ["run-1.json", "run-3.json"]
 
 
@@ -125,7 +134,7 @@ def test_records_on_standard_output_are_a_line_each(project, capfd):
     status, out, err = run(capfd, "--micro-batch-size", "1,2", "--results-json", "-")
     assert status == 0
     assert [json.loads(line)["samples"]["batch_size"] for line in out.splitlines()] == [1, 2]
-    assert err.count("Benchmark complete.") == 2 and "samples/sec" in err.splitlines()[-3]
+    assert err.count("Benchmark complete.") == 2 and "samples/sec" in err.splitlines()[-4]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes as Linux has them")
@@ -152,6 +161,7 @@ def test_an_unstable_cell_is_marked():
     record = make_record(run_config(), outcome(Samples((0.1,) * 20 + (0.9,), 1, 1)))
     table = sweep_runs.format_table([sweep_runs.Done(sweep_runs.Cell({"nms_mode": "best-class"}, []), 3, record)])
     assert table.splitlines()[1].endswith("900.00  UNSTABLE  (status 3)")
+    assert "--min-seconds 30" in table.splitlines()[2]
 
 
 def test_instances_of_a_launcher_do_not_sweep(project, capfd, monkeypatch):
