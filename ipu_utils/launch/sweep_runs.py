@@ -22,7 +22,7 @@ from ipu_utils.config.sections import SCRIPTS, names_where
 from ipu_utils.launch.sweep_cells import RECORDS, Cell
 from ipu_utils.measure.statistics import percentile
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
-from ipu_utils.report import publish
+from ipu_utils.report import publish, record_rules
 from ipu_utils.report.record import latencies_ms, read_record
 
 EXIT_CELL_FAILED = 1
@@ -95,6 +95,7 @@ class Runs:
         percentiles = self._typed.get("percentiles", BenchmarkConfig.percentiles)
         self._check_files(output)
         publish.check_outputs(output, percentiles)
+        record_rules.validator()  # cells pass their results on as records
         to_stderr = publish.STANDARD_OUTPUT in (output.results_json, output.results_csv)
         report = sys.stderr if to_stderr else sys.stdout
         done: List[Done] = []

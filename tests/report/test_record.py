@@ -12,20 +12,22 @@ import random
 import subprocess
 import sys
 
+import jsonschema
 import numpy as np
 import pytest
 from records import SHA, outcome, publish, run_config
 
+import ipu_inference
+from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import UserError
 from ipu_utils.measure.requests import RequestTimes, samples_of
 from ipu_utils.measure.stages import DEVICE, INPUT_WAIT, POST_PROCESSING, Stages
 from ipu_utils.measure.throughput import Samples, pool
 from ipu_utils.model.network import hash_arrays
 from ipu_utils.report import record as records
+from ipu_utils.report import record_rules
 from ipu_utils.report.publish import append_rows, publisher
 from ipu_utils.report.result import describe_stages, nms_facts, weights_facts
-
-jsonschema = pytest.importorskip("jsonschema")
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +304,13 @@ def test_records_are_refused_where_their_schema_refuses_them(tmp_path, validate)
         (lambda record: record["samples"]["instances"][0]["seconds"].append(1e400), r"seconds\[3\] is Infinity"),
         (lambda record: record["samples"]["instances"][0]["seconds"].append(1e-300), r"no time of a call"),
         (lambda record: record["samples"].update(batches_per_call=10**400), "samples.batches_per_call"),
+        (lambda record: record["samples"].update(batches_per_call=10**16), "batches_per_call is 10{16}[.] Measure"),
+        (lambda record: record["samples"].update(batches_per_call=1.5), "batches_per_call is 1.5, expected integer"),
+        (lambda record: record["statistics"]["latency_ms"].update(mean=1e16), r"latency_ms.mean is 1e.16[.] Measure"),
+        (lambda record: record["nms"].update(mode="none"), '"none", expected best-class or class-agnostic or multi'),
+        (lambda record: record["nms"].update(mode=[1]), "nms.mode is .1., expected best-class"),
+        (lambda record: record["weights"].update(sha256="x"), 'weights.sha256 is "x"'),
+        (lambda record: record["device"].pop("name"), "device.name is missing"),
         (lambda record: record["samples"].update(batches_per_call=0), "samples.batches_per_call is 0"),
         (lambda record: record["samples"].update(instances=[]), "samples.instances has 0 values"),
         (lambda record: record["statistics"]["images_per_second"].update(mean=5e-324), "which is no rate"),
@@ -331,3 +340,17 @@ def test_keys_of_a_later_release_are_let_through(tmp_path, change):
     path = tmp_path / "x.json"
     path.write_text(json.dumps(record))
     assert records.read_record(path) == json.loads(json.dumps(record))
+
+
+def test_a_record_cannot_be_read_without_jsonschema_and_a_sweep_does_not_begin(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "x.json"
+    path.write_text(records.to_json(records.make_record(run_config(), outcome())))
+    argv = ["--device", "cpu", "--random-weights", "--micro-batch-size", "1,2"]
+    for module in [module for module in sys.modules if module.split(".")[0] == "jsonschema"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    record_rules.validator.cache_clear()
+    for main in (lambda: records.read_record(path), lambda: ipu_inference.main(argv)):
+        assert run_script(main) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and "error: the Python package jsonschema " in err, err
