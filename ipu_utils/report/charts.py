@@ -7,6 +7,7 @@ mark a title that shows where the pointer rests on it. The same values give the 
 
 import contextlib
 import io
+import logging
 import math
 import re
 import warnings
@@ -128,6 +129,7 @@ def _chart(title: str, height: float = HEIGHT) -> Iterator[_Chart]:
     import matplotlib
 
     title = _words(title)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a font that is not there is no news
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nor is a letter that it does not have
         matplotlib.rcdefaults()

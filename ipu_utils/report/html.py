@@ -4,7 +4,6 @@
 `page.html.jinja` says how it looks; jinja2 and matplotlib are imported when a page is asked for.
 """
 
-import logging
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -34,7 +33,6 @@ def check_packages() -> None:
     Raises:
       MissingPackageError: it cannot; says what to install.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its fonts and of the folders of its cache
     with missing_packages.told(__name__):
         import jinja2  # noqa: F401
         import matplotlib.figure  # noqa: F401

@@ -3,7 +3,6 @@
 
 import copy
 import html
-import os
 import re
 import shutil
 import subprocess
@@ -196,16 +195,6 @@ def test_a_page_that_cannot_be_made_is_told_before_anything_is_measured(tmp_path
         assert out == "" and err.count("\n") == 1 and f"error: the Python package {package} " in err, err
         assert "make setup" in err or "pip install -r requirements.txt" in err
     assert list(tmp_path.glob("*.html")) == []
-
-
-def test_a_home_that_cannot_be_written_is_no_news(tmp_path):
-    (tmp_path / "home").touch()
-    code = "from ipu_utils.report import html; html.check_packages()"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG"))}
-    environ["HOME"] = str(tmp_path / "home")
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=str(ROOT), env=environ, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_run_without_a_page_needs_none_of_its_packages():
