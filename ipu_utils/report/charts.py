@@ -1,36 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts as SVG text for a page: histogram, time line, bars, points. matplotlib draws them, when one is asked for.
+"""Charts as SVG text for a page: histogram, time line, bars, points. Colours are the page's CSS variables. No network.
 
-Colours are the page's CSS variables, text stays text. Every chart has a title for those who cannot see it, and each
-mark a title that shows where the pointer rests on it. The same values give the same text.
+Every chart has a title for those who cannot see it, and each mark a title that shows where the pointer rests on it.
 """
 
-import contextlib
-import io
-import logging
+import html
 import math
-import re
-import warnings
-from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple
-from xml.etree import ElementTree
-
-import numpy as np
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.base.printable import shown
 
-WIDTH, HEIGHT = 640, 260  # pixels; at 72 dots an inch a point of matplotlib's is one
+WIDTH, HEIGHT = 640, 260
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 18, 40  # room around the plot for labels
 MOST_BINS = 40
 MOST_POINTS = 2000  # of a time line; more are thinned out evenly
-MOST_LETTERS = 40  # of a label
-# What matplotlib draws with, and the variable of the page that takes its place.
-INK, SOFT, LINE, CARD, S1, S2 = COLOURS = ("#000001", "#000002", "#000003", "#000004", "#000005", "#000006")
-VARIABLES = dict(zip(COLOURS, ("var(--ink)", "var(--soft)", "var(--line)", "var(--card)", "var(--s1)", "var(--s2)")))
-SETTINGS = {
-    "svg.fonttype": "none", "text.parse_math": False, "font.size": 13, "axes.axisbelow": True,
-    "text.color": INK, "axes.labelcolor": SOFT, "axes.titlecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT,
-    "axes.edgecolor": SOFT, "grid.color": LINE, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.spines.left": False, "ytick.major.size": 0, "axes.titlesize": 13, "axes.titlelocation": "left",
-}  # fmt: skip
 
 
 class Series(NamedTuple):
@@ -41,100 +24,73 @@ class Series(NamedTuple):
     number: int = 1
 
 
+class Scale:
+    """From values to pixels, linear or logarithmic."""
+
+    def __init__(self, low: float, high: float, start: float, end: float, logarithmic: bool = False):
+        self._map = math.log10 if logarithmic else float
+        self.low, self.high, self._start, self._end = low, high, start, end
+        self._ends = self._map(low), self._map(high)
+
+    def __call__(self, value: float) -> float:
+        low, high = self._ends
+        share = (self._map(value) - low) / (high - low) if high > low else 0.5
+        return self._start + share * (self._end - self._start)
+
+
+def ticks(low: float, high: float, wanted: int = 5) -> List[float]:
+    """Round values within [low, high], about `wanted` of them."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def logarithmic_ticks(low: float, high: float) -> List[float]:
+    """1, 2, 5, 10, ... within [low, high]."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [round(factor * 10.0**power, 12) for power in powers for factor in (1, 2, 5)]
+    return [value for value in values if low <= value <= high] or [low, high]
+
+
+def escape(text: object) -> str:
+    """Text for HTML and for attributes."""
+    return html.escape(shown(text), quote=True)
+
+
 def number(value: float) -> str:
     """A number as a label."""
     return f"{value:.4g}" if abs(value) < 10000 else f"{value:.0f}"
 
 
-class _Chart:
-    """A figure with one plot, and what its marks say under the pointer."""
-
-    def __init__(self, title: str, height: float = HEIGHT):
-        from matplotlib.figure import Figure
-
-        self.figure = Figure((WIDTH / 72, height / 72), dpi=72, layout="constrained")
-        self.plot, self._title, self._told, self._placed = self.figure.subplots(), title, {}, []
-
-    def tell(self, artist: Any, *titles: str) -> None:
-        """Give a mark its title, or each of its points one."""
-        artist.set_gid(f"told-{len(self._told)}")
-        self._told[artist.get_gid()] = titles
-
-    def axes(self, x_label: str, y_label: str) -> None:
-        """Label the axes, with the grid lines of a value on y."""
-        self.plot.set_xlabel(_words(x_label))
-        self.plot.set_title(_words(y_label))
-        self.plot.grid(axis="y")
-        for axis in (self.plot.xaxis, self.plot.yaxis):
-            axis.set_major_formatter(lambda value, _: number(value))
-
-    def label(self, text: str, at: Tuple[float, float], offsets: Sequence[float], **where: Any) -> None:
-        """Write beside a place, at the first of the offsets, in pixels upwards, where no other label is; or nowhere."""
-        self.figure.draw_without_rendering()  # makes room for the axes
-        for offset in offsets:
-            found = self.plot.annotate(
-                text, at, xytext=(0, offset), textcoords="offset points", ha="center", va="center",
-                annotation_clip=False, bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1}, **where,
-            )  # fmt: skip
-            found.set_in_layout(False)
-            box, sides = found.get_window_extent(), self.figure.bbox
-            if not any(box.overlaps(other) for other in self._placed):
-                self._placed.append(box)
-                inwards = max(0.0, sides.x0 - box.x0) - max(0.0, box.x1 - sides.x1)
-                found.xyann = (inwards, offset)
-                return
-            found.remove()
-
-    def svg(self) -> str:
-        """The picture, without what belongs to a file of its own and would hold for the whole page."""
-        file = io.StringIO()
-        self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        root = ElementTree.fromstring(file.getvalue())
-        for parent in root.iter():
-            parent.tag = parent.tag.rpartition("}")[2]
-            parent.attrib = {name.rpartition("}")[2]: _with_variables(value) for name, value in parent.attrib.items()}
-            for child in [child for child in parent if child.tag.endswith(("}metadata", "}style"))]:
-                parent.remove(child)
-        for parent in list(root.iter()):
-            titles = self._told.get(parent.get("id"), ())
-            if parent.tag == "g":
-                parent.attrib.pop("id", None)  # figure_1, axes_1: those of every chart
-            marks = [parent] if len(titles) == 1 else parent.iter("use")
-            for mark, title in zip(list(marks), titles):
-                mark.insert(0, _title(title))
-        root.insert(0, _title(self._title))
-        root.attrib = {"viewBox": root.get("viewBox"), "role": "img", "aria-label": self._title}
-        return ElementTree.tostring(root, encoding="unicode")
+def _frame(title: str, parts: Sequence[str], height: float = HEIGHT) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+    )
 
 
-def _with_variables(value: str) -> str:
-    return re.sub("|".join(COLOURS), lambda found: VARIABLES[found.group()], value)
+def _text(x: float, y: float, text: object, anchor: str = "middle", kind: str = "label") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _title(text: str) -> ElementTree.Element:
-    found = ElementTree.Element("title")
-    found.text = text
-    return found
+def _x_axis(scale: Scale, values: Sequence[float], label: str) -> List[str]:
+    bottom = HEIGHT - BOTTOM
+    parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>']
+    parts += [_text(scale(value), bottom + 15, number(value)) for value in values]
+    return [*parts, _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, label)]
 
 
-def _words(text: object) -> str:
-    """A text as a label: one line, not long, of characters that XML has."""
-    found = re.sub("[\ufffe\uffff]", "?", shown(text))
-    return found if len(found) <= MOST_LETTERS else found[: MOST_LETTERS - 3] + "..."
-
-
-@contextlib.contextmanager
-def _chart(title: str, height: float = HEIGHT) -> Iterator[_Chart]:
-    """A chart in this module's settings, whatever the user's own are."""
-    import matplotlib
-
-    title = _words(title)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a font that is not there is no news
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nor is a letter that it does not have
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**SETTINGS, "svg.hashsalt": title})
-        yield _Chart(title, height)
+def _y_axis(scale: Scale, values: Sequence[float], label: str) -> List[str]:
+    parts = []
+    for value in values:
+        y = scale(value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(LEFT - 6, y + 4, number(value), "end"))
+    return [*parts, _text(LEFT - 6, TOP - 6, label, "start")]
 
 
 def histogram(series: Sequence[Series], marks: Sequence[Tuple[str, float]] = ()) -> str:
@@ -144,81 +100,114 @@ def histogram(series: Sequence[Series], marks: Sequence[Tuple[str, float]] = ())
       series: latencies in milliseconds.
       marks: (label, latency) of lines across, such as percentiles.
     """
-    low = min(min(one.values) for one in series)
-    high = max(max(one.values) for one in series)
+    values = [value for one in series for value in one.values]
+    low, high = min(values), max(values)
     bins = max(1, min(MOST_BINS, math.ceil(2 * max(len(one.values) for one in series) ** 0.5)))
-    if high - low <= 1e-9 * high:
+    if high <= low:
         low, high, bins = low * 0.9, low * 1.1, 1
-    with _chart("Histogram of latencies") as chart:
-        chart.axes("latency, ms", "% of samples")
-        for one in series:
-            counts, edges = np.histogram(one.values, bins, (low, high))
-            drawn = chart.plot.bar(
-                edges[:-1], 100 * counts / len(one.values), 0.95 * np.diff(edges), align="edge",
-                color=COLOURS[3 + one.number], alpha=None if len(series) == 1 else 0.65,
-            )  # fmt: skip
-            for bar, count, start, end in zip(drawn, counts, edges, edges[1:]):
-                chart.tell(bar, f"{_words(one.name)}: {count} samples, {number(start)} to {number(end)} ms")
-        for label, value in sorted(marks, key=lambda mark: mark[1]):
-            line = chart.plot.axvline(value, color=INK, linestyle="--")
-            chart.tell(line, f"{_words(label)}: {number(value)} ms")
-            chart.label(_words(label), (value, 1), (-8, -24, -40), xycoords=("data", "axes fraction"))
-        return chart.svg()
+    step = (high - low) / bins
+    counts = [[0] * bins for _ in series]
+    for one, row in zip(series, counts):
+        for value in one.values:
+            row[min(bins - 1, int((value - low) / step))] += 1
+    shares = [[100 * count / len(one.values) for count in row] for one, row in zip(series, counts)]
+    x = Scale(low, high, LEFT, WIDTH - RIGHT)
+    y = Scale(0, max(map(max, shares)), HEIGHT - BOTTOM, TOP)
+    parts = _y_axis(y, ticks(0, y.high, 4), "% of samples")
+    for one, row, share in zip(series, counts, shares):
+        for index, count in enumerate(row):
+            if count:
+                start, end = x(low + index * step), x(low + (index + 1) * step)
+                span = f"{number(low + index * step)} to {number(low + (index + 1) * step)} ms"
+                parts.append(
+                    f'<rect class="s{one.number}" x="{start + 0.5:.1f}" y="{y(share[index]):.1f}" '
+                    f'width="{max(1.0, end - start - 1):.1f}" height="{HEIGHT - BOTTOM - y(share[index]):.1f}">'
+                    f"<title>{escape(one.name)}: {count} samples, {span}</title></rect>"
+                )
+    parts += _marks(x, marks)
+    return _frame("Histogram of latencies", parts + _x_axis(x, ticks(low, high, 7), "latency, ms"))
+
+
+def _marks(x: Scale, marks: Sequence[Tuple[str, float]]) -> List[str]:
+    """Lines across, and their labels where those do not hide each other: at most three rows."""
+    parts, ends = [], [-math.inf] * 3
+    for label, value in sorted(marks, key=lambda mark: mark[1]):
+        place, half = x(value), 4 * len(label)
+        parts.append(
+            f'<line class="mark" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}">'
+            f"<title>{escape(label)}: {number(value)} ms</title></line>"
+        )
+        row = next((row for row, end in enumerate(ends) if place - half > end), None)
+        if row is not None:
+            ends[row] = place + half
+            parts.append(_text(min(place, WIDTH - half), TOP + 10 + 13 * row, label, kind="label strong halo"))
+    return parts
 
 
 def time_line(series: Sequence[Series], middle: Optional[float] = None) -> str:
     """Latencies in the order of the samples, in milliseconds; `middle` is a line across, the median."""
-    with _chart("Latencies in the order of the samples") as chart:
-        chart.axes("sample", "latency, ms")
-        chart.plot.set_xlim(0, 1 + max(2, *(len(one.values) for one in series)))
-        chart.plot.set_ylim(0, 1.05 * max(max(one.values) for one in series))
-        chart.plot.xaxis.get_major_locator().set_params(integer=True)
-        for one in series:
-            every = max(1, math.ceil(len(one.values) / MOST_POINTS))
-            places = range(1, 1 + len(one.values), every)
-            (dots,) = chart.plot.plot(
-                places, one.values[::every], "o", color=COLOURS[3 + one.number],
-                markersize=6, markeredgewidth=0, alpha=0.65,
-            )  # fmt: skip
-            titles = [f"{_words(one.name)}, sample {place}: {number(one.values[place - 1])} ms" for place in places]
-            chart.tell(dots, *titles)
-        if middle is not None:
-            line = chart.plot.axhline(middle, color=INK, linestyle="--")
-            chart.tell(line, f"median: {number(middle)} ms")
-            chart.label("median", (0.95, middle), (10,), xycoords=("axes fraction", "data"))
-        return chart.svg()
+    longest = max(len(one.values) for one in series)
+    values = [value for one in series for value in one.values]
+    x = Scale(1, max(2, longest), LEFT + 6, WIDTH - RIGHT - 6)
+    y = Scale(0, max(values) * 1.05, HEIGHT - BOTTOM, TOP)
+    parts = _y_axis(y, ticks(0, y.high, 4), "latency, ms")
+    if middle is not None:
+        parts.append(
+            f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(middle):.1f}" y2="{y(middle):.1f}">'
+            f"<title>median: {number(middle)} ms</title></line>"
+        )
+        parts.append(_text(WIDTH - RIGHT, y(middle) - 5, "median", "end", "label strong halo"))
+    for one in series:
+        every = max(1, math.ceil(len(one.values) / MOST_POINTS))
+        for index in range(0, len(one.values), every):
+            value = one.values[index]
+            parts.append(
+                f'<circle class="s{one.number}" cx="{x(index + 1):.1f}" cy="{y(value):.1f}" r="3">'
+                f"<title>{escape(one.name)}, sample {index + 1}: {number(value)} ms</title></circle>"
+            )
+    whole = sorted({int(value) for value in ticks(1, max(2, longest), 7)} | {1})
+    return _frame("Latencies in the order of the samples", parts + _x_axis(x, whole, "sample"))
 
 
 def bars(rows: Sequence[Tuple[str, float, str]], title: str) -> str:
     """Horizontal bars of (label, value, text behind the bar); negative values are not drawn."""
-    with _chart(title, 12 + 28 * len(rows)) as chart:
-        labels, values, texts = zip(*((_words(label), max(0.0, value), _words(text)) for label, value, text in rows))
-        drawn = chart.plot.barh(range(len(rows)), values, color=S1)
-        chart.plot.set_yticks(range(len(rows)), labels)
-        chart.plot.set_xlim(0, max(values) or 1.0)
-        chart.plot.set_ylim(len(rows) - 0.5, -0.5)
-        chart.plot.xaxis.set_visible(False)
-        chart.plot.spines["bottom"].set_visible(False)
-        for bar, label, text in zip(drawn, labels, texts):
-            chart.tell(bar, f"{label}: {text}")
-        chart.plot.bar_label(drawn, texts, padding=6)
-        return chart.svg()
+    label_width = min(260, 12 + 7 * max(len(label) for label, _, _ in rows))
+    longest = max(value for _, value, _ in rows) or 1.0
+    room = WIDTH - label_width - 8 * max(len(text) for _, _, text in rows) - 16
+    parts = []
+    for index, (label, value, text) in enumerate(rows):
+        top, width = 8 + 28 * index, max(1.0, room * max(0.0, value) / longest)
+        parts.append(_text(label_width - 8, top + 15, label, "end"))
+        parts.append(
+            f'<rect class="s1" x="{label_width}" y="{top}" width="{width:.1f}" height="20" rx="2">'
+            f"<title>{escape(label)}: {escape(text)}</title></rect>"
+        )
+        parts.append(_text(label_width + width + 6, top + 15, text, "start", "label strong"))
+    return _frame(title, parts, 12 + 28 * len(rows))
 
 
 def points(rows: Sequence[Tuple[str, float, float]], x_label: str, y_label: str, title: str) -> str:
     """Labelled points (label, x, y); x is logarithmic. A label is left out where there is no room near its point."""
-    from matplotlib import ticker
+    xs, ys = [x for _, x, _ in rows], [y for _, _, y in rows]
+    x = Scale(min(xs) / 1.4, max(xs) * 1.4, LEFT, WIDTH - RIGHT, logarithmic=True)
+    spread = max(2.0, 0.25 * (max(ys) - min(ys)))
+    y = Scale(min(ys) - spread, max(ys) + spread, HEIGHT - BOTTOM, TOP)
+    parts = _y_axis(y, ticks(y.low, y.high, 5), y_label)
+    placed: List[Tuple[float, float, float]] = []
+    for label, right, up in sorted(rows, key=lambda row: row[1]):
+        parts.append(
+            f'<circle class="s1" cx="{x(right):.1f}" cy="{y(up):.1f}" r="5">'
+            f"<title>{escape(f'{label}: {number(right)} {x_label}, {y_label} {number(up)}')}</title></circle>"
+        )
+        half = 3.6 * len(label)
+        middle = min(max(x(right), LEFT + half), WIDTH - RIGHT - half)
+        heights = [y(up) - 10, y(up) + 18, y(up) - 24, y(up) + 32]
+        height = next((h for h in heights if all(_apart(middle, h, half, other) for other in placed)), None)
+        if height is not None:
+            placed.append((middle, height, half))
+            parts.append(_text(middle, height, label, kind="label strong halo"))
+    return _frame(title, parts + _x_axis(x, logarithmic_ticks(x.low, x.high), x_label))
 
-    with _chart(title) as chart:
-        chart.plot.set_xscale("log")
-        chart.axes(x_label, y_label)
-        chart.plot.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        chart.plot.xaxis.set_minor_locator(ticker.NullLocator())
-        chart.plot.margins(0.1, 0.25)
-        rows = [(_words(label), x, y) for label, x, y in sorted(rows, key=lambda row: row[1])]
-        for label, x, y in rows:
-            (dot,) = chart.plot.plot(x, y, "o", color=S1, markersize=10, markeredgewidth=0)
-            chart.tell(dot, f"{label}: {number(x)} {_words(x_label)}, {_words(y_label)} {number(y)}")
-        for label, x, y in rows:
-            chart.label(label, (x, y), (14, -14, 29, -29))
-        return chart.svg()
+
+def _apart(middle: float, height: float, half: float, other: Tuple[float, float, float]) -> bool:
+    return abs(middle - other[0]) > half + other[2] or abs(height - other[1]) > 13

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A self-contained HTML page about one run, a comparison of two, or a sweep. No script, no network, light and dark.
 
-`page.html.jinja` says how it looks; jinja2 and matplotlib are imported when a page is asked for.
+`page.html.jinja` says how it looks; jinja2 is imported when a page is asked for.
 """
 
 from pathlib import Path
@@ -35,7 +35,6 @@ def check_packages() -> None:
     """
     with missing_packages.told(__name__):
         import jinja2  # noqa: F401
-        import matplotlib.figure  # noqa: F401
 
 
 def write_page(path: Path, records: Sequence[Record], comparison: Optional[Tuple[Record, Record]] = None) -> None:
@@ -43,7 +42,7 @@ def write_page(path: Path, records: Sequence[Record], comparison: Optional[Tuple
 
     Raises:
       ConfigError: it cannot be written.
-      MissingPackageError: jinja2 or matplotlib is not there.
+      MissingPackageError: jinja2 is not there.
     """
     check_packages()
     import jinja2
