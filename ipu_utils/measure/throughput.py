@@ -14,6 +14,12 @@ from ipu_utils.measure.statistics import Statistics, describe, instabilities
 Outputs = TypeVar("Outputs")
 
 
+# What UNSTABLE means, behind the lines that begin with it.
+WHAT_TO_DO = (
+    "One number does not stand for these times: measure again, longer (--min-seconds 30) or with less beside it."
+)
+
+
 @dataclass(frozen=True)
 class Samples:
     """Wall times of the timed calls, warm-up excluded. Every statistic is derived from these."""
@@ -182,12 +188,14 @@ def format_report(samples: Samples, headline: str = "Benchmark complete.") -> st
 def format_distribution(samples: Samples, percentiles: Sequence[float], label: str = "Per-batch") -> str:
     """Return the lines below the original's: percentiles, spread, the median's interval, and a warning where due."""
     found = describe(samples.batch_latency_ms, percentiles)
+    unstable = samples.instabilities()
     deviation = "" if found.std is None else f", std = {found.std:.2f} ms"
     low, high = found.median_interval
     lines = [
         f"\t{label} latency {format_percentiles(found)}",
         f"\t{label} latency median {found.median:.2f} ms, 95% interval {low:.2f} to {high:.2f} ms{deviation}",
-        *(f"\tUNSTABLE: {reason}" for reason in samples.instabilities()),
+        *(f"\tUNSTABLE: {reason}" for reason in unstable),
+        *([f"\t{WHAT_TO_DO}"] if unstable else []),
     ]
     return "\n".join(lines)
 

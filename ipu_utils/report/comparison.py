@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The numbers of two runs side by side, from their records: ratios, with an interval where one can be given."""
 
+import math
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -10,6 +11,7 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.measure.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
 from ipu_utils.report.record import latencies_ms
 
+FEWEST_FOR_INTERVAL = 5
 Statistic = Callable[[np.ndarray], np.ndarray]  # of each row
 
 
@@ -70,6 +72,15 @@ def statistic_named(name: str) -> Statistic:
     return percentile_of(percent)
 
 
+def fewest_for(name: str) -> int:
+    """Samples of each run below which no interval of this number is given.
+
+    A percentile of fewer is their greatest: p99 of two samples says no more than their maximum.
+    """
+    beyond = 100 - float(name[1:]) if name.startswith("p") else 100.0
+    return max(FEWEST_FOR_INTERVAL, math.ceil(100 / beyond)) if beyond > 0 else FEWEST_FOR_INTERVAL
+
+
 def line(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> Line:
     """Compute one number of both runs from their raw samples."""
     if name == "throughput":
@@ -78,8 +89,9 @@ def line(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> Line
     statistic = statistic_named(name)
     samples = [latencies_ms(record) for record in (first, second)]
     values = tuple(float(statistic(np.asarray(values)[None])[0]) for values in samples)
-    # Resampling cannot go beyond what was seen: of extremes it gives no interval.
-    interval = None if name in ("min", "max") else ratio_interval(*samples, statistic)
+    # Resampling cannot go beyond what was seen: of extremes, and of a few samples, it gives no interval.
+    known = name not in ("min", "max") and min(map(len, samples)) >= fewest_for(name)
+    interval = ratio_interval(*samples, statistic) if known else None
     return Line(f"latency {name}", "ms", values, interval)
 
 

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,13 +63,25 @@ def test_the_comparison_is_printed_side_by_side(files, capsys):
         "latency mean          100.000      200.000    2.000  1.968 to 2.032 (differ)",
         "latency median        100.000      200.000    2.000  1.941 to 2.061 (differ)",
         "latency p50           100.000      200.000    2.000  1.941 to 2.061 (differ)",
-        "latency p90           102.000      204.000    2.000  1.961 to 2.040 (differ)",
-        "latency p95           102.000      204.000    2.000  1.961 to 2.040 (differ)",
-        "latency p99           102.000      204.000    2.000  1.961 to 2.040 (differ)",
+        "latency p90           102.000      204.000    2.000",
+        "latency p95           102.000      204.000    2.000",
+        "latency p99           102.000      204.000    2.000",
         "latency min            98.000      196.000    2.000",
         "latency max           102.000      204.000    2.000",
+        "5 and 5 samples: no interval where they are too few to tell a difference",
         "throughput in samples/sec, latencies in ms; the intervals answer for these samples, not for another day",
     ]
+
+
+def test_two_samples_are_too_few_to_call_anything_different(files, capsys):
+    status, out, _ = run(capsys, *files(make([0.100, 0.101]), make([0.2, 0.201])))
+    assert status == 0 and "(differ)" not in out and "2 and 2 samples" in out
+
+
+def test_a_tail_is_called_different_where_there_are_samples_of_it(files, capsys):
+    many = [0.1 + 0.0001 * (number % 17) for number in range(100)]
+    _, out, _ = run(capsys, *files(make(many), make([2 * value for value in many])))
+    assert re.search(r"^latency p99 .*\(differ\)$", out, re.MULTILINE) and "samples: no interval" not in out
 
 
 def test_a_run_does_not_differ_from_itself(files, capsys):
