@@ -74,7 +74,7 @@ class DataConfig(Checked):
     image_path: Optional[Path] = option(
         None,
         path("PATH"),
-        "the image, or the folder of images, that --dataset-type asks for",
+        "the image, or the folder of images; decides on --dataset-type where that is not given",
         "none",
         facets=CONTENT,
         first=2,

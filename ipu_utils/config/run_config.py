@@ -40,6 +40,7 @@ __all__ = [
     "write_app_json",
 ]
 
+GENERATED = DataConfig.dataset_type
 DEFAULT_IO_TILES = 96
 # The exchange code of the larger models does not fit beside their activations unless it is kept small.
 SMALL_EXCHANGE_MODELS = tuple(f"efficientdet-{size}" for size in ("d4", "d5", "d6", "d7", "d7x"))
@@ -173,6 +174,11 @@ def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping
 def _derive(options: Dict[str, Any], script: str, typed: Mapping[str, Any], notes: List[str]) -> Dict[str, Any]:
     """Options that follow from others; each change is noted."""
     on_ipu = options["device"] == "ipu"
+    if "image_path" in typed and "dataset_type" not in typed and options.get("dataset_type", GENERATED) == GENERATED:
+        kind = path_kind("--image-path", options["image_path"])
+        if kind:
+            options["dataset_type"] = "image-directory" if kind == "folder" else "single-image"
+            notes.append(f"--image-path is a {kind}: --dataset-type {options['dataset_type']}.")
     if options.get("dataset_type") == "single-image":
         # The embedded executable's loop is not a number of batches: of length one, it would start again each request.
         forced = ("micro_batch_size",) if on_ipu and script == "embedded" else ("micro_batch_size", "benchmark_repeats")
@@ -220,13 +226,15 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
 def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> DataConfig:
     """Check that the path is there and of the type that the dataset reads."""
     path = data.image_path
-    if data.dataset_type == "generated":
+    kind = "" if path is None else path_kind("--image-path", path)
+    if data.dataset_type == GENERATED and "dataset_type" in typed:
         if "image_path" in typed:
             notes.append("--image-path is not used: --dataset-type is generated.")
         return data
-    kind = path_kind("--image-path", path)
-    if not kind:
+    if path is not None and not kind and (data.dataset_type != GENERATED or "image_path" in typed):
         raise ConfigError(f"--image-path {path}: there is no such file or folder.")
+    if data.dataset_type == GENERATED:
+        return data
     if data.dataset_type == "image-directory":
         if kind != "folder":
             raise ConfigError(

@@ -219,7 +219,19 @@ def test_a_repeated_image_may_be_the_first_of_a_folder(image, tmp_path, capsys):
 
 
 def test_a_path_with_generated_images_is_not_used(image):
-    assert "--image-path is not used" in load("--image-path", image).notes[0]
+    config = load("--image-path", image, "--dataset-type", "generated")
+    assert config.data.dataset_type == "generated" and "--image-path is not used" in config.notes[0]
+
+
+@pytest.mark.parametrize("script", ["throughput", "embedded"])
+def test_a_path_alone_is_read_for_what_it_is(image, tmp_path, capsys, script):
+    single = load("--image-path", image, script=script)
+    assert (single.data.dataset_type, single.data.micro_batch_size) == ("single-image", 1)
+    assert single.notes[0] == "--image-path is a file: --dataset-type single-image."
+    folder = load("--image-path", tmp_path, script=script)
+    assert folder.data.dataset_type == "image-directory"
+    assert "is a folder" in folder.notes[0]
+    assert "no such file or folder" in refused(capsys, "--image-path", tmp_path / "missing")
 
 
 # The embedded script's executable
