@@ -43,7 +43,7 @@ class CommandLines:
         self._flags, self._words = {}, {}
         for script in ("throughput", "embedded"):
             actions = build_parser(script)._actions
-            left_out = ("--help", "--list-devices")  # They look at the machine, and print pages.
+            left_out = ("--help", "--list-devices", "--version")  # They look at the machine, and print pages.
             names = [action.option_strings[-1] for action in actions if action.option_strings[-1] not in left_out]
             self._flags[script] = names
             texts = [str(action.metavar) for action in actions]
