@@ -184,7 +184,7 @@ TMPFS = [
     _small(
         "a sweep whose records find no room",
         [*RUN, "--micro-batch-size", "1,01", "--results-json", "{folder}/out/a.json"],
-        ["--results-json", "micro_batch_size   samples/sec"],
+        ["--results-json", "batch  precision   samples/sec"],
         4096,
         _kept(),
     ),

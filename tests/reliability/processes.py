@@ -63,8 +63,8 @@ def _sweep(phase: str, act: Callable[[Any], None]) -> Callable[[Stage], Outcome]
 def _first_cell_kept(outcome: Outcome) -> Outcome:
     """The record of the cell that was complete is there, and its line of the table."""
     assert json.loads(outcome.out)["model"], outcome
-    rows = [line.split() for line in outcome.err.splitlines() if line.startswith("  1  1 ")]
-    assert len(rows) == 1 and float(rows[0][2]) > 0, outcome
+    rows = [line.split() for line in outcome.err.splitlines() if line.startswith("  1  efficientdet-")]
+    assert len(rows) == 1 and float(rows[0][4]) > 0, outcome
     return outcome
 
 
