@@ -86,7 +86,7 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     import dataclasses
 
     import utils
-    from ipu_utils.backends.open import get_device
+    from ipu_utils.backends.devices import get_device
     from ipu_utils.backends.openvino_requests import wanted
     from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
     from ipu_utils.base.keras2 import tf

@@ -21,7 +21,7 @@ import numpy as np
 
 import hparams_config
 import utils
-from ipu_utils.backends.open import get_device
+from ipu_utils.backends.devices import get_device
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
 from ipu_utils.base.hardware import cpu_name, usable_cores
 from ipu_utils.base.keras2 import tf

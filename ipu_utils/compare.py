@@ -28,7 +28,7 @@ with missing_packages.told(__name__):
     from ipu_utils.config.command_line import Parser
     from ipu_utils.outputs.claims import Claim, check_apart
     from ipu_utils.report import record as records
-    from ipu_utils.report.comparison import compare, fewest_for, line, statistic_named
+    from ipu_utils.report.comparison import compare, line, statistic_named
     from ipu_utils.report.html import check_packages, write_page
     from ipu_utils.report.work import TOLD, differences, work_differences
 
@@ -79,15 +79,16 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
         lines.append(f"{letter}: {shown(name)}: {model}, {device}, {started}{marks}")
     lines += [f"differs: {text}" for text in differences(first, second, TOLD)]
     lines.append(f"{'':16} {'A':>12} {'B':>12} {'B/A':>8}  95% interval of B/A")
-    for found in compare(first, second):
+    numbers = compare(first, second)
+    for found in numbers:
         one, two = found.values
         interval = ""
         if found.interval is not None:
             low, high = found.interval
             interval = f"{low:.3f} to {high:.3f}" + ("" if low <= 1 <= high else " (differ)")
         lines.append(f"{found.name:16} {one:12.3f} {two:12.3f} {found.ratio:8.3f}  {interval}".rstrip())
-    counts = [len(records.latencies_ms(record)) for record in (first, second)]
-    if min(counts) < fewest_for("p99"):
+    if any(found.too_few for found in numbers):
+        counts = [len(records.latencies_ms(record)) for record in (first, second)]
         lines.append(f"{counts[0]} and {counts[1]} samples: no interval where they are too few to tell a difference")
     lines.append(
         "throughput in samples/sec, latencies in ms; the intervals answer for these samples, not for another day"

@@ -10,7 +10,7 @@ from typing import Any, Callable, List, NamedTuple
 import numpy as np
 
 from ipu_automl_io import postprocess_predictions
-from ipu_utils.backends.open import get_device
+from ipu_utils.backends.devices import get_device
 from ipu_utils.backends.openvino_requests import wanted
 from ipu_utils.base.detections import ImageDetections
 from ipu_utils.base.keras2 import tf

@@ -12,9 +12,9 @@ import numpy as np
 
 import ipu_nms
 from ipu_utils.backends.contract import Device
+from ipu_utils.backends.devices import get_device
 from ipu_utils.backends.foreseen import Foreseen, foresee_network
 from ipu_utils.backends.ipu_build import build_program, on_chip, pipeline_of, signature_of
-from ipu_utils.backends.open import get_device
 from ipu_utils.backends.requests_contract import Opened
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
 from ipu_utils.base.detections import Detections

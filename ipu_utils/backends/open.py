@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which backend executes the network of the throughput script, by --device and --engine; and opening it."""
+"""Which backend executes the network of a run, by --device and --engine; and opening it."""
 
 import dataclasses
 import importlib
 from typing import Any, Optional
 
-from ipu_utils.backends.contract import Device
+from ipu_utils.backends import requests_contract
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.openvino_api import import_openvino
 from ipu_utils.config.run_config import RunConfig
@@ -58,16 +58,8 @@ def open_throughput(config: RunConfig, hparams: Any) -> Any:
     return module.Backend(config, hparams)
 
 
-def get_device(kind: str, config: Optional[Any] = None) -> Device:
-    """Open a device. The module is imported on demand: no SDK is needed for the devices one does not use.
-
-    Args:
-      kind: "ipu", "gpu" or "cpu", as `hardware.choose_device` resolves it; a CPU and a GPU run TensorFlow.
-      config: the run's `RunConfig`; hosts read its `device`, the IPU its own part too.
-    """
-    if kind == "ipu":
-        return importlib.import_module("ipu_utils.backends.ipu").create(config)
-    host = importlib.import_module("ipu_utils.backends.tensorflow_device")
-    if config is None:
-        return host.HostDevice(kind)
-    return host.HostDevice(kind, config.device.num_threads, config.device.num_streams)
+def open_latency(config: RunConfig) -> requests_contract.Backend:
+    """Open the backend of a run's device, imported on demand: a host's start must not wait for TensorFlow."""
+    if config.device.device == "ipu":
+        return importlib.import_module("ipu_utils.backends.ipu_requests").IpuBackend(config)
+    return importlib.import_module("ipu_utils.backends.openvino_requests").OpenVinoBackend(config)

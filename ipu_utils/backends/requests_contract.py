@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the latency script needs from a backend, and opening one."""
+"""What the latency script needs from a backend."""
 
-import importlib
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Protocol
 
@@ -9,7 +8,6 @@ import numpy as np
 
 from ipu_utils.backends.foreseen import Foreseen
 from ipu_utils.base.detections import Detections
-from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable.file import Executable, Header
 
 
@@ -75,10 +73,3 @@ class Backend(Protocol):
 
     def start(self, opened: Opened) -> Runtime:
         """Load the executable."""
-
-
-def open_latency(config: RunConfig) -> Backend:
-    """Open the backend of a run's device, imported on demand: a host's start must not wait for TensorFlow."""
-    if config.device.device == "ipu":
-        return importlib.import_module("ipu_utils.backends.ipu_requests").IpuBackend(config)
-    return importlib.import_module("ipu_utils.backends.openvino_requests").OpenVinoBackend(config)

@@ -6,8 +6,8 @@ from typing import Any, Dict, Tuple
 import ipu_nms
 import utils
 from hparams_config import Config
+from ipu_utils.backends.devices import get_device
 from ipu_utils.backends.foreseen import Foreseen, foresee_network
-from ipu_utils.backends.open import get_device
 from ipu_utils.backends.tensorflow_cache import kept_file, prepare_kept
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline, images_as
 from ipu_utils.base.keras2 import tf

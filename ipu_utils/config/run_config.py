@@ -223,18 +223,22 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     return dataclasses.replace(config, data=data)
 
 
+def _nothing_there(path: Path) -> str:
+    return f"--image-path {path}: there is no such file or folder."
+
+
 def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> DataConfig:
     """Check that the path is there and of the type that the dataset reads."""
     path = data.image_path
-    kind = "" if path is None else path_kind("--image-path", path)
-    if data.dataset_type == GENERATED and "dataset_type" in typed:
-        if "image_path" in typed:
-            notes.append("--image-path is not used: --dataset-type is generated.")
-        return data
-    if path is not None and not kind and (data.dataset_type != GENERATED or "image_path" in typed):
-        raise ConfigError(f"--image-path {path}: there is no such file or folder.")
     if data.dataset_type == GENERATED:
+        if "image_path" in typed and "dataset_type" in typed:
+            notes.append("--image-path is not used: --dataset-type is generated.")
+        elif "image_path" in typed:  # alone it says what the dataset is, see `_derive`, if there is something
+            raise ConfigError(_nothing_there(path))
         return data
+    kind = path_kind("--image-path", path)
+    if not kind:
+        raise ConfigError(_nothing_there(path))
     if data.dataset_type == "image-directory":
         if kind != "folder":
             raise ConfigError(

@@ -5,14 +5,16 @@ import contextlib
 import time
 from pathlib import Path
 
-from ipu_utils.backends.requests_contract import open_latency
+from ipu_utils.backends.open import open_latency
 from ipu_utils.backends.spans import check_ends, count_objects, open_inputs, span_of, write_predictions
-from ipu_utils.base.console import progress_bar, status_of
+from ipu_utils.backends.streams import Streams
+from ipu_utils.base.console import progress_bar
 from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import RunConfig, write_app_json
 from ipu_utils.data.sources import describe_left_out, open_source
 from ipu_utils.executable import cache
 from ipu_utils.executable.model_info import info_of_file
+from ipu_utils.launch.conclude import conclude
 from ipu_utils.launch.dry_run import foretell
 from ipu_utils.launch.memory_check import check_memory
 from ipu_utils.measure.requests import keeps_up, measure_requests, plan_arrivals, samples_of
@@ -20,7 +22,7 @@ from ipu_utils.measure.stages import Stages
 from ipu_utils.outputs.writers import open_outputs
 from ipu_utils.report import text
 from ipu_utils.report.publish import Publisher
-from ipu_utils.report.result import outcome_of
+from ipu_utils.report.result import device_facts, outcome_of
 from utils import parse_image_size
 
 
@@ -92,27 +94,13 @@ def _run(config: RunConfig, folder: Path, results: Publisher) -> int:
         if writer is not None:
             write_predictions(writer, sessions[0], inputs)
     samples = samples_of(times, info.batch_size, alone, planned=arrivals is not None)
-    facts = {
-        "kind": config.device.device,
-        "name": runtime.device,
-        "engine": header.engine,
-        "threads": runtime.num_threads,
-        "streams": runtime.num_streams,
-        "batches_in_flight": embedded.requests_in_flight,
-    }
+    streams = Streams(runtime.num_threads, runtime.num_streams, embedded.requests_in_flight)
+    facts = device_facts(config.device.device, runtime.device, header.engine, streams)
     outcome = outcome_of(
         *(config, info, facts, *told[1:], samples, seconds, objects, (first_seconds,)),
         compile=opened.compile_seconds,
         load=runtime.load_seconds,
     )
-    results.publish(outcome, inputs.source)
-    print(text.describe_objects(objects))
-    print(start_up)
     if arrivals is not None and not keeps_up(times, arrivals):
         results.note("requests arrive faster than they are answered: these latencies grow with the number of requests.")
-    if info.random:
-        print(text.describe_random(info))
-    if writer is not None:
-        print(writer.report())
-    print(text.describe_skipped(inputs.source.skipped) + inputs.source.left_out.describe(), end="")
-    return status_of(inputs.source.skipped, config.data.skip_bad_images)
+    return conclude(config, results, outcome, inputs.source, objects, start_up, info, writer)

@@ -21,9 +21,11 @@ from ipu_utils.config.run_config import BenchmarkConfig, OutputConfig, Precision
 from ipu_utils.config.sections import SCRIPTS, names_where
 from ipu_utils.launch.sweep_cells import RECORDS, Cell
 from ipu_utils.measure.statistics import percentile
+from ipu_utils.measure.throughput import WHAT_TO_DO
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
 from ipu_utils.report import publish, record_rules
 from ipu_utils.report.record import latencies_ms, read_record
+from ipu_utils.report.text import RANDOM
 
 EXIT_CELL_FAILED = 1
 CELL_GRACE_SECONDS = 0.5  # for an interrupted cell, before the sweep reports, which has little more than a second
@@ -176,8 +178,7 @@ ALWAYS = {
     "precision": lambda record: Precision(record["model"]["precision"]).word,
 }
 NOTES = {
-    "UNSTABLE": "UNSTABLE: the times of a run drifted, or a few were much longer; measure it again, longer "
-    "(--min-seconds 30) or with less beside it.",
+    "UNSTABLE": f"UNSTABLE: {WHAT_TO_DO}",
     "FAILED": "FAILED: what a combination said is above; the others are complete.",
 }
 
@@ -199,7 +200,7 @@ def format_table(done: Sequence[Done], total: Optional[int] = None) -> str:
     lines += [note for word, note in NOTES.items() if any(f" {word}" in line for line in lines)]
     records = [one.record for one in done if one.record is not None]
     if any(record["weights"]["random"] for record in records):
-        lines.append("random weights: the speed is real, the detections mean nothing")
+        lines.append(f"random weights: {RANDOM}")
     if total is not None and len(records) < total:
         lines.append(f"{total - len(records)} of {total} combinations have no numbers")
     return "\n".join(lines)

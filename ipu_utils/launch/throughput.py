@@ -5,17 +5,18 @@ import time
 
 from ipu_utils.backends.open import open_throughput
 from ipu_utils.backends.pipeline import count_objects, timed_call, write_predictions
-from ipu_utils.base.console import progress_bar, status_of
+from ipu_utils.base.console import progress_bar
 from ipu_utils.config.run_config import RunConfig, write_app_json
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import describe_left_out
+from ipu_utils.launch.conclude import conclude
 from ipu_utils.launch.dry_run import foretell
 from ipu_utils.launch.memory_check import check_memory
 from ipu_utils.measure.throughput import Samples, measure
 from ipu_utils.outputs.writers import open_outputs
 from ipu_utils.report import text
 from ipu_utils.report.publish import Publisher
-from ipu_utils.report.result import outcome_of
+from ipu_utils.report.result import device_facts, outcome_of
 
 
 def run(config: RunConfig, results: Publisher) -> int:
@@ -75,26 +76,11 @@ def run(config: RunConfig, results: Publisher) -> int:
 
     samples = Samples(timing.seconds, benchmark.benchmark_repeats, config.data.micro_batch_size)
     seconds = prepared - start, compiled - prepared
-    threads, streams, in_flight = (None, None, None) if device.streams is None else device.streams
-    facts = {
-        "kind": device.kind,
-        "name": device.name,
-        "engine": device.description,
-        "threads": threads,
-        "streams": streams,
-        "batches_in_flight": in_flight,
-    }
+    facts = device_facts(device.kind, device.name, device.description, device.streams)
     outcome = outcome_of(
         *(config, info, facts, *told[1:], samples, stages, objects, timing.warmup_seconds),
         prepare=seconds[0],
         compile=seconds[1],
     )
-    results.publish(outcome, batches.source)
-    print(text.describe_objects(objects))
-    print(text.describe_start(*seconds, timing.warmup_seconds))
-    if info.random:
-        print(text.describe_random(info))
-    if writer is not None:
-        print(writer.report())
-    print(text.describe_skipped(batches.source.skipped) + batches.source.left_out.describe(), end="")
-    return status_of(batches.source.skipped, config.data.skip_bad_images)
+    start_up = text.describe_start(*seconds, timing.warmup_seconds)
+    return conclude(config, results, outcome, batches.source, objects, start_up, info, writer)

@@ -3,6 +3,8 @@
 
 import math
 import re
+import sys
+from decimal import Decimal
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -35,6 +37,7 @@ class Line(NamedTuple):
     unit: str
     values: Tuple[float, float]
     interval: Optional[Tuple[float, float]]  # of the ratio, where one can be given
+    too_few: bool = False  # samples for one
 
     @property
     def ratio(self) -> float:
@@ -77,8 +80,10 @@ def fewest_for(name: str) -> int:
 
     A percentile of fewer is their greatest: p99 of two samples says no more than their maximum.
     """
-    beyond = 100 - float(name[1:]) if name.startswith("p") else 100.0
-    return max(FEWEST_FOR_INTERVAL, math.ceil(100 / beyond)) if beyond > 0 else FEWEST_FOR_INTERVAL
+    if not name.startswith("p"):
+        return FEWEST_FOR_INTERVAL
+    beyond = 100 - Decimal(name[1:])
+    return max(FEWEST_FOR_INTERVAL, math.ceil(100 / beyond)) if beyond else sys.maxsize  # p100 is the maximum
 
 
 def line(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> Line:
@@ -90,9 +95,9 @@ def line(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> Line
     samples = [latencies_ms(record) for record in (first, second)]
     values = tuple(float(statistic(np.asarray(values)[None])[0]) for values in samples)
     # Resampling cannot go beyond what was seen: of extremes, and of a few samples, it gives no interval.
-    known = name not in ("min", "max") and min(map(len, samples)) >= fewest_for(name)
-    interval = ratio_interval(*samples, statistic) if known else None
-    return Line(f"latency {name}", "ms", values, interval)
+    too_few = name not in ("min", "max") and min(map(len, samples)) < fewest_for(name)
+    interval = None if too_few or name in ("min", "max") else ratio_interval(*samples, statistic)
+    return Line(f"latency {name}", "ms", values, interval, too_few)
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> List[Line]:

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
+from ipu_utils.backends.streams import Streams
 from ipu_utils.base import process
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable.model_info import ModelInfo
@@ -61,6 +62,19 @@ def nms_facts(nms_configs: Mapping[str, Any], mode: str, implementation: str, on
         "max_detections": settings.max_output_size,
         "implementation": implementation,
         "on_device": on_device,
+    }
+
+
+def device_facts(kind: str, name: str, engine: str, streams: Optional[Streams]) -> Dict[str, Any]:
+    """What a record says of the device; of an IPU there are no streams to set."""
+    threads, count, in_flight = (None, None, None) if streams is None else streams
+    return {
+        "kind": kind,
+        "name": name,
+        "engine": engine,
+        "threads": threads,
+        "streams": count,
+        "batches_in_flight": in_flight,
     }
 
 

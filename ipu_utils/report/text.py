@@ -15,6 +15,7 @@ from ipu_utils.executable.model_info import ModelInfo
 from ipu_utils.measure.objects import Objects
 from tf2.nms_settings import nms_settings
 
+RANDOM = "the speed is real, the detections mean nothing"  # of a run with random weights
 NAMED_FILES = 100  # of those that could not be read; the rest is counted
 
 
@@ -27,11 +28,9 @@ def describe_weights(info: ModelInfo) -> str:
     return _lines(("weights", info.weights))
 
 
-def describe_random(info: ModelInfo) -> Optional[str]:
-    """The last line where weights are random, else None."""
-    if not info.random:
-        return None
-    return _lines(("weights", f"{info.weights}: the speed is real, the detections mean nothing"))
+def describe_random(info: ModelInfo) -> str:
+    """The last line where weights are random."""
+    return _lines(("weights", f"{info.weights}: {RANDOM}"))
 
 
 def describe_nms(nms_configs: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none
 
 import ipu_inference
 from ipu_automl_io import postprocess_predictions
-from ipu_utils.backends.open import get_device
+from ipu_utils.backends.devices import get_device
 from ipu_utils.backends.openvino_device import OpenVinoDevice
 from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
 from ipu_utils.backends.openvino_requests import wanted

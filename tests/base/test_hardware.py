@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from ipu_utils.backends.open import get_device
+from ipu_utils.backends.devices import get_device
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
-from ipu_utils.backends.open import get_device
+from ipu_utils.backends.devices import get_device
 from ipu_utils.backends.openvino_requests import wanted
 from ipu_utils.base import openvino_api
 from ipu_utils.base.detections import ImageDetections

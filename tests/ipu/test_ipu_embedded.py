@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ipu_device_steps import images, state, step
 
-from ipu_utils.backends.open import get_device
+from ipu_utils.backends.devices import get_device
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import load_config

@@ -12,7 +12,8 @@ from golden_network import Golden
 
 from hparams_config import get_inference_config
 from ipu_automl_io import preprocess_normalize_image
-from ipu_utils.backends.open import get_device, open_throughput
+from ipu_utils.backends.devices import get_device
+from ipu_utils.backends.open import open_throughput
 from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
 from ipu_utils.backends.spans import open_inputs
 from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline

@@ -4,7 +4,7 @@
 import ipu_stand_in
 import pytest
 
-from ipu_utils.backends.open import get_device
+from ipu_utils.backends.devices import get_device
 from ipu_utils.config.run_config import load_config
 
 
