@@ -19,6 +19,7 @@ Engines:
   effdet        PyTorch's EfficientDet (package effdet), with weights of its own
 """
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -86,18 +87,18 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     import dataclasses
 
     import utils
-    from ipu_utils.backends.devices import get_device
-    from ipu_utils.backends.openvino_requests import wanted
-    from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+    from ipu_utils.backends.openvino import wanted
+    from ipu_utils.base import hardware
     from ipu_utils.base.keras2 import tf
     from ipu_utils.config.normalisation import normalisation_of
-    from ipu_utils.config.run_config import NmsConfig, Precision, load_config
+    from ipu_utils.config.run_config import Precision, load_config
     from ipu_utils.data.sources import NoiseImages
     from ipu_utils.executable import cache
     from ipu_utils.executable.file import write_executable
     from ipu_utils.executable.freeze import compile_network
     from ipu_utils.graph.freeze import freeze
-    from ipu_utils.model.network import build_network, prepare
+    from ipu_utils.model.host import Host
+    from ipu_utils.model.network import build_network, heads_of, prepare
 
     arguments = ["--config", "efficientdet-low-latency", "--model-name", model_name, "--random-weights"]
     arguments += ["--image-size", image_size] if image_size else []
@@ -105,13 +106,12 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     hparams = cache.hparams_of(config)
     height, width = utils.parse_image_size(hparams.image_size)
     (folder / "model.json").write_text(json.dumps([model_name, "", [height, width]]))
-    device = get_device("cpu")
-    model = prepare(config, hparams, device)
-    pipeline = TensorFlowPipeline(model.network, hparams, NmsConfig(onchip_nms=False), "float32", device)
+    model = prepare(config, hparams, Host("cpu", hardware.usable_cores()))
+    heads = functools.partial(heads_of, model.network, hparams, "float32")
     for precision in precisions:
         chosen = dataclasses.replace(config.model, model_precision=Precision(precision))
         header = cache.with_weights(wanted(dataclasses.replace(config, model=chosen)), model.weights, True)
-        write_executable(folder / f"{precision}.effdet", header, compile_network(pipeline.heads, header))
+        write_executable(folder / f"{precision}.effdet", header, compile_network(heads, header))
 
     # As published: tf.nn.swish, batch norms where they are, nothing folded.
     network = build_network(hparams, activation=tf.nn.swish)
@@ -128,7 +128,7 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     (folder / "frozen.pb").write_bytes(content)
     (folder / "frozen.json").write_text(json.dumps({"inputs": frozen.inputs, "outputs": frozen.outputs}))
     if not missing("openvino"):
-        from ipu_utils.executable.runtime import import_openvino
+        from ipu_utils.base.openvino_api import import_openvino
 
         openvino = import_openvino()
         openvino.save_model(openvino.convert_model(folder / "frozen.pb"), folder / "plain.xml", compress_to_fp16=False)
@@ -167,7 +167,7 @@ def _ours(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], 
 
 
 def _openvino(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
-    from ipu_utils.executable.runtime import import_openvino, properties
+    from ipu_utils.base.openvino_api import import_openvino, properties
 
     openvino = import_openvino()
     model = openvino.Core().read_model(folder / "plain.xml")
@@ -291,19 +291,22 @@ def _requests(call: Callable, requests: int, images: List[np.ndarray]) -> Tuple[
 def _throughput(
     folder: Path, engine: Engine, requests: int, threads: int, images: List[np.ndarray]
 ) -> Tuple[List[float], List[float], float]:
-    """Time a call of the throughput script's device; milliseconds are those of the call over its images."""
-    from ipu_utils.backends.openvino_device import OpenVinoDevice
-    from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
+    """Time a call of the throughput script's loop; milliseconds are those of the call over its images."""
+    from ipu_utils.backends.contract import Compiled
+    from ipu_utils.backends.host_runtime import HostRuntime
+    from ipu_utils.backends.in_flight import Loop
+    from ipu_utils.config.run_config import load_config
     from ipu_utils.executable.file import read_executable
 
-    path = folder / f"{engine.precision}.effdet"
-    pipeline = OpenVinoPipeline(path, read_executable(path).header, onchip_nms=True)
+    executable = read_executable(folder / f"{engine.precision}.effdet")
+    arguments = ["--engine", "openvino", "--num-threads", str(threads)]
+    config = load_config(arguments, choose_device=lambda name: "cpu")
+    runtime = HostRuntime(Compiled(executable.path, executable.header, "given", executable), config, None, "libdetect")
     numbers = itertools.cycle(range(len(images)))
     feed = ((images[number], np.ones(1, np.float32), np.array([number], np.int32)) for number in numbers)
-    device = OpenVinoDevice(pipeline.pixels, threads)
-    device.compile(pipeline.step, feed, 1)()
+    Loop(runtime, feed, 1, True).call()
     first = process.seconds_since_start()
-    call = device.compile(pipeline.step, feed, requests)
+    call = Loop(runtime, feed, requests, True).call
     call()
     start, start_cpu = time.perf_counter(), time.process_time()
     call()

@@ -19,36 +19,49 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import hparams_config
 import utils
-from ipu_utils.backends.tensorflow_device import HostDevice
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.backends.in_flight import side_by_side
+from ipu_utils.backends.streams import streams_of
 from ipu_utils.base import hardware
 from ipu_utils.base.keras2 import tf
-from ipu_utils.config.run_config import DataConfig, NmsConfig
-from ipu_utils.data.tf_batches import open_dataset
+from ipu_utils.config.run_config import DataConfig
+from ipu_utils.data.numpy_batches import open_feed
+from ipu_utils.executable.freeze_graph import frozen_and_folded
 from ipu_utils.graph.freeze import as_function, freeze
+from ipu_utils.measure.stages import Stages
 from ipu_utils.model import random_weights
-from ipu_utils.model.network import build_network
+from ipu_utils.model.host import Host
+from ipu_utils.model.network import build_network, heads_of
 
 PLAIN, FROZEN, OURS = "plain tf.function", "frozen", "ours: frozen, folded, batches side by side"
 ENGINES = (PLAIN, FROZEN, OURS)
 
 
 def compiled(engine: str, model_name: str, batch_size: int, batches: int):
-    """Return (a call that runs `batches` batches, the name of the device)."""
+    """Return a call that runs `batches` batches."""
     hparams = hparams_config.get_inference_config(model_name)
+    size, streams = utils.parse_image_size(hparams.image_size), streams_of("tensorflow")
     # Everything but our engine gets TensorFlow's own choice of threads and the activation that AutoML's code calls.
-    device = HostDevice("cpu") if engine == OURS else None
-    network = build_network(hparams, activation=device.swish if device else tf.nn.swish)
+    host = Host("cpu", streams.threads, streams.streams) if engine == OURS else None
+    network = build_network(hparams, activation=host.swish if host else tf.nn.swish)
     # Not as initialised: TensorFlow drops biases of zero, and with them work that trained weights cause.
     random_weights.randomise(network, hparams, hparams.image_size)
-    images = open_dataset(DataConfig(micro_batch_size=batch_size), utils.parse_image_size(hparams.image_size), batches)
-    pipeline = TensorFlowPipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device)
-    if device:
-        return device.compile(pipeline.step, images.dataset, batches)
-    spec = images.dataset.element_spec
-    function = tf.function(pipeline.step) if engine == PLAIN else as_function(freeze(pipeline.step, spec))
-    feed = iter(images.dataset)
-    return lambda: [[output.numpy() for output in function(*next(feed))] for _ in range(batches)]
+    feed = iter(open_feed(DataConfig(micro_batch_size=batch_size), size, batches))
+
+    def step(images):
+        return [output for level in heads_of(network, hparams, "float32", images) for output in level]
+
+    if engine == PLAIN:
+        function = tf.function(step)
+    else:
+        signature = [tf.TensorSpec((batch_size, *size, 3), tf.uint8)]
+        function = as_function(frozen_and_folded(step, signature) if host else freeze(step, signature))
+
+    def run(images, scales, ids):
+        return [output.numpy() for output in function(tf.constant(images))]
+
+    if host:
+        return side_by_side(run, feed, batches, streams.in_flight, Stages())
+    return lambda: [run(*next(feed)) for _ in range(batches)]
 
 
 def serve(engine: str, options: argparse.Namespace) -> None:

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from passes import frozen_network, openvino_models, place_noise
 
 from ipu_utils.base.hardware import cpu_name, usable_cores
+from ipu_utils.base.openvino_api import import_openvino, properties
 from ipu_utils.executable.freeze import optimise
-from ipu_utils.executable.runtime import import_openvino, properties
 
 KINDS = {
     "GroupConvolution": "depthwise convolutions",

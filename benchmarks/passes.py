@@ -21,17 +21,15 @@ import numpy as np
 
 import hparams_config
 import utils
-from ipu_utils.backends.devices import get_device
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
 from ipu_utils.base.hardware import cpu_name, usable_cores
 from ipu_utils.base.keras2 import tf
+from ipu_utils.base.openvino_api import import_openvino, properties
 from ipu_utils.config.normalisation import normalisation_of
-from ipu_utils.config.run_config import NmsConfig
 from ipu_utils.executable.freeze import PASSES, optimise, to_openvino
-from ipu_utils.executable.runtime import import_openvino, properties
 from ipu_utils.graph.freeze import FrozenStep, freeze
 from ipu_utils.measure.requests import percentile
-from ipu_utils.model.network import build_network
+from ipu_utils.model.host import Host
+from ipu_utils.model.network import build_network, heads_of
 
 STEM_FILTERS = 32
 
@@ -39,12 +37,13 @@ STEM_FILTERS = 32
 def frozen_network(model_name: str) -> FrozenStep:
     """The network with its normalisation, as TensorFlow freezes it, with random weights."""
     hparams = hparams_config.get_inference_config(model_name)
-    device = get_device("cpu")
-    network = build_network(hparams, activation=device.swish)
-    heads = TensorFlowPipeline(network, hparams, NmsConfig(onchip_nms=False), "float32", device).heads
+    network = build_network(hparams, activation=Host("cpu", usable_cores()).swish)
     height, width = utils.parse_image_size(hparams.image_size)
     signature = [tf.TensorSpec((1, height, width, 3), tf.uint8)]
-    return freeze(lambda images: [output for level in heads(images) for output in level], signature)
+    return freeze(
+        lambda images: [output for level in heads_of(network, hparams, "float32", images) for output in level],
+        signature,
+    )
 
 
 def pass_variants(frozen: FrozenStep) -> Dict[str, FrozenStep]:

@@ -10,6 +10,7 @@ precision rounds, not what it costs in accuracy. `plain` is the network as OpenV
 """
 
 import argparse
+import functools
 import sys
 import tempfile
 from pathlib import Path
@@ -20,16 +21,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from ipu_utils.backends.heads import Heads, Model, build, detector_of, in_openvino, in_tensorflow
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.image_folder import list_images
 from ipu_utils.base.keras2 import tf
+from ipu_utils.base.openvino_api import import_openvino, properties
 from ipu_utils.compare_precision import compare
 from ipu_utils.config.model_options import PRECISION_WORDS
-from ipu_utils.config.run_config import NmsConfig, load_config
+from ipu_utils.config.run_config import load_config
 from ipu_utils.data.sources import ImageFiles
-from ipu_utils.executable.runtime import import_openvino, properties
 from ipu_utils.graph.freeze import freeze
+from ipu_utils.model.network import heads_of
 from ipu_utils.outputs.agreement import Agreement
 
 
@@ -64,7 +65,7 @@ def main() -> None:
 def plain_openvino(model: Model, precision: str) -> Heads:
     """The frozen network, untouched, in OpenVINO."""
     openvino = import_openvino()
-    heads = TensorFlowPipeline(model.network, model.hparams, NmsConfig(onchip_nms=False), "float32", model.device).heads
+    heads = functools.partial(heads_of, model.network, model.hparams, "float32")
     signature = [tf.TensorSpec((1, *model.hparams.image_size, 3), tf.uint8)]
     frozen = freeze(lambda images: [output for level in heads(images) for output in level], signature)
     with tempfile.TemporaryDirectory() as folder:

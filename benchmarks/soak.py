@@ -26,7 +26,6 @@ import ipu_embedded_inference
 from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import load_config
-from ipu_utils.config.run_hparams import hparams_of
 
 SETTLING_SHARE = 0.1  # of the run: caches and allocators fill up first; not part of the slope
 SAMPLES = 600  # of the resident size over a run
@@ -115,19 +114,20 @@ def latency_call(model_name: str, folder: Path) -> Callable[[int], object]:
 
 def throughput_call(model_name: str, batches: int) -> Callable[[int], object]:
     """Prepare what ipu_inference.py runs and return one call of `batches` batches."""
-    from ipu_utils.backends.open import choose_engine, open_throughput
+    from ipu_utils.backends.open import choose_engine, open_backend
 
     arguments = ["--device", "cpu", "--model-name", model_name, "--random-weights", "--benchmark-repeats", str(batches)]
     config = choose_engine(load_config(arguments))
-    engine = open_throughput(config, hparams_of(config.model, config.data.image_size))
-    _, pipeline = engine.prepare()
-    call = engine.device.compile(pipeline.step, engine.dataset, batches)
+    with tempfile.TemporaryDirectory() as folder:  # what is loaded stays mapped
+        backend = open_backend(config, Path(folder))
+        backend.open_batches()
+        backend.prepare()
+        loop = backend.loop()
 
     def run(number: int) -> None:
-        call()
-        engine.device.stages.clear()  # a run of the script ends before its samples of stages count
+        loop.call()
+        loop.stages.clear()  # a run of the script ends before its samples of stages count
 
-    run.engine = engine  # keeps the files of its executable
     return run
 
 

@@ -10,8 +10,8 @@ from typing import Any, Callable, List, NamedTuple
 import numpy as np
 
 from ipu_automl_io import postprocess_predictions
-from ipu_utils.backends.devices import get_device
-from ipu_utils.backends.openvino_requests import wanted
+from ipu_utils.backends.openvino import wanted
+from ipu_utils.base import hardware
 from ipu_utils.base.detections import ImageDetections
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.model_options import Precision
@@ -19,8 +19,11 @@ from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.executable.file import write_executable
 from ipu_utils.executable.freeze import compile_network
+from ipu_utils.executable.freeze_graph import frozen_and_folded
 from ipu_utils.executable.runtime import EmbeddedModel
+from ipu_utils.graph.freeze import as_function
 from ipu_utils.measure.objects import as_float32
+from ipu_utils.model.host import Host
 from ipu_utils.model.network import build_network, heads_of, prepare
 
 Heads = Callable[[np.ndarray], List[np.ndarray]]  # uint8 [1, h, w, 3] -> float32 outputs: class levels, box levels
@@ -31,7 +34,7 @@ class Model(NamedTuple):
 
     network: Any
     hparams: Any
-    device: Any
+    host: Host
     weights: str
 
 
@@ -39,10 +42,10 @@ def build(config: RunConfig) -> Model:
     """Load the model in float, as the throughput script does."""
 
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
-    device = get_device("cpu", config)
+    host = Host("cpu", config.device.num_threads or hardware.usable_cores())
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
-    prepared = prepare(dataclasses.replace(config, model=float_model), hparams, device)
-    return Model(prepared.network, hparams, device, prepared.weights)
+    prepared = prepare(dataclasses.replace(config, model=float_model), hparams, host)
+    return Model(prepared.network, hparams, host, prepared.weights)
 
 
 def in_tensorflow(model: Model, precision: str) -> Heads:
@@ -51,12 +54,13 @@ def in_tensorflow(model: Model, precision: str) -> Heads:
     Raises:
       UserError: this TensorFlow cannot compute in that precision.
     """
-    model.device.check_precision(precision)
-    network = build_network(model.hparams, model.device.dtype_policy(precision), model.device.swish)
+    model.host.check_precision(precision)
+    network = build_network(model.hparams, model.host.dtype_policy(precision), model.host.swish)
     network.set_weights(model.network.get_weights())
     heads = functools.partial(heads_of, network, model.hparams, precision)
     signature = [tf.TensorSpec((1, *model.hparams.image_size, 3), tf.uint8)]
-    function = model.device.optimise(lambda images: tuple(out for level in heads(images) for out in level), signature)
+    frozen = frozen_and_folded(lambda images: tuple(out for level in heads(images) for out in level), signature)
+    function = as_function(frozen)
     return lambda image: [np.asarray(output).astype(np.float32) for output in function(tf.constant(image))]
 
 

@@ -29,7 +29,6 @@ from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import FrozenStep, freeze, producer
 from ipu_utils.graph.repeat_nearest import repeat_nearest
-from ipu_utils.measure.stages import Stages
 
 TRACE_CHANNEL = "EfficientDet"
 IPUS_PER_REPLICA = 1
@@ -134,10 +133,9 @@ def configure(options: IpuConfig, model: ModelConfig, trap_exceptions: bool = Fa
 
 
 class IpuDevice:
-    """One IPU, configured. See `ipu_utils.backends.contract.Device` for the contract."""
+    """One IPU, configured. Networks are built for it: see `ipu_utils.model.placement.Placement`."""
 
     kind = "ipu"
-    streams = None
 
     def __init__(self, options: IpuConfig, embedded: Optional[EmbeddedConfig] = None, cache_dir: Optional[Path] = None):
         self._options, self._embedded, self._cache_dir = options, embedded, cache_dir
@@ -153,7 +151,6 @@ class IpuDevice:
             self._strategy = ipu.ipu_strategy.IPUStrategy()
         model = "IPU model" if ipu.utils.running_on_ipu_model() else "ipu"
         self.name = model if self._instances == 1 else f"{model} ({self._instances} instances)"
-        self.stages = Stages()  # stays empty: one program runs all batches of a call
         self.description = f"TensorFlow {tf.__version__} for IPU"
 
     def versions(self) -> Dict[str, str]:

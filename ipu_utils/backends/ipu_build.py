@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Tuple
 
 from hparams_config import Config
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.backends.ipu_step import Step
 from ipu_utils.base.keras2 import tf
 from ipu_utils.executable.file import Header, with_weights
 from ipu_utils.model.network import prepare
 
 if TYPE_CHECKING:
-    from ipu_utils.backends.contract import Device
+    from ipu_utils.backends.ipu import IpuDevice
     from ipu_utils.config.run_config import RunConfig
 
 
@@ -24,12 +24,9 @@ def on_chip(config: "RunConfig") -> bool:
     return config.nms.onchip_nms and config.embedded.measure != "network"
 
 
-def pipeline_of(
-    config: "RunConfig", hparams: Config, device: "Device", network: Any, precision: str
-) -> TensorFlowPipeline:
+def step_of(config: "RunConfig", hparams: Config, network: Any, precision: str) -> Step:
     """The step of the program, and the reading of its outputs, for which there need be no network."""
-    nms = dataclasses.replace(config.nms, onchip_nms=on_chip(config))
-    return TensorFlowPipeline(network, hparams, nms, precision, device)
+    return Step(network, hparams, dataclasses.replace(config.nms, onchip_nms=on_chip(config)), precision)
 
 
 def signature_of(header: Header) -> Tuple[tf.TensorSpec, ...]:
@@ -39,7 +36,7 @@ def signature_of(header: Header) -> Tuple[tf.TensorSpec, ...]:
     return images, tf.TensorSpec((batch,), tf.float32), tf.TensorSpec((batch,), tf.int32)
 
 
-def build_program(config: "RunConfig", hparams: Config, device: "Device", header: Header, path: Path) -> Header:
+def build_program(config: "RunConfig", hparams: Config, device: "IpuDevice", header: Header, path: Path) -> Header:
     """Build the network of a run, with its weights, and compile the program into a file.
 
     Returns:
@@ -49,8 +46,8 @@ def build_program(config: "RunConfig", hparams: Config, device: "Device", header
       UserError: see `ipu_utils.model.network.prepare`.
     """
     model = prepare(config, hparams, device)
-    pipeline = pipeline_of(config, hparams, device, model.network, model.precision)
+    step = step_of(config, hparams, model.network, model.precision)
     with device.scope():
         iterations = config.benchmark.benchmark_repeats
-        device.compile_executable(pipeline.step, signature_of(header), path, iterations)
+        device.compile_executable(step, signature_of(header), path, iterations)
     return with_weights(header, model.weights, model.random)

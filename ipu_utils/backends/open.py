@@ -3,63 +3,75 @@
 
 import dataclasses
 import importlib
-from typing import Any, Optional
+from pathlib import Path
+from typing import Any
 
-from ipu_utils.backends import requests_contract
+from ipu_utils.backends.host import HostBackend
+from ipu_utils.backends.openvino import missing
 from ipu_utils.base.errors import UserError
-from ipu_utils.base.openvino_api import import_openvino
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.nms import libraries
+from ipu_utils.executable.engines import word_of
+from ipu_utils.executable.file import ExecutableError, read_header
 
-
-def _missing() -> Optional[str]:
-    """What OpenVINO lacks to run the network here, with the way to get it; None when nothing does."""
-    try:
-        import_openvino()
-    except UserError as error:
-        return str(error).rstrip(".")
-    library = libraries.libdetect_path()
-    return None if library.is_file() else str(libraries.missing(library)).rstrip(".")
+# By the word of --engine: imported on demand, as a start from a file must not wait for TensorFlow.
+COMPILERS = {
+    "openvino": lambda: importlib.import_module("ipu_utils.backends.openvino"),
+    "tensorflow": lambda: importlib.import_module("ipu_utils.backends.tensorflow"),
+}
 
 
 def choose_engine(config: RunConfig) -> RunConfig:
     """Resolve `--engine auto`: OpenVINO on a CPU where it can be used, TensorFlow elsewhere; a note says why not.
 
     Raises:
-      UserError: OpenVINO was asked for and cannot be used.
+      UserError: OpenVINO was asked for and cannot be used, or a given executable is another engine's.
     """
     device, asked = config.device.device, config.device.engine
     notes = config.notes
     if device == "gpu" and asked == "openvino":
         raise UserError("--engine openvino computes on a CPU: add --device cpu, or leave --engine out on a GPU.")
+    given = None if config.embedded is None else config.embedded.exec_file
     engine = "tensorflow"
-    if device == "cpu" and asked != "tensorflow":
-        missing = _missing()
-        if missing is None:
+    if device == "cpu" and given is not None:
+        engine = _engine_of(given, asked)
+    elif device == "cpu" and asked != "tensorflow":
+        why_not = missing()
+        if why_not is None:
             engine = "openvino"
         elif asked == "openvino":
-            raise UserError(missing + ".")
+            raise UserError(why_not + ".")
         else:
-            notes += (f"the network runs in TensorFlow, which is slower on a CPU. {missing}.",)
+            notes += (f"the network runs in TensorFlow, which is slower on a CPU. {why_not}.",)
     if engine == "openvino" and config.output.debug:
         notes += ("--debug has no effect: OpenVINO places nothing.",)
     return dataclasses.replace(config, device=dataclasses.replace(config.device, engine=engine), notes=notes)
 
 
-def open_throughput(config: RunConfig, hparams: Any) -> Any:
-    """Open device and data for a run whose engine is resolved; modules are imported on demand.
+def _engine_of(path: Path, asked: str) -> str:
+    try:
+        header = read_header(path)
+    except ExecutableError:
+        return "openvino"  # which says so itself, when all else of the run was checked
+    engine = word_of(header, path)
+    if asked not in ("auto", engine):
+        raise UserError(
+            f"--engine {asked}: {path} was compiled by {header.engine}. Leave --engine out, or compile "
+            "another with --exec-output-dir FOLDER."
+        )
+    return engine
+
+
+def open_backend(config: RunConfig, folder: Path) -> Any:
+    """Open the backend of a run whose engine is resolved.
+
+    Args:
+      folder: for what goes with the run.
 
     Returns:
-      An object with `device` (`backends.contract.Device`), `batches` (source, count, batch_size, user_errors()),
-      `dataset` (what the device reads), and `prepare() -> (model, pipeline)`: weights, random, precision of the one;
-      see `backends.pipeline.Pipeline` for the other.
+      A `ThroughputBackend` or `LatencyBackend` of `ipu_utils.backends.contract`, by the script.
     """
-    module = importlib.import_module(f"ipu_utils.backends.{config.device.engine}")
-    return module.Backend(config, hparams)
-
-
-def open_latency(config: RunConfig) -> requests_contract.Backend:
-    """Open the backend of a run's device, imported on demand: a host's start must not wait for TensorFlow."""
     if config.device.device == "ipu":
-        return importlib.import_module("ipu_utils.backends.ipu_requests").IpuBackend(config)
-    return importlib.import_module("ipu_utils.backends.openvino_requests").OpenVinoBackend(config)
+        if config.embedded is None:
+            return importlib.import_module("ipu_utils.backends.ipu_throughput").Backend(config, folder)
+        return importlib.import_module("ipu_utils.backends.ipu_latency").Backend(config, folder)
+    return HostBackend(config, folder, COMPILERS[config.device.engine]().Compiler(config))

@@ -1,60 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run in OpenVINO on a CPU: an executable from --executable-cache-dir, or compiled for the run.
-
-TensorFlow is imported only to compile.
-"""
+"""Executables for OpenVINO on a CPU. TensorFlow is imported only to build, in a process of its own where it can be."""
 
 import functools
-import tempfile
-from pathlib import Path
-from typing import Tuple
+import sys
+from typing import Optional, Tuple
 
-import utils
-from hparams_config import Config
-from ipu_utils.backends.foreseen import Foreseen
-from ipu_utils.backends.openvino_device import OpenVinoDevice
-from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
-from ipu_utils.backends.openvino_requests import foresee_building, kept, place_of, wanted
+from ipu_utils.backends.host import Make
+from ipu_utils.base import hardware
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.data.numpy_batches import open_feed
-from ipu_utils.executable import cache
-from ipu_utils.executable.build_process import build, compile_into
-from ipu_utils.executable.model_info import ModelInfo, info_of_file
+from ipu_utils.executable import cache, fingerprint
+from ipu_utils.executable.build_process import build, build_here, compile_into, load_in_process
+from ipu_utils.executable.file import Header
+from ipu_utils.nms import libraries
 
 
-class Backend:
-    """See `ipu_utils.backends.open.open_throughput`."""
+def missing() -> Optional[str]:
+    """What OpenVINO lacks to run the network here, with the way to get it; None when nothing does."""
+    try:
+        import_openvino()
+    except UserError as error:
+        return str(error).rstrip(".")
+    library = libraries.libdetect_path()
+    return None if library.is_file() else str(libraries.missing(library)).rstrip(".")
 
-    def __init__(self, config: RunConfig, hparams: Config):
+
+def wanted(config: RunConfig) -> Header:
+    """Describe the executable that a run asks for."""
+    chosen = config.model.model_precision
+    precision = hardware.default_precision() if chosen is None else chosen.value
+    # The network writes bfloat16 and libdetect reads it; float32 would be a conversion of every output.
+    output_type = precision if precision == "bfloat16" else "float32"
+    return cache.plan(config, precision, output_type, engine_name(import_openvino()), fingerprint.cpu_features())
+
+
+class Compiler:
+    """See `ipu_utils.backends.host.Compiler`."""
+
+    def __init__(self, config: RunConfig):
+        import_openvino()  # Say now what is missing.
         self._config = config
-        height, width = size = utils.parse_image_size(hparams.image_size)
-        pixels = config.data.micro_batch_size * height * width
-        self.device = OpenVinoDevice(pixels, config.device.num_threads, config.device.num_streams)
-        self.dataset = self.batches = open_feed(config.data, size, config.benchmark.benchmark_repeats, hparams.mean_rgb)
-        self._temporary = None  # the folder of an executable that is not kept, which goes with this object
 
-    def foresee(self) -> Foreseen:
-        """Do as `prepare`, and build nothing but what tells whether a checkpoint can be loaded."""
+    def wanted(self) -> Header:
         header = wanted(self._config)
-        self.device.check_precision(header.precision)
-        path = place_of(self._config, header)
-        opened = None if path is None else kept(self._config, header, path)
-        if opened is None:
-            return foresee_building(self._config, header)
-        return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})")
+        check_precision(header.precision)
+        return header
 
-    def prepare(self) -> Tuple[ModelInfo, OpenVinoPipeline]:
-        """Find the executable, or build the network that loading it compiles; for errors see `build`."""
-        header = wanted(self._config)
-        self.device.check_precision(header.precision)
-        path, onchip_nms = place_of(self._config, header), self._config.nms.onchip_nms
-        if path is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="efficientdet-")
-            path = Path(self._temporary.name) / cache.file_name(header)
-        opened = kept(self._config, header, path)
-        if opened is not None:
-            pipeline = OpenVinoPipeline(path, opened.header, onchip_nms, executable=opened.executable)
-            return info_of_file(opened.header), pipeline
+    def build(self, header: Header) -> Tuple[Header, Make]:
         header, freeze = build(self._config, header)
-        make = functools.partial(compile_into, path, header, freeze, self._config.device.num_threads)
-        return info_of_file(header), OpenVinoPipeline(path, header, onchip_nms, make)
+        threads = self._config.device.num_threads
+        return header, functools.partial(compile_into, header=header, freeze=freeze, num_threads=threads)
+
+    def preview(self, header: Header) -> str:
+        apart = "tensorflow" not in sys.modules and sys.executable
+        return (load_in_process(self._config, header) if apart else build_here(self._config, header)[0]).weights
+
+    def detector(self, header: Header) -> Tuple[None, str]:
+        return None, "libdetect"

@@ -1,62 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run in TensorFlow: on a host, and on an IPU through Graphcore's."""
+"""Executables for TensorFlow on a CPU or GPU: frozen graphs. Imports TensorFlow."""
 
-from typing import Any, Dict, Tuple
+import logging
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
 
-import ipu_nms
-import utils
+import numpy as np
+
 from hparams_config import Config
-from ipu_utils.backends.devices import get_device
-from ipu_utils.backends.foreseen import Foreseen, foresee_network
-from ipu_utils.backends.tensorflow_cache import kept_file, prepare_kept
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline, images_as
+from ipu_automl_io import postprocess_predictions
+from ipu_utils.backends.host import Make
+from ipu_utils.backends.streams import streams_of
+from ipu_utils.base import hardware
+from ipu_utils.base.detections import Detections
+from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.data.tf_batches import open_dataset
 from ipu_utils.executable import cache, fingerprint
-from ipu_utils.executable.model_info import ModelInfo, info_of_run
-from ipu_utils.model.network import prepare
+from ipu_utils.executable.file import Header, write_executable
+from ipu_utils.executable.freeze_graph import build_network, freeze_graph
+from ipu_utils.executable.runtime import PostProcessing, make_detector
+from ipu_utils.executable.tensorflow import engine_name
+from ipu_utils.model.host import Host
+from ipu_utils.model.network import precision_of, preview_weights
+
+logger = logging.getLogger(__name__)
 
 
-class Backend:
-    """See `ipu_utils.backends.open.open_throughput`."""
+class Compiler:
+    """See `ipu_utils.backends.host.Compiler`."""
 
-    def __init__(self, config: RunConfig, hparams: Config):
+    def __init__(self, config: RunConfig):
         tf.debugging.set_log_device_placement(config.output.debug)
-        self._config, self._hparams = config, hparams
-        self.device = get_device(config.device.device, config)
-        size = utils.parse_image_size(hparams.image_size)
-        self.batches = open_dataset(config.data, size, config.benchmark.benchmark_repeats, hparams.mean_rgb)
+        self._config, self._hparams = config, cache.hparams_of(config)
+        device, streams = config.device, config.device.num_streams or 1
+        threads = device.num_threads or hardware.usable_cores()
+        if config.embedded is None:
+            threads, streams, _ = streams_of("tensorflow", threads, device.num_streams)
+        # Before anything runs: TensorFlow reads the numbers of threads once.
+        self._host = Host(device.device, threads, streams, given=device.num_threads is not None)
 
-    @property
-    def dataset(self) -> tf.data.Dataset:
-        """What the device reads."""
-        return images_as(self._config.model.io_precision.value, self.batches.dataset)
+    def wanted(self) -> Header:
+        precision = precision_of(self._config, self._host)
+        features = fingerprint.cpu_features()
+        return cache.plan(self._config, precision, precision, engine_name(), features, builder=cache.GRAPH)
 
-    def foresee(self) -> Foreseen:
-        """Do as `prepare`, and build nothing but what tells whether a checkpoint can be loaded."""
-        if self._config.device.executable_cache_dir is not None and self.device.kind != "ipu":
-            opened = kept_file(self._config, self.device)[2]
-            if opened is not None:
-                return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})")
-        return foresee_network(self._config, self._hparams, self.device)
+    def build(self, header: Header) -> Tuple[Header, Make]:
+        header, model = build_network(self._config, self._hparams, self._host, header)
 
-    def prepare(self) -> Tuple[ModelInfo, TensorFlowPipeline]:
-        """Build the network with its weights, or take it from a file; for errors see `model.network.prepare`."""
-        if self._config.device.executable_cache_dir is not None and self.device.kind != "ipu":
-            return prepare_kept(self._config, self._hparams, self.device)
-        model = prepare(self._config, self._hparams, self.device)
-        info = info_of_run(self._config, self._hparams, model._replace(origin=self._origin()))
-        return info, TensorFlowPipeline(model.network, self._hparams, self._config.nms, model.precision, self.device)
+        def make(path: Path) -> None:
+            write_executable(path, header, freeze_graph(model, self._hparams, header))
 
-    def _origin(self) -> Dict[str, Any]:
-        """Of a network that is in no file; see `ipu_utils.executable.file.origin`."""
-        on_ipu, nms = self.device.kind == "ipu", self._config.nms
-        operator = ipu_nms.operator_files(nms.nms_mode.value) if on_ipu and nms.onchip_nms else ()
-        versions = {**fingerprint.versions(), **(self.device.versions() if on_ipu else {})}
-        return {
-            "engine": self.device.description,
-            "sources_sha256": fingerprint.of_sources(cache.PROGRAM if on_ipu else cache.GRAPH),
-            "nms_operator_sha256": fingerprint.of_files(operator) if operator else None,
-            "versions": versions,
-        }
+        return header, make
+
+    def preview(self, header: Header) -> str:
+        return preview_weights(self._config, self._hparams, self._host)
+
+    def detector(self, header: Header) -> Tuple[Optional[PostProcessing], str]:
+        try:
+            make_detector(header)
+        except UserError as error:
+            logger.warning("TensorFlow's own operators do NMS, which are slower: %s", error)
+            return Operators(header), "TensorFlow's operators"
+        return None, "libdetect"
+
+
+class Operators:
+    """Post-processing by TensorFlow's own operators, where libdetect is not built."""
+
+    def __init__(self, header: Header):
+        names = ("image_size", "num_classes", "nms_configs")
+        config = Config({**header.anchors, **{name: getattr(header, name) for name in names}})
+        self._detect = tf.function(lambda *heads: postprocess_predictions(config, *heads, mode=header.nms_mode))
+
+    def run(
+        self,
+        class_outputs: Sequence[np.ndarray],
+        box_outputs: Sequence[np.ndarray],
+        scales: np.ndarray,
+        *,
+        dtype: str,
+    ) -> Detections:
+        """See `ipu_utils.nms.libdetect.Detector.run`; there are no indices."""
+
+        def tensors(outputs: Sequence[np.ndarray]) -> List[tf.Tensor]:
+            return [tf.constant(output.view(tf.as_dtype(dtype).as_numpy_dtype)) for output in outputs]
+
+        found = self._detect(tensors(class_outputs), tensors(box_outputs), tf.constant(scales))
+        boxes, scores, classes, lengths = (np.asarray(part) for part in found)
+        types = np.float32, np.float32, np.int32, np.int32
+        return Detections(*(part.astype(type_) for part, type_ in zip((boxes, scores, classes, lengths), types)))

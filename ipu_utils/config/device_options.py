@@ -27,8 +27,8 @@ class DeviceConfig(Checked):
     engine: str = option(
         "auto",
         words("auto", "tensorflow", "openvino"),
-        "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, TensorFlow on a GPU; "
-        "executables are OpenVINO's",
+        "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, else TensorFlow, which "
+        "a GPU takes always; of a given executable, what compiled it",
         facets=WORK._replace(read_by=ON_HOST),
         first=6,
     )

@@ -127,7 +127,7 @@ def without_effect(hparams: hparams_config.Config) -> List[str]:
 
 def _why_no_half(config: "RunConfig") -> Optional[str]:
     """None where the device of a run computes in half, else why it does not."""
-    if config.device.device != "cpu" or (config.embedded is None and config.device.engine == "tensorflow"):
+    if config.device.device != "cpu" or config.device.engine == "tensorflow":
         return None  # TensorFlow has half on every device, the IPU its own
     try:
         check_precision(Precision.HALF.value)

@@ -60,7 +60,7 @@ def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str
     except ImportError as error:
         raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
     if config.output.dry_run and header.random_weights:  # drawing them takes long, and cannot fail
-        return with_weights(header, weights_text.foreseen(config), True), None
+        return with_weights(header, weights_text.planned(config), True), None
     return build_network(config, header)
 
 

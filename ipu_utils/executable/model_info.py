@@ -5,7 +5,8 @@ from typing import Any, Callable, Mapping, NamedTuple, Tuple
 
 from hparams_config import Config
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.executable.file import Header, origin, weights_identity
+from ipu_utils.executable.file import Header, weights_identity
+from ipu_utils.executable.file import origin as origin_of_file
 from ipu_utils.executable.fingerprint import of_hparams
 from utils import parse_image_size
 
@@ -43,12 +44,16 @@ def info_of_file(header: Header) -> ModelInfo:
         header.weights,
         header.random_weights,
         lambda: weights_identity(header),
-        origin(header),
+        origin_of_file(header),
     )
 
 
-def info_of_run(config: RunConfig, hparams: Config, prepared: Any) -> ModelInfo:
-    """Describe the network of a run of the throughput script; `prepared` is what its backend's `prepare` returned."""
+def info_of_run(config: RunConfig, hparams: Config, prepared: Any, origin: Mapping[str, Any]) -> ModelInfo:
+    """Describe a network that is in no file.
+
+    Args:
+      prepared: the network, see `ipu_utils.model.network.Prepared`. origin: see `ipu_utils.executable.file.origin`.
+    """
     return ModelInfo(
         config.model.model_name,
         parse_image_size(hparams.image_size),
@@ -62,5 +67,5 @@ def info_of_run(config: RunConfig, hparams: Config, prepared: Any) -> ModelInfo:
         prepared.weights,
         prepared.random,
         prepared.identity,
-        prepared.origin,
+        origin,
     )

@@ -6,8 +6,13 @@ Buffers are made by the header and written by the network: where the two disagre
 
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
+
 from ipu_utils.base.image_size import get_feat_sizes
-from ipu_utils.executable.file import Header
+from ipu_utils.executable.file import Executable, ExecutableError, Header
+
+INPUT = "images"  # what the network's input is called, where it has a name
+ALIGNMENT = 64  # bytes: a vector, and a line of the cache
 
 
 class Port(NamedTuple):
@@ -34,7 +39,26 @@ def described(header: Header) -> Tuple[Port, List[Port]]:
         for names, values in zip(output_names(header), (header.num_classes, 4))
         for name, size in zip(names, sizes)
     ]
-    return Port(("images",), (batch, *header.image_size, 3), header.input_type), outputs
+    return Port((INPUT,), (batch, *header.image_size, 3), header.input_type), outputs
+
+
+def aligned_zeros(shape: Sequence[int], type_name: str) -> np.ndarray:
+    """An array that starts at a multiple of ALIGNMENT; bfloat16, which NumPy lacks, is held as uint16."""
+    dtype = np.dtype("uint16" if type_name == "bfloat16" else type_name)
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def check_ports(executable: Executable, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+    """Raise ExecutableError where a loaded network is not the one that its header describes."""
+    problem = mismatch(executable.header, inputs, outputs)
+    if problem is not None:
+        raise ExecutableError(
+            f"{executable.path} is not what it says it is: {problem}. Compile it again, and take executables only from "
+            "people you trust."
+        )
 
 
 def mismatch(header: Header, inputs: Sequence[Port], outputs: Sequence[Port]) -> Optional[str]:

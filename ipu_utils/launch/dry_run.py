@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 import yaml
 
-from ipu_utils.backends.foreseen import Foreseen
+from ipu_utils.backends.contract import Preview
 from ipu_utils.base.files import check_writable
 from ipu_utils.base.printable import shown, shown_lines
 from ipu_utils.config.options import flag_of, rules_of
@@ -66,24 +66,24 @@ def without_new_folders(config: RunConfig) -> Iterator[None]:
                 folder.rmdir()
 
 
-def foretell(config: RunConfig, foresee: Callable[[], Foreseen], source: ImageSource) -> None:
+def conclude(config: RunConfig, preview: Callable[[], Preview], source: ImageSource) -> None:
     """End a --dry-run: find out about the network and about annotations, and print what would run.
 
     Args:
-      config: the run. foresee: see `ipu_utils.backends.requests_contract.Backend`. source: its images.
+      config: the run. preview: see `ipu_utils.backends.contract.Backend`. source: its images.
 
     Raises:
       UserError: something would have stopped the run.
     """
     if config.output.profile_dir is not None:
         check_writable(app_json_path(config.output.profile_dir), "--profile-dir")
-    found = foresee()
+    found = preview()
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     told = writers.check(config.output, source, found.header or hparams)
     print("\n".join(map(shown, _described(config, found, source, told))))
 
 
-def _described(config: RunConfig, found: Foreseen, source: ImageSource, annotations: Sequence[str]) -> List[str]:
+def _described(config: RunConfig, found: Preview, source: ImageSource, annotations: Sequence[str]) -> List[str]:
     """What would run, as the report says it; then every option with its value and where that comes from."""
     hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.preset), config.benchmark
     name, size, batch = config.model.model_name, parse_image_size(hparams.image_size), config.data.micro_batch_size

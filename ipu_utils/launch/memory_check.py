@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from hparams_config import Config
-from ipu_utils.backends.openvino_requests import kept_size
+from ipu_utils.backends.host import folders_of, kept_size
+from ipu_utils.backends.openvino import wanted
 from ipu_utils.backends.streams import streams_of
 from ipu_utils.base import cgroups
 from ipu_utils.base.errors import UserError
@@ -69,9 +70,11 @@ def estimate(config: RunConfig, hparams: Config, look: bool = True) -> Estimate:
         pixels = batch_size * height * width
         batches = streams_of(device.engine, device.num_threads, device.num_streams, pixels).in_flight
     running = batches * batch_size * image
-    if config.embedded is None and device.engine != "openvino":
+    if device.engine == "tensorflow":
         return Estimate(int(FIXED_BYTES + PER_BATCH_BYTE * running), batches)
-    needed, kept = RUNNING_BYTES + PER_RUNNING_BYTE * running, kept_size(config) if look else None
+    needed, kept = RUNNING_BYTES + PER_RUNNING_BYTE * running, None
+    if look and folders_of(config) != (None, None):
+        kept = kept_size(config, wanted(config))
     needed = max(needed, BUILDING_BYTES + PER_BUILDING_BYTE * image) if kept is None else needed + PER_FILE_BYTE * kept
     return Estimate(int(needed), batches)
 

@@ -2,9 +2,11 @@
 """A configuration that is resolved, run: what comes before and behind measuring, for both scripts."""
 
 import contextlib
+from pathlib import Path
 
 from ipu_utils.backends.open import choose_engine
 from ipu_utils.base.console import setup_logging
+from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import follow_hparams
 from ipu_utils.launch import latency, throughput
@@ -15,8 +17,7 @@ from ipu_utils.report.publish import publisher
 
 def run(config: RunConfig) -> int:
     """Print, rehearse or measure what a configuration asks for, and return the exit status."""
-    if config.embedded is None:
-        config = choose_engine(config)
+    config = choose_engine(config)
     config = follow_hparams(config)
     setup_logging("error" if config.output.quiet else config.output.log_level)
     if config.output.print_config:
@@ -29,4 +30,5 @@ def run(config: RunConfig) -> int:
         results = stack.enter_context(publisher(config, instances))
         if not config.output.dry_run:  # which tells them among what it prints
             results.note(*config.notes)
-        return (throughput if config.embedded is None else latency).run(config, results)
+        folder = Path(stack.enter_context(temporary_folder("efficientdet-")))
+        return (throughput if config.embedded is None else latency).run(config, results, folder)

@@ -2,7 +2,7 @@
 """The network with its weights, in the precision and on the device of a run."""
 
 import hashlib
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -37,7 +37,6 @@ class Prepared(NamedTuple):
     precision: str  # type name: "float32", "float16" or "bfloat16"
     weights: str  # what the weights are, for the report
     random: bool
-    origin: Mapping[str, Any] = {}  # which sources, engine and versions it comes from, for the record
 
     def identity(self) -> Tuple[str, str]:
         """SHA-256 of the weights, and of what it is."""
@@ -84,6 +83,18 @@ def precision_of(config: RunConfig, device: Placement) -> str:
     precision = config.model.model_precision.value if config.model.model_precision else device.default_precision()
     device.check_precision(precision)
     return precision
+
+
+def preview_weights(config: RunConfig, hparams: Config, device: Placement) -> str:
+    """Say what `prepare` would say of the weights, but draw no random ones: find out whether everything is there.
+
+    Raises:
+      UserError: as `prepare`.
+    """
+    if config.model.random_weights or checkpoint.find_checkpoint(config.model.weights_path) is None:
+        precision_of(config, device)
+        return weights_text.planned(config)
+    return prepare(config, hparams, device).weights
 
 
 def prepare(config: RunConfig, hparams: Config, device: Placement) -> Prepared:

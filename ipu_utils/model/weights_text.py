@@ -43,7 +43,7 @@ def looked_for_here(text: str, absent: object = None) -> str:
     return _ABSENT.sub("", text) + looked
 
 
-def foreseen(config: RunConfig) -> str:
+def planned(config: RunConfig) -> str:
     """What the weights of a run without a checkpoint are going to be, for the report.
 
     Raises:

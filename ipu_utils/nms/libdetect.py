@@ -8,6 +8,7 @@ is. The results are bit for bit those of
 
 import ctypes
 import functools
+from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -83,7 +84,7 @@ class Detector:
         levels = np.ascontiguousarray(level_anchors, np.int64)
         if anchors.shape != (levels.sum(), 4):
             raise UserError(f"the levels have {levels.sum()} anchors, but anchors are {list(anchors.shape)}.")
-        self._library = _library()
+        self._library = _library(libraries.libdetect_path())
         self._levels, self._num_classes, self._rows = levels.tolist(), num_classes, max_detections
         config = _Config(
             anchors=anchors.ctypes.data,
@@ -202,8 +203,7 @@ def _addresses(arrays: Sequence[np.ndarray]) -> Any:
 
 
 @functools.lru_cache(maxsize=None)
-def _library() -> ctypes.CDLL:
-    path = libraries.libdetect_path()
+def _library(path: Path) -> ctypes.CDLL:
     if not path.is_file():
         raise libraries.missing(path)
     try:

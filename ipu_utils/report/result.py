@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from ipu_utils.backends.streams import Streams
+from ipu_utils.backends.contract import Hardware
 from ipu_utils.base import process
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable.model_info import ModelInfo
@@ -65,13 +65,13 @@ def nms_facts(nms_configs: Mapping[str, Any], mode: str, implementation: str, on
     }
 
 
-def device_facts(kind: str, name: str, engine: str, streams: Optional[Streams]) -> Dict[str, Any]:
+def device_facts(hardware: Hardware) -> Dict[str, Any]:
     """What a record says of the device; of an IPU there are no streams to set."""
-    threads, count, in_flight = (None, None, None) if streams is None else streams
+    threads, count, in_flight = (None, None, None) if hardware.streams is None else hardware.streams
     return {
-        "kind": kind,
-        "name": name,
-        "engine": engine,
+        "kind": hardware.kind,
+        "name": hardware.name,
+        "engine": hardware.engine,
         "threads": threads,
         "streams": count,
         "batches_in_flight": in_flight,
@@ -81,8 +81,7 @@ def device_facts(kind: str, name: str, engine: str, streams: Optional[Streams]) 
 def outcome_of(
     config: RunConfig,
     info: ModelInfo,
-    device: Mapping[str, Any],
-    post_processing: str,
+    hardware: Hardware,
     measured: str,
     samples: Samples,
     stages: Mapping[str, Tuple[float, ...]],
@@ -93,7 +92,7 @@ def outcome_of(
     """Gather what a run has found out.
 
     Args:
-      device: see `Outcome`. post_processing: what computes detections, and where. measured: the timed span.
+      measured: the timed span.
       start_up: seconds by name.
     """
     detects = config.nms.onchip_nms
@@ -117,8 +116,8 @@ def outcome_of(
             "hparams_sha256": info.hparams_sha256,
         },
         weights=weights_facts(info.weights, info.random, sha256, sha256_of),
-        nms=nms_facts(info.nms_configs, info.nms_mode, post_processing, detects),
-        device=device,
+        nms=nms_facts(info.nms_configs, info.nms_mode, hardware.post_processing, detects),
+        device=device_facts(hardware),
         executable=info.origin,
     )
 

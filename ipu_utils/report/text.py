@@ -7,6 +7,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from hparams_config import Config
+from ipu_utils.backends.contract import Hardware
 from ipu_utils.base import process
 from ipu_utils.base.printable import report_line, shown
 from ipu_utils.config.normalisation import normalisation_of
@@ -70,8 +71,7 @@ def describe_executable(path: Any, how: str, temporary: bool) -> str:
 def describe_run(
     config: RunConfig,
     info: ModelInfo,
-    device: str,
-    post_processing: str,
+    hardware: Hardware,
     measured: str,
     executable: Optional[str] = None,
     inputs: str = "",
@@ -79,7 +79,7 @@ def describe_run(
     """Say what runs, one `name: value` line each.
 
     Args:
-      device: hardware and engine. post_processing: what computes detections, and where. measured: the timed span.
+      measured: the timed span.
       executable: the line about it, where one is asked. inputs: what `input_range` says.
     """
     data, benchmark, embedded = config.data, config.benchmark, config.embedded
@@ -87,6 +87,7 @@ def describe_run(
     source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
     precision, wire = Precision(info.precision).word, Precision(info.input_type).word
     batch = f"{benchmark.benchmark_repeats} batches a call" if embedded is None else None
+    device = f"{hardware.name}, {hardware.engine}"
     lines = [
         _lines(("model", f"{info.name}, {width}x{height} pixels, {info.num_classes} classes"), ("device", device)),
         *([] if executable is None else [executable]),
@@ -94,7 +95,7 @@ def describe_run(
             ("precision", f"{precision}, images travel as {wire}{inputs}"),
             ("data", f"{data.dataset_type} ({source})"),
             ("batch", f"{info.batch_size} images a request" if batch is None else f"{info.batch_size} images, {batch}"),
-            ("nms", f"{info.nms_mode}, {describe_nms(info.nms_configs)}; {post_processing}"),
+            ("nms", f"{info.nms_mode}, {describe_nms(info.nms_configs)}; {hardware.post_processing}"),
         ),
     ]
     if embedded is not None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ipu_utils.backends.open import choose_engine
-from ipu_utils.backends.openvino_device import MOST_PIXELS, choose_streams
+from ipu_utils.backends.streams import MOST_PIXELS, choose_streams
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import load_config
@@ -21,7 +21,7 @@ def chosen(*arguments, device="cpu"):
 def with_openvino(monkeypatch, tmp_path):
     """As if OpenVINO were installed and libdetect built."""
     (tmp_path / "libdetect.so").write_text("")
-    monkeypatch.setattr("ipu_utils.backends.open.import_openvino", lambda: None)
+    monkeypatch.setattr("ipu_utils.backends.openvino.import_openvino", lambda: None)
     monkeypatch.setattr(libraries, "libdetect_path", lambda: tmp_path / "libdetect.so")
 
 

@@ -2,6 +2,8 @@
 """The throughput script on OpenVINO: TensorFlow's detections, kept executables, and starts without TensorFlow."""
 
 import dataclasses
+import functools
+import itertools
 import json
 import re
 import subprocess
@@ -15,23 +17,22 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none
 
 import ipu_inference
 from ipu_automl_io import postprocess_predictions
-from ipu_utils.backends.devices import get_device
-from ipu_utils.backends.openvino_device import OpenVinoDevice
-from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
-from ipu_utils.backends.openvino_requests import wanted
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.backends.contract import Compiled
+from ipu_utils.backends.host_runtime import HostRuntime
+from ipu_utils.backends.in_flight import Loop
+from ipu_utils.backends.openvino import wanted
 from ipu_utils.base import hardware, openvino_api
 from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import UserError
-from ipu_utils.config.run_config import NmsConfig, load_config
+from ipu_utils.config.run_config import load_config
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.numpy_batches import open_feed
-from ipu_utils.data.tf_batches import open_dataset
 from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import read_executable, write_executable
 from ipu_utils.executable.freeze import compile_network
-from ipu_utils.measure.stages import Stages
-from ipu_utils.model.network import prepare
+from ipu_utils.measure.objects import mean_candidates
+from ipu_utils.model.host import Host
+from ipu_utils.model.network import heads_of, prepare
 from ipu_utils.nms import libraries
 from ipu_utils.report.record import read_record
 
@@ -60,36 +61,35 @@ class Network:
     """One network for both engines, compiled once a batch size."""
 
     def __init__(self, folder):
-        self.config = load_config([*MODEL, *FROM_PHOTOGRAPHS], choose_device=lambda requested: "cpu")
+        arguments = [*MODEL, "--engine", "openvino", *FROM_PHOTOGRAPHS]
+        self.config = load_config(arguments, choose_device=lambda requested: "cpu")
         self.hparams = hparams_of(self.config.model, self.config.data.image_size)
-        self.device = get_device("cpu")
-        self.model = prepare(self.config, self.hparams, self.device)
-        self.pipeline = TensorFlowPipeline(
-            self.model.network, self.hparams, NmsConfig(onchip_nms=False), "float32", self.device
-        )
+        network = prepare(self.config, self.hparams, Host("cpu", 2)).network
+        self.heads = functools.partial(heads_of, network, self.hparams, "float32")
         self._folder, self._made = folder, {}
 
-    def data(self, batch):
-        return dataclasses.replace(self.config.data, micro_batch_size=batch)
+    def feed(self, batch):
+        return open_feed(dataclasses.replace(self.config.data, micro_batch_size=batch), (HEIGHT, WIDTH), 2)
 
     def made(self, batch):
-        """(TensorFlow's outputs of the heads for two batches, OpenVINO's network)."""
+        """(ids, scales and TensorFlow's outputs of the heads for two batches, OpenVINO's network)."""
         if batch not in self._made:
-            dataset = open_dataset(self.data(batch), (HEIGHT, WIDTH), 2).dataset
-            outputs = self.device.compile(self.pipeline.step, dataset, 2)()
-            header = wanted(dataclasses.replace(self.config, data=self.data(batch)))
-            self._made[batch] = outputs, header, compile_network(self.pipeline.heads, header)
+            two = [
+                (ids, scales, [np.asarray(output) for level in self.heads(images) for output in level])
+                for images, scales, ids in itertools.islice(iter(self.feed(batch)), 2)
+            ]
+            header = dataclasses.replace(wanted(self.config), batch_size=batch)
+            self._made[batch] = two, header, compile_network(self.heads, header)
         return self._made[batch]
 
     def openvino(self, batch, mode, onchip):
-        """(the call of OpenVINO's device for two batches, its pipeline)."""
+        """Calls of two batches in OpenVINO."""
         _, header, network = self.made(batch)
         header = dataclasses.replace(header, nms_mode=mode)
         path = self._folder / f"{batch}-{mode}.effdet"
         write_executable(path, header, network)
-        pipeline = OpenVinoPipeline(path, header, onchip)
-        feed = open_feed(self.data(batch), (HEIGHT, WIDTH), 2)
-        return OpenVinoDevice(pipeline.pixels).compile(pipeline.step, feed, 2), pipeline
+        compiled = Compiled(path, header, "given", read_executable(path))
+        return Loop(HostRuntime(compiled, self.config, None, "libdetect"), self.feed(batch), 2, onchip)
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +103,12 @@ def network(tmp_path_factory):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_detections_are_those_of_tensorflow(network, batch, mode, onchip):
-    call, pipeline = network.openvino(batch, mode, onchip)
+    loop = network.openvino(batch, mode, onchip)
     found = 0
-    for outputs, (ids, scales, *heads) in zip(call(), network.made(batch)[0]):
+    for outputs, (ids, scales, heads) in zip(loop.call(), network.made(batch)[0]):
         expected = postprocess_predictions(network.hparams, heads[:5], heads[5:], scales, mode)
         boxes, scores, classes, lengths = (np.asarray(value) for value in expected)
-        ours = pipeline.postprocess(outputs)
+        ours = loop.results(outputs)
         np.testing.assert_array_equal(ours.ids, ids)
         np.testing.assert_array_equal(ours.detections.lengths, lengths)
         for row, length in enumerate(lengths):
@@ -121,25 +121,24 @@ def test_detections_are_those_of_tensorflow(network, batch, mode, onchip):
 
 
 def test_outputs_of_a_batch_outlive_the_next_call(network):
-    call, _ = network.openvino(1, "best-class", onchip=False)
-    first = call()
-    kept = [[output.copy() for output in outputs] for outputs in first]
-    call()
-    for outputs, copies in zip(first, kept):
-        for output, copy in zip(outputs, copies):
+    loop = network.openvino(1, "best-class", onchip=False)
+    first = loop.call()
+    kept = [[output.copy() for output in batch.class_outputs + batch.box_outputs] for batch in first]
+    loop.call()
+    for batch, copies in zip(first, kept):
+        for output, copy in zip(batch.class_outputs + batch.box_outputs, copies):
             np.testing.assert_array_equal(output, copy)
 
 
 def test_calls_go_on_where_the_last_one_stopped(network):
-    call, _ = network.openvino(1, "best-class", onchip=True)
-    assert [outputs[0].tolist() for outputs in call() + call() + call()] == [[0], [1], [2], [3], [0], [1]]
+    call = network.openvino(1, "best-class", onchip=True).call
+    assert [results.ids.tolist() for results in call() + call() + call()] == [[0], [1], [2], [3], [0], [1]]
 
 
 def test_candidates_are_counted_as_tensorflow_counts_them(network):
-    _, pipeline = network.openvino(3, "best-class", onchip=True)
-    images, _, _ = next(iter(open_feed(network.data(3), (HEIGHT, WIDTH), 2)))
-    pipeline.load(None, 1, 1, Stages())
-    assert pipeline.count_candidates(images) == pytest.approx(network.pipeline.count_candidates(images), abs=1 / 3)
+    loop, (first, _) = network.openvino(3, "best-class", onchip=True), network.made(3)[0]
+    expected = mean_candidates(first[2][:5], 90, network.hparams.nms_configs.score_thresh, every_class=False)
+    assert loop.candidates() == pytest.approx(expected, abs=1 / 3) and expected > 10
 
 
 def test_a_precision_that_the_cpu_lacks_is_the_users_error(monkeypatch):
@@ -149,7 +148,7 @@ def test_a_precision_that_the_cpu_lacks_is_the_users_error(monkeypatch):
     monkeypatch.setattr(openvino_api, "import_openvino", lambda: OpenVino)
     monkeypatch.setattr(openvino_api, "engine_name", lambda openvino: "OpenVINO")
     with pytest.raises(UserError, match="cannot compute in float16 on this CPU, only in float32"):
-        OpenVinoDevice(64).check_precision("float16")
+        openvino_api.check_precision("float16")
 
 
 @pytest.fixture(scope="module")

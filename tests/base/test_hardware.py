@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing a device, and the host device against the contract of `ipu_utils.backends.contract.Device`."""
+"""Choosing a device, and what networks are built for on a host."""
 
 import subprocess
 import sys
@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-from ipu_utils.backends.devices import get_device
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
 
@@ -65,24 +64,9 @@ def test_looking_for_devices_on_a_machine_without_gpu_imports_no_tensorflow():
 
 @pytest.fixture(scope="module")
 def cpu():
-    return get_device("cpu")
+    from ipu_utils.model.host import Host
 
-
-def dataset(count):
-    from ipu_utils.base.keras2 import tf
-
-    return tf.data.Dataset.range(count).map(lambda i: (tf.fill((2,), tf.cast(i, tf.float32)),)).repeat()
-
-
-def test_a_call_runs_its_batches_in_order_and_goes_on_where_it_stopped(cpu):
-    call = cpu.compile(lambda value: (value * 10.0, value), dataset(3), batches=2)
-    first, second = call(), call()
-    assert [outputs[0].tolist() for outputs in first + second] == [[0, 0], [10, 10], [20, 20], [0, 0]]
-
-
-def test_outputs_are_in_host_memory(cpu):
-    (outputs,) = cpu.compile(lambda value: (value,), dataset(1), batches=1)()
-    assert all(isinstance(output, np.ndarray) for output in outputs)
+    return Host("cpu", 2)
 
 
 def test_swish_is_x_times_sigmoid_of_x(cpu):

@@ -160,7 +160,7 @@ def test_only_instruction_sets_that_choose_kernels_count(monkeypatch):
 
 def test_planning_needs_neither_tensorflow_nor_openvino():
     code = "import sys; from ipu_utils.executable import cache, fingerprint, file\n"
-    code += "from ipu_utils.backends import spans; from ipu_utils.report import text; print([m for m in "
+    code += "from ipu_utils.launch import requests; from ipu_utils.report import text; print([m for m in "
     code += "('tensorflow', 'tf_keras', 'openvino') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,6 +2,7 @@
 """A host's executable against the TensorFlow path: the same numbers, the same detections, without TensorFlow."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
 import threading
@@ -13,8 +14,7 @@ from PIL import Image
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
-from ipu_utils.backends.devices import get_device
-from ipu_utils.backends.openvino_requests import wanted
+from ipu_utils.backends.openvino import wanted
 from ipu_utils.base import openvino_api
 from ipu_utils.base.detections import ImageDetections
 from ipu_utils.base.errors import UserError
@@ -45,20 +45,16 @@ class Reference:
     """The TensorFlow path: the network as Keras runs it, and post-processing by TensorFlow's own operators."""
 
     def __init__(self, config):
-        from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
-        from ipu_utils.config.run_config import NmsConfig
-        from ipu_utils.model.network import prepare
+        from ipu_utils.model.host import Host
+        from ipu_utils.model.network import heads_of, prepare
 
         self.hparams = cache.hparams_of(config)
-        device = get_device("cpu")
-        self.model = prepare(config, self.hparams, device)
-        self.pipeline = TensorFlowPipeline(
-            self.model.network, self.hparams, NmsConfig(onchip_nms=False), "float32", device
-        )
+        self.model = prepare(config, self.hparams, Host("cpu", 2))
+        self.outputs = functools.partial(heads_of, self.model.network, self.hparams, "float32")
 
     def heads(self, image):
         """All outputs for one uint8 image of the network's size."""
-        class_outputs, box_outputs = self.pipeline.heads(image[None])
+        class_outputs, box_outputs = self.outputs(image[None])
         return [output.numpy() for output in (*class_outputs, *box_outputs)]
 
     def detect(self, heads, scale, nms_configs, mode):
@@ -93,7 +89,7 @@ def path(config, reference, tmp_path_factory):
     """An executable of the reference's network."""
     header = cache.with_weights(wanted(config), reference.model.weights, True)
     path = tmp_path_factory.mktemp("executables") / "d0.effdet"
-    write_executable(path, header, freeze.compile_network(reference.pipeline.heads, header))
+    write_executable(path, header, freeze.compile_network(reference.outputs, header))
     return path
 
 
@@ -151,7 +147,7 @@ def test_detections_equal_those_of_tensorflow(path, reference, tmp_path, number,
 def test_the_published_size_equals_tensorflow_too(tmp_path):
     config = load_config(["--random-weights"], "embedded", choose_device=lambda requested: "cpu")
     reference, header = Reference(config), wanted(config)
-    write_executable(tmp_path / "d0.effdet", header, freeze.compile_network(reference.pipeline.heads, header))
+    write_executable(tmp_path / "d0.effdet", header, freeze.compile_network(reference.outputs, header))
     model = EmbeddedModel.load(tmp_path / "d0.effdet")
     worker, found = model.session(), 0
     for photograph in photographs():
@@ -221,9 +217,12 @@ def test_workers_in_threads_get_their_own_answers(model):
 
 
 def test_libdetect_reads_the_memory_that_the_network_writes(model):
-    worker = model.session()
-    addresses = [worker._request.get_tensor(name).data.ctypes.data for name in ("class_3", "box_7")]
-    assert addresses == [worker.class_outputs[0].ctypes.data, worker.box_outputs[-1].ctypes.data]
+    session = model.session()
+    before = [output.ctypes.data for output in session.class_outputs + session.box_outputs]
+    session.class_outputs[0][...] = 7
+    session.run()
+    assert [output.ctypes.data for output in session.class_outputs + session.box_outputs] == before
+    assert (session.class_outputs[0] != 7).all()
 
 
 def test_a_model_may_be_dropped_while_a_worker_lives(path):
@@ -341,7 +340,7 @@ def test_a_network_that_openvino_cannot_read_is_the_users_error(path, tmp_path):
 def test_a_file_for_batches_is_not_for_single_images(reference, config, tmp_path):
     header = dataclasses.replace(wanted(config), batch_size=2)
     copy = tmp_path / "b2.effdet"
-    write_executable(copy, header, freeze.compile_network(reference.pipeline.heads, header))
+    write_executable(copy, header, freeze.compile_network(reference.outputs, header))
     model = EmbeddedModel.load(copy)
     with pytest.raises(UserError, match="batches of 2 images"):
         model.detect(photographs()[0])
@@ -362,7 +361,7 @@ def test_bfloat16_drifts_by_its_own_rounding_only(reference, config, tmp_path):
     except UserError as error:
         pytest.skip(str(error))
     path = tmp_path / "bf16.effdet"
-    write_executable(path, header, freeze.compile_network(reference.pipeline.heads, header))
+    write_executable(path, header, freeze.compile_network(reference.outputs, header))
     worker = EmbeddedModel.load(path).session()
     image = fit_image(photographs()[0], (HEIGHT, WIDTH)).image
     worker.load(image, 1.0)

@@ -19,7 +19,7 @@ BUILDERS = (cache.NETWORK, cache.GRAPH, cache.PROGRAM)
 OUTSIDE = (
     "ipu_utils/report/html.py",
     "ipu_utils/compare.py",
-    "ipu_utils/backends/spans.py",
+    "ipu_utils/launch/requests.py",
     "nms_extra.py",
     "README.md",
 )
@@ -113,9 +113,10 @@ if sys.argv[2] == cache.NETWORK:
     with tempfile.TemporaryDirectory() as folder:
         build_network(config, header)[1](folder)
 else:
-    from ipu_utils.backends.tensorflow_device import HostDevice
-    from ipu_utils.backends.tensorflow_build import build_graph
-    build_graph(config, cache.hparams_of(config), HostDevice("cpu"), header)
+    from ipu_utils.executable.freeze_graph import build_network, freeze_graph
+    from ipu_utils.model.host import Host
+    hparams = cache.hparams_of(config)
+    freeze_graph(build_network(config, hparams, Host("cpu", 2), header)[1], hparams, header)
 print(json.dumps([sys.modules[name].__file__ for name in set(sys.modules) - before
                   if getattr(sys.modules[name], "__file__", None)]))
 """

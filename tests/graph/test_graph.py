@@ -4,11 +4,11 @@
 import numpy as np
 import pytest
 
-from ipu_utils.backends.tensorflow_device import HostDevice
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.graph.fold_batch_norm import BATCH_NORMS, fold_batch_norm
 from ipu_utils.graph.freeze import as_function, freeze
+from ipu_utils.model.host import Host
 
 SIZE = 8
 layers = tf.keras.layers
@@ -134,7 +134,7 @@ def test_an_argument_the_step_does_not_use_may_still_be_passed():
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_mixed_precision_folds_in_float32(precision, image):
     try:
-        HostDevice("cpu").check_precision(precision)
+        Host("cpu", 2).check_precision(precision)
     except UserError as error:
         pytest.skip(str(error))  # TensorFlow 2.6 has no bfloat16 convolutions; newer releases run this case
     tf.keras.mixed_precision.set_global_policy("mixed_" + precision)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from ipu_device_steps import images, state, step
 
-from ipu_utils.backends.devices import get_device
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import load_config
@@ -41,7 +40,9 @@ def test_an_executable_takes_its_images_in_the_io_precision(open_ipu, tmp_path, 
 def test_an_executable_neither_restarts_nor_stalls(open_ipu, tmp_path):
     arguments = ["--device", "ipu", "--config", "efficientdet-low-latency"]
     config = load_config(arguments, "embedded", choose_device=lambda requested: "ipu")
-    device = get_device("ipu", config)
+    from ipu_utils.backends import ipu
+
+    device = ipu.create(config)
     executable = compiled(device, tmp_path / "a.poplar_exec", iterations=config.benchmark.benchmark_repeats)
     batch = [tensor.numpy() for tensor in next(iter(images()))]
     for _ in range(config.benchmark.num_repeats + config.benchmark.warmup):

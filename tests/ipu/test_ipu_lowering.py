@@ -11,7 +11,7 @@ import pytest
 import reference_formulas
 
 import hparams_config
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.backends.ipu_step import Step
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import load_config
 from ipu_utils.graph.freeze import as_function, freeze
@@ -69,13 +69,13 @@ def test_the_whole_step_lowers_to_what_an_ipu_computes(
     config = load_config(["--device", "ipu", *arguments], choose_device=lambda requested: requested)
     hparams = hparams_config.get_inference_config("efficientdet-d0", hparams, (64, 64))
     network = build_network(hparams, device.dtype_policy(precision), device.swish)
-    pipeline = TensorFlowPipeline(network, hparams, config.nms, precision, device)
+    step = Step(network, hparams, config.nms, precision)
     signature = (
         tf.TensorSpec([2, 64, 64, 3], io_type),
         tf.TensorSpec([2], tf.float32),
         tf.TensorSpec([2], tf.int32),
     )
-    text = hlo_of(device._freeze(pipeline.step, signature), ipu._inline, signature)
+    text = hlo_of(device._freeze(step, signature), ipu._inline, signature)
     instructions = re.findall(r"= \(?(\w+)\[[\d,]*\]\S* ([\w-]+)\(", text)
     assert {dtype for dtype, _ in instructions} <= TYPES
     assert len([name for _, name in instructions if name == "convolution"]) > 100

@@ -55,8 +55,8 @@ def without(tmp_path, name):
 @pytest.mark.parametrize("name, message", [("tensorflow", "compiling an executable needs TensorFlow"),
                                            ("openvino", "openvino cannot be imported|OpenVINO")])  # fmt: skip
 def test_a_missing_library_is_refused_as_in_the_run(script, name, message, tmp_path):
-    asked = ["--engine", "openvino"] if script == "ipu_inference.py" else []
-    command = [sys.executable, str(ROOT / script), "--device", "cpu", *LITE, "--random-weights", *asked, "--dry-run"]
+    asked = ["--random-weights", "--engine", "openvino", "--dry-run"]
+    command = [sys.executable, str(ROOT / script), "--device", "cpu", *LITE, *asked]
     ended = [
         subprocess.run(words, env=without(tmp_path / str(number), name), capture_output=True, text=True)
         for number, words in enumerate((command, command[:-1]))

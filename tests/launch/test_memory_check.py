@@ -2,15 +2,14 @@
 """Runs that do not fit into memory are refused before anything is built."""
 
 import dataclasses
-import itertools
 import sys
 import threading
 
 import pytest
 
 from backbone import efficientnet_builder, efficientnet_lite_builder
-from ipu_utils.backends import openvino_requests
-from ipu_utils.backends.openvino_device import OpenVinoDevice
+from ipu_utils.backends import host, in_flight, openvino
+from ipu_utils.backends.contract import Hardware
 from ipu_utils.backends.streams import streams_of
 from ipu_utils.base import hardware, machine
 from ipu_utils.base.errors import UserError
@@ -32,7 +31,7 @@ def needed(*arguments, **more):
 
 
 def test_the_estimate_is_the_documented_formula():
-    config, hparams = run_of("--micro-batch-size", "8")
+    config, hparams = run_of("--engine", "tensorflow", "--micro-batch-size", "8")
     heads = 4 / 3 * 9 * 94 / 64
     expected = memory_check.FIXED_BYTES + memory_check.PER_BATCH_BYTE * 3 * 8 * 4 * 512 * 512 * (96 / 4 + heads)
     assert memory_check.estimate(config, hparams) == (int(expected), 3)
@@ -49,9 +48,10 @@ def test_the_widths_are_those_of_the_backbones_second_stage():
 
 
 def test_more_images_pixels_and_streams_need_more_memory():
-    assert needed("--micro-batch-size", "2") > needed()
+    engine = ("--engine", "tensorflow")  # with OpenVINO building takes more than small runs
+    assert needed(*engine, "--micro-batch-size", "2") > needed(*engine)
     assert needed("--image-size", "640") > needed()
-    assert needed("--num-streams", "4") > needed("--num-streams", "2")
+    assert needed(*engine, "--num-streams", "4") > needed(*engine, "--num-streams", "2")
     assert needed("--model-name", "efficientdet-d7") > needed("--model-name", "efficientdet-d0")
 
 
@@ -93,35 +93,32 @@ def test_sixteen_cores_are_sixteen_threads(monkeypatch):
     assert memory_check.estimate(config, hparams_of(config.model, None)).batches == 17
 
 
+class Runtime:
+    """Sessions that pass only when all batches that were estimated are under way at the same time."""
+
+    def __init__(self, engine, streams):
+        self.hardware = Hardware("cpu", "a cpu", engine, streams_of(engine, 2, streams, 64 * 64), "none")
+
+    def sessions(self, count):
+        self.together = threading.Barrier(count)
+        return [self] * count
+
+    def load(self, images, scales):
+        pass
+
+    def run(self):
+        self.together.wait(timeout=60)
+
+    def detections(self):
+        return "found"
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
 @pytest.mark.parametrize("streams, batches", [(1, 2), (2, 3), (5, 6)])
-def test_a_device_runs_as_many_batches_as_were_estimated(streams, batches):
-    pytest.importorskip("openvino")
-    device = OpenVinoDevice(64 * 64, 2, streams)
-    assert device.streams == streams_of("openvino", 2, streams, 64 * 64) == (2, streams, batches)
-    asked = []
-
-    class Step:
-        pixels = 64 * 64
-
-        def load(self, num_threads, num_streams, workers, stages):
-            asked.append((num_threads, num_streams, workers))
-            self.together = threading.Barrier(workers)  # passes when all of them are in it at the same time
-            return [self.wait] * workers
-
-        def wait(self, number):
-            self.together.wait(timeout=60)
-            return (number,)
-
-    feed = ((number,) for number in itertools.count())
-    assert device.compile(Step(), feed, 2 * batches)() == [(number,) for number in range(2 * batches)]
-    assert asked == [(2, streams, batches)]
-
-
-def test_tensorflow_keeps_one_batch_more_than_it_has_streams_under_way():
-    from ipu_utils.backends.tensorflow_device import HostDevice
-
-    device = HostDevice("cpu", num_streams=16)
-    assert device.streams.in_flight == 17 and "16 streams" in device.description
+def test_a_run_has_as_many_batches_under_way_as_were_estimated(engine, streams, batches):
+    runtime, feed = Runtime(engine, streams), [(None, None, number) for number in range(2 * batches)]
+    assert runtime.hardware.streams == (2, streams, batches)
+    assert in_flight.Loop(runtime, feed, 2 * batches, True).call() == [(number, "found") for _, _, number in feed]
 
 
 def kept(folder, *arguments, script="throughput", change=None):
@@ -129,9 +126,9 @@ def kept(folder, *arguments, script="throughput", change=None):
     folder_option = ("--executable-cache-dir", "--exec-output-dir")[script == "embedded"]
     config, hparams = run_of("--engine", "openvino", "--random-weights", folder_option, str(folder), *arguments,
                              script=script)  # fmt: skip
-    header = openvino_requests.wanted(config)
+    header = openvino.wanted(config)
     written = header if change is None else dataclasses.replace(header, **change)
-    write_executable(openvino_requests.place_of(config, header), written, b"network")
+    write_executable(host.place_of(config, header), written, b"network")
     return config, hparams
 
 
@@ -177,16 +174,15 @@ def test_a_kept_executable_is_found_where_tensorflow_is_not_installed(tmp_path, 
     config, _ = kept(tmp_path)
     (path,) = tmp_path.iterdir()
     installed.clear()
-    header = openvino_requests.wanted(config)
+    header = openvino.wanted(config)
     assert "tensorflow" not in header.versions
     assert (
-        openvino_requests.place_of(config, header) == path
-        and openvino_requests.kept_size(config) == path.stat().st_size
+        host.place_of(config, header) == path and host.kept_size(config, openvino.wanted(config)) == path.stat().st_size
     )
     installed["tensorflow"] = "2.20.0"  # another than the one that made it
     assert (
-        openvino_requests.place_of(config, openvino_requests.wanted(config)) != path
-        and openvino_requests.kept_size(config) is None
+        host.place_of(config, openvino.wanted(config)) != path
+        and host.kept_size(config, openvino.wanted(config)) is None
     )
 
 

@@ -6,11 +6,11 @@ import pytest
 
 import hparams_config
 from ipu_automl_io import postprocess_predictions, preprocess_normalize_image
-from ipu_utils.backends.tensorflow_device import HostDevice
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.normalisation import normalisation_of
 from ipu_utils.model import random_weights
+from ipu_utils.model.host import Host
 from ipu_utils.model.network import build_network
 
 SIZE, WANTED, THRESHOLD = 256, 150, 0.4
@@ -84,7 +84,7 @@ def test_variables_keep_their_names_and_are_finite(calibrated, hparams):
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_other_precisions_stay_finite_and_close_to_float(calibrated, hparams, noise, precision):
     try:
-        HostDevice("cpu").check_precision(precision)
+        Host("cpu", 2).check_precision(precision)
     except UserError as error:
         pytest.skip(str(error))  # TensorFlow 2.6 has no bfloat16 convolutions; newer releases run this case
     network, _ = calibrated

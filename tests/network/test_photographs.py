@@ -2,6 +2,7 @@
 """From a photograph's file to the outputs that AutoML's own preprocessing and network give, on a host's engines."""
 
 import dataclasses
+import functools
 import importlib.util
 
 import checkpoints
@@ -12,18 +13,21 @@ from golden_network import Golden
 
 from hparams_config import get_inference_config
 from ipu_automl_io import preprocess_normalize_image
-from ipu_utils.backends.devices import get_device
-from ipu_utils.backends.open import open_throughput
-from ipu_utils.backends.openvino_pipeline import OpenVinoPipeline
-from ipu_utils.backends.spans import open_inputs
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.backends.open import open_backend
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.normalisation import normalisation_of, padding_colour
-from ipu_utils.config.run_config import NmsConfig, load_config
+from ipu_utils.config.run_config import load_config
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.decode import read_image
-from ipu_utils.executable import cache
-from ipu_utils.model.network import build_network
+from ipu_utils.data.numpy_batches import open_feed
+from ipu_utils.data.tf_batches import open_dataset
+from ipu_utils.executable import cache, fingerprint, tensorflow
+from ipu_utils.executable.file import write_executable
+from ipu_utils.executable.freeze_graph import freeze_graph
+from ipu_utils.executable.runtime import EmbeddedModel
+from ipu_utils.launch.requests import open_inputs
+from ipu_utils.model.host import Host
+from ipu_utils.model.network import Prepared, build_network, heads_of
 from ipu_utils.nms import libraries
 
 INPUT_ERROR = 0.03  # of the normalised input: half a grey level, and half of one more where it is padding
@@ -50,15 +54,18 @@ class Run:
         self.config = load_config([*arguments], script, choose_device=lambda requested: requested)
         self.hparams = hparams_of(self.config.model, self.config.data.image_size, self.config.nms.preset)
 
-    def engine(self, name):
-        """Data and device of --engine NAME."""
-        device = dataclasses.replace(self.config.device, engine=name)
-        return open_throughput(dataclasses.replace(self.config, device=device), self.hparams)
+    def backend(self, engine, folder):
+        """The backend of --engine ENGINE."""
+        device = dataclasses.replace(self.config.device, engine=engine)
+        return open_backend(dataclasses.replace(self.config, device=device), folder)
 
-    def assert_golden(self, outputs):
-        """Fail where what one batch gave, (ids, scales, heads...), is not the photograph's."""
-        ids, scales, *heads = outputs
-        assert ids.tolist() == [0] and scales.tolist() == [self.golden.values["scale"]]
+    def batch(self):
+        """(images, scales, ids) of the photograph, as the engines of a host get them."""
+        hparams, batch = self.hparams, self.config.benchmark.benchmark_repeats
+        return next(iter(open_feed(self.config.data, hparams.image_size, batch, hparams.mean_rgb)))
+
+    def assert_golden(self, heads):
+        """Fail where the outputs for one batch are not those for the photograph."""
         assert all(errors.mean() < OUTPUT_ERROR for errors in self.golden.errors(heads))
 
 
@@ -67,22 +74,32 @@ class Network(Run):
 
     def __init__(self, path):
         super().__init__(path, "throughput", "--random-weights")
-        self.device = get_device("cpu")
-        network = build_network(self.hparams, activation=self.device.swish)
-        self.golden.set_weights(network)
-        nms = NmsConfig(onchip_nms=False)
-        self.pipeline = TensorFlowPipeline(network, self.hparams, nms, "float32", self.device)
+        self.keras = build_network(self.hparams, activation=Host("cpu", 2).swish)
+        self.golden.set_weights(self.keras)
 
-    def executable(self, folder):
-        """The network as an executable: (path, header)."""
-        from ipu_utils.backends.openvino_requests import wanted
-        from ipu_utils.executable.file import write_executable
-        from ipu_utils.executable.freeze import compile_network
+    def executable(self, engine, folder):
+        """The network as an engine's executable: its path."""
+        path = folder / f"{self.golden.model}-{engine}.effdet"
+        if engine == "openvino":
+            from ipu_utils.backends.openvino import wanted
+            from ipu_utils.executable.freeze import compile_network
 
-        header = wanted(self.config)
-        path = folder / f"{self.golden.model}.effdet"
-        write_executable(path, header, compile_network(self.pipeline.heads, header))
-        return path, header
+            header = wanted(self.config)
+            heads = functools.partial(heads_of, self.keras, self.hparams, "float32")
+            write_executable(path, header, compile_network(heads, header))
+        else:
+            target = fingerprint.cpu_features()
+            header = cache.plan(self.config, "float32", "float32", tensorflow.engine_name(), target)
+            prepared = Prepared(self.keras, "float32", "those of the golden file", True)
+            write_executable(path, header, freeze_graph(prepared, self.hparams, header))
+        return path
+
+    def outputs(self, path):
+        """Outputs for the photograph, of an executable."""
+        session = EmbeddedModel.load(path).session()
+        session.load(*self.batch()[:2])
+        session.run()
+        return session.class_outputs + session.box_outputs
 
 
 each_file = pytest.mark.parametrize("path", golden_network.files("photograph"), ids=lambda path: path.stem)
@@ -95,7 +112,7 @@ def network(request):
 
 @pytest.fixture(scope="module")
 def executable(network, tmp_path_factory):
-    return network.executable(tmp_path_factory.mktemp("executable"))
+    return network.executable("openvino", tmp_path_factory.mktemp("executable"))
 
 
 def test_there_is_a_file_with_and_one_without_squeeze_and_excitation():
@@ -105,51 +122,48 @@ def test_there_is_a_file_with_and_one_without_squeeze_and_excitation():
     }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @each_file
-def test_the_network_gets_what_automls_preprocessing_makes_of_the_file(path, engine):
+def test_the_network_gets_what_automls_preprocessing_makes_of_the_file(path):
     run = Run(path, "throughput", "--random-weights")
-    images, scales, _ = next(iter(run.engine(engine).dataset))
-    assert np.asarray(scales).tolist() == [run.golden.values["scale"]]
+    images, scales, _ = run.batch()
+    assert scales.tolist() == [run.golden.values["scale"]]
     made = preprocess_normalize_image(images, tf.float32, *normalisation_of(run.hparams)).numpy()[0, ::7, ::7]
     assert made.shape == run.golden.values["input"].shape
     assert np.abs(made - run.golden.values["input"]).max() < INPUT_ERROR
-    padding = (np.asarray(images)[0] == padding_colour(run.hparams.mean_rgb)).all(-1)
+    padding = (images[0] == padding_colour(run.hparams.mean_rgb)).all(-1)
     assert 0.2 < padding.mean() < 0.8  # these photographs have other shapes than the input
 
 
 @each_file
-def test_requests_carry_the_same_pixels(path):
+def test_requests_and_an_ipus_dataset_carry_the_same_pixels(path):
     run = Run(path, "embedded", "--random-weights")
     header = cache.plan(run.config, "float32", "float32", "some engine", ("some processor",))
     inputs = open_inputs(run.config, header, 3)
-    (image,), (scale,), _ = next(iter(run.engine("tensorflow").dataset))
-    for images, scales in ((inputs.images[0], inputs.scales[0]), inputs.decode(0)):
+    (image,), (scale,), _ = run.batch()
+    dataset = open_dataset(run.config.data, run.hparams.image_size, 1, run.hparams.mean_rgb).dataset
+    tensors = [np.asarray(tensor) for tensor in next(iter(dataset))[:2]]
+    for images, scales in ((inputs.images[0], inputs.scales[0]), inputs.decode(0), tensors):
         np.testing.assert_array_equal(images[0], image)
         assert scales.tolist() == [scale]
 
 
 @pytest.mark.parametrize("hparams", ["", "mean_rgb=0.0,stddev_rgb=1.0,scale_range=true"])
-def test_the_step_of_every_engine_normalises_by_the_whole_configuration(hparams):
+def test_what_every_engine_computes_begins_with_the_configurations_normalisation(hparams):
     config = get_inference_config("efficientdet-lite0", hparams)
-    step = TensorFlowPipeline(lambda images, training: ([images], [images]), config, NmsConfig(onchip_nms=False),
-                              "float32", get_device("cpu"))  # fmt: skip
     pixels = np.arange(256, dtype=np.uint8)[None, :, None, None].repeat(3, 3)
-    (seen,), _ = step.heads(tf.constant(pixels))
+    network = lambda images, training: ([images], [images])  # noqa: E731
+    (seen,), _ = heads_of(network, config, "float32", tf.constant(pixels))
     expected = (pixels.astype(np.float64) - 127) / 128 if not hparams else pixels / 127.5 - 1
     np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
-def test_tensorflow_computes_the_reference_outputs(network):
-    call = network.device.compile(network.pipeline.step, network.engine("tensorflow").dataset, 1)
-    network.assert_golden(call()[0])
+def test_tensorflow_computes_the_reference_outputs(network, tmp_path):
+    network.assert_golden(network.outputs(network.executable("tensorflow", tmp_path)))
 
 
 @with_openvino
 def test_openvino_computes_the_reference_outputs(network, executable):
-    engine = network.engine("openvino")
-    call = engine.device.compile(OpenVinoPipeline(*executable, onchip_nms=False).step, engine.dataset, 1)
-    network.assert_golden(call()[0])
+    network.assert_golden(network.outputs(executable))
 
 
 @with_openvino
@@ -164,10 +178,10 @@ def test_detect_computes_the_reference_outputs_with_the_mean_from_the_file(netwo
 
     original = runtime.Session.detections
     monkeypatch.setattr(runtime.Session, "detections", detections)
-    path, header = executable
-    assert header.mean_rgb == normalisation_of(network.hparams).mean
-    assert len(runtime.EmbeddedModel.load(path).detect(read_image(network.golden.image)).scores)
-    network.assert_golden([np.array([0]), network.golden.values["scale"][None], *seen])
+    model = EmbeddedModel.load(executable)
+    assert model.header.mean_rgb == normalisation_of(network.hparams).mean
+    assert len(model.detect(read_image(network.golden.image)).scores)
+    network.assert_golden(seen)
 
 
 @pytest.mark.slow
@@ -177,7 +191,9 @@ def test_a_checkpoint_and_a_file_give_the_reference_outputs(path, engine, tmp_pa
     weights = Golden(path).weights()
     checkpoints.write_tf1_checkpoint(tmp_path, {name: value + 1 for name, value in weights.items()}, averages=weights)
     run = Run(path, "throughput", "--model-dir", str(tmp_path))
-    opened = run.engine(engine)
-    model, pipeline = opened.prepare()
-    assert f"{len(weights)} of {len(weights)} variables" in model.weights
-    run.assert_golden(opened.device.compile(pipeline.step, opened.dataset, 1)()[0])
+    backend = run.backend(engine, tmp_path)
+    backend.open_batches()
+    assert f"{len(weights)} of {len(weights)} variables" in backend.prepare().weights
+    (heads,) = backend.loop().call()
+    assert heads.ids.tolist() == [0] and heads.scales.tolist() == [run.golden.values["scale"]]
+    run.assert_golden(heads.class_outputs + heads.box_outputs)

@@ -164,7 +164,7 @@ def test_descriptors_and_standard_output_are_files_too(place):
 
 
 def test_an_executable_is_not_compiled_over_what_the_run_reads_or_writes(place):
-    from ipu_utils.backends.openvino_requests import kept
+    from ipu_utils.backends.host import kept
 
     asked = config("--exec-output-dir", "out", "--report", "r.effdet", script="embedded")
     (place / "r.effdet").write_bytes(b"mine")

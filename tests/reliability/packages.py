@@ -50,19 +50,8 @@ def _copy_of_project(change: Callable[[Path], None]) -> Callable[[Stage], Outcom
     return run
 
 
-def _operators(build: Path) -> Path:
-    from ipu_utils.nms import libraries
-
-    return build / libraries.operators_path().relative_to(libraries.HOST_BUILD)
-
-
-def _for_another_tensorflow(build: Path) -> None:
-    path = _operators(build)
-    path.write_bytes(path.read_bytes().replace(b"NMS_HOST_BUILD tensorflow=2.", b"NMS_HOST_BUILD tensorflow=1."))
-
-
 def _damaged(build: Path) -> None:
-    path = _operators(build)
+    path = build / "libdetect.so"
     path.write_bytes(path.read_bytes()[:100])
 
 
@@ -145,9 +134,9 @@ CASES = [
         needs=["openvino"],
     ),
     Case.own(
-        "OpenVINO is missing",
+        "OpenVINO is asked for and missing",
         "embedded",
-        MODEL,
+        [*MODEL, "--engine", "openvino"],
         2,
         ["OpenVINO cannot be imported", "pip install openvino"],
         prepare=_module(MISSING, "openvino"),
@@ -155,19 +144,18 @@ CASES = [
     ),
     *(
         Case(
-            f"the operators' library {what}",
+            f"with TensorFlow the post-processing library {what}",
             TENSORFLOW,
             0,
             ["TensorFlow's own operators do NMS", word, 'Run "make"', "throughput"],
             slow=True,
             run=_copy_of_project(change),
-            needs=["operators", "linux"],
+            needs=["linux"],
         )
         for what, word, change in (
-            ("is missing", "is missing", lambda build: _operators(build).unlink()),
-            ("cannot be read", "ermission", lambda build: _operators(build).chmod(0)),
-            ("was built for another TensorFlow", "was built for tf-1.", _for_another_tensorflow),
-            ("is damaged", "was built for something else", _damaged),
+            ("is missing", "is missing", lambda build: (build / "libdetect.so").unlink()),
+            ("cannot be read", "ermission", lambda build: (build / "libdetect.so").chmod(0)),
+            ("is damaged", "cannot be loaded", _damaged),
         )
     ),
     Case(

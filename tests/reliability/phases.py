@@ -23,11 +23,11 @@ STARTS = {
     "importing": dict.fromkeys(SCRIPTS, ("ipu_utils.launch.start", "load_config")),
     "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model.network", "build_network")),
     "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "build_in_process")),
-    "compiling": {"throughput": ("ipu_utils.backends.tensorflow_device", "fold_batch_norm")},
+    "compiling": {"throughput": ("ipu_utils.executable.freeze_graph", "fold_batch_norm")},
     "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "compile_frozen")),
     "writing": {
-        "throughput": ("ipu_utils.backends.pipeline", "write_predictions"),
-        "embedded": ("ipu_utils.backends.spans", "write_predictions"),
+        "throughput": ("ipu_utils.launch.throughput", "write_predictions"),
+        "embedded": ("ipu_utils.launch.latency", "write_predictions"),
     },
 }
 MEASURED = 2  # counted calls after which measuring is said to be entered

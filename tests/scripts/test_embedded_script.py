@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
 import ipu_embedded_inference as script
+from ipu_utils.backends import openvino
 from ipu_utils.base import hardware
 from ipu_utils.base.console import run_script
 from ipu_utils.executable import fingerprint
@@ -82,6 +83,11 @@ def kept(compiled, tmp_path):
 
 
 FEW = ["--num-repeats", "4"]
+
+
+def copying(network):
+    """In the place of `Compiler.build`: what is compiled is this network."""
+    return lambda compiler, header: (header, lambda path: write_executable(path, header, network))
 
 
 def test_the_record_says_what_the_executable_came_from(run, kept, tmp_path):
@@ -166,7 +172,7 @@ def test_random_weights_are_named_first_and_last(run, kept):
 
 
 def test_a_second_run_compiles_nothing(run, kept, monkeypatch):
-    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", None)  # would fail if called
+    monkeypatch.setattr(openvino.Compiler, "build", None)  # would fail if called
     before = (kept / NAME).stat().st_mtime_ns
     assert run(*MODEL, *FEW, "--exec-output-dir", kept)[0] == 0
     assert (kept / NAME).stat().st_mtime_ns == before
@@ -304,11 +310,11 @@ def test_a_kept_file_that_does_not_fit_is_compiled_again_with_a_note(run, kept, 
     network = bytes(found.network())
     break_it(path, found)
 
-    def compile_again(config, header, target):
-        write_executable(target, dataclasses.replace(header, weights="again"), network)
-        return read_executable(target).header
+    def build(compiler, header):
+        header = dataclasses.replace(header, weights="again")
+        return header, lambda target: write_executable(target, header, network)
 
-    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", compile_again)
+    monkeypatch.setattr(openvino.Compiler, "build", build)
     status, out, _ = run(*MODEL, "--exec-output-dir", kept, "--compile-only")
     assert status == 0 and f"executable: {path} (compiled)" in out
     assert "is compiled again: " in caplog.text and text in caplog.text
@@ -318,11 +324,7 @@ def test_a_kept_file_that_does_not_fit_is_compiled_again_with_a_note(run, kept, 
 def test_a_temporary_executable_is_said_to_be_one_with_the_option_that_keeps_it(run, kept, monkeypatch, tmp_path):
     network = bytes(read_executable(kept / NAME).network())
 
-    def copied(config, header, target):
-        write_executable(target, header, network)
-        return header
-
-    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", copied)
+    monkeypatch.setattr(openvino.Compiler, "build", copying(network))
     for more in ([], ["--exec-output-dir", tmp_path / "new"], ["--executable-cache-dir", tmp_path / "cache"]):
         status, out, _ = run(*MODEL, "--num-repeats", "2", *more)
         (line,) = [line for line in out.splitlines() if line.startswith("executable: ")]
@@ -335,11 +337,10 @@ def test_what_another_run_wrote_into_the_same_file_meanwhile_is_not_run(run, kep
     found = read_executable(kept / NAME)
     network = bytes(found.network())
 
-    def overtaken(config, header, path):
-        write_executable(path, dataclasses.replace(header, batch_size=7), network)
-        return header
+    def overtaken(compiler, header):
+        return header, lambda path: write_executable(path, dataclasses.replace(header, batch_size=7), network)
 
-    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", overtaken)
+    monkeypatch.setattr(openvino.Compiler, "build", overtaken)
     status, _, err = run(*MODEL, "--seed", "1", "--exec-output-dir", kept, "--compile-only")
     assert status == 2 and "was written by another run in the meantime (its batch_size is 7, not 1)" in err
 
@@ -359,12 +360,10 @@ def test_a_kept_file_speaks_of_the_run_that_finds_it_not_of_the_one_that_wrote_i
 def test_other_weights_or_settings_need_another_executable(run, kept, monkeypatch, arguments):
     compiled, network = [], bytes(read_executable(kept / NAME).network())
 
-    def compile_again(config, header, path):
-        compiled.append(path)
-        write_executable(path, header, network)
-        return header
+    def build(compiler, header):
+        return header, lambda path: (compiled.append(path), write_executable(path, header, network))
 
-    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", compile_again)
+    monkeypatch.setattr(openvino.Compiler, "build", build)
     assert run(*MODEL, *arguments, "--exec-output-dir", kept, "--compile-only")[0] == 0
     assert compiled == [kept / NAME]
 
@@ -380,11 +379,7 @@ def test_nothing_is_left_of_an_executable_that_is_not_to_be_kept(run, compiled, 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     found = read_executable(compiled / NAME)
 
-    def compile_again(config, header, path):
-        write_executable(path, header, bytes(found.network()))
-        return header
-
-    monkeypatch.setattr("ipu_utils.backends.openvino_requests._compile", compile_again)
+    monkeypatch.setattr(openvino.Compiler, "build", copying(bytes(found.network())))
     assert run(*MODEL, *FEW)[0] == 0
     assert list(tmp_path.iterdir()) == []
 
@@ -411,8 +406,8 @@ def test_a_start_from_a_file_imports_no_tensorflow(kept, how):
 
 
 def test_noise_of_a_run_is_distinct_from_request_to_request(compiled):
-    from ipu_utils.backends.spans import open_inputs
     from ipu_utils.config.run_config import load_config
+    from ipu_utils.launch.requests import open_inputs
 
     config = load_config(MODEL, "embedded", choose_device=lambda requested: "cpu")
     inputs = open_inputs(config, read_executable(compiled / NAME).header, 20)

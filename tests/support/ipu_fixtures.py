@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that open the IPU device on the stand-in; for `pytest_plugins`."""
 
+import importlib
+
 import ipu_stand_in
 import pytest
 
-from ipu_utils.backends.devices import get_device
 from ipu_utils.config.run_config import load_config
 
 
@@ -21,6 +22,6 @@ def open_ipu(sdk):
 
     def run(*arguments, script="throughput"):
         config = load_config(["--device", "ipu", *arguments], script, choose_device=lambda requested: requested)
-        return get_device("ipu", config)
+        return importlib.import_module("ipu_utils.backends.ipu").create(config)
 
     return run

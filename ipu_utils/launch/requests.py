@@ -6,7 +6,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ipu_utils.backends.requests_contract import Session
+from ipu_utils.backends.contract import Session
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source

@@ -4,19 +4,16 @@
 import dataclasses
 import hashlib
 import logging
-import time
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
 import ipu_nms
-from ipu_utils.backends.contract import Device
-from ipu_utils.backends.devices import get_device
-from ipu_utils.backends.foreseen import Foreseen, foresee_network
-from ipu_utils.backends.ipu_build import build_program, on_chip, pipeline_of, signature_of
-from ipu_utils.backends.requests_contract import Opened
-from ipu_utils.backends.tensorflow_pipeline import TensorFlowPipeline
+from ipu_utils.backends import ipu
+from ipu_utils.backends.contract import TO_BE_COMPILED, Compiled, Hardware, Preview
+from ipu_utils.backends.ipu_build import build_program, on_chip, signature_of, step_of
+from ipu_utils.backends.ipu_step import Step
 from ipu_utils.base.detections import Detections
 from ipu_utils.base.files import check_writable, write_atomically
 from ipu_utils.base.keras2 import tf
@@ -24,6 +21,8 @@ from ipu_utils.config.run_config import RunConfig, options_dict
 from ipu_utils.config.sections import names_where
 from ipu_utils.executable import cache
 from ipu_utils.executable.file import Header, describe, parse
+from ipu_utils.executable.model_info import ModelInfo, info_of_file
+from ipu_utils.model.network import preview_weights
 from ipu_utils.outputs.claims import Claim, check_run
 
 log = logging.getLogger(__name__)
@@ -33,8 +32,8 @@ FILE_NAME = "application.poplar_exec"
 class IpuSession:
     """One request at a time; the runtime takes requests from any number of sessions."""
 
-    def __init__(self, executable: Any, pipeline: TensorFlowPipeline, signature: Tuple[tf.TensorSpec, ...]):
-        self._executable, self._pipeline = executable, pipeline
+    def __init__(self, executable: ipu.Executable, step: Step, signature: Tuple[tf.TensorSpec, ...]):
+        self._executable, self._step = executable, step
         self._arguments = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in signature]
         self._outputs: Tuple[np.ndarray, ...] = ()
 
@@ -49,78 +48,80 @@ class IpuSession:
 
     def detections(self) -> Detections:
         """Read the detections from the outputs, or compute them here when the IPU did not."""
-        return self._pipeline.postprocess(self._outputs).detections
+        return self._step.results(self._outputs).detections
 
     def candidates(self) -> None:
         """An IPU may keep the outputs of the heads to itself."""
 
 
 class IpuRuntime:
-    """An executable that is started on an IPU. See `ipu_utils.backends.requests_contract`."""
+    """An executable that is started on an IPU. See `ipu_utils.backends.contract.Runtime`."""
 
-    num_threads = num_streams = None
-
-    def __init__(self, device: Device, pipeline: TensorFlowPipeline, opened: Opened):
-        start = time.perf_counter()
-        self.header, self._pipeline = opened.header, pipeline
-        self._signature = signature_of(opened.header)
-        self._executable = device.start(opened.path, self._signature)
-        self.load_seconds = time.perf_counter() - start
-        self.device = f"{device.name}, {device.description}"
-        self.post_processing = pipeline.nms_implementation
+    def __init__(self, device: ipu.IpuDevice, step: Step, compiled: Compiled):
+        self._step, self._signature = step, signature_of(compiled.header)
+        self._executable = device.start(compiled.path, self._signature)
+        self.hardware = Hardware("ipu", device.name, device.description, None, step.post_processing)
 
     def sessions(self, count: int) -> List[IpuSession]:
-        return [IpuSession(self._executable, self._pipeline, self._signature) for _ in range(count)]
+        return [IpuSession(self._executable, self._step, self._signature) for _ in range(count)]
 
     def close(self) -> None:
         self._executable.close()
 
 
-class IpuBackend:
-    """An IPU through Poplar's embedded runtime. See `ipu_utils.backends.requests_contract`."""
+class Backend:
+    """An IPU through Poplar's embedded runtime. See `ipu_utils.backends.contract.LatencyBackend`."""
 
-    def __init__(self, config: RunConfig):
-        self._config, self._device = config, get_device("ipu", config)
+    def __init__(self, config: RunConfig, folder: Path):
+        """Open the IPU; `folder` holds an executable that goes with the run."""
+        self._config, self._device = config, ipu.create(config)
         self._hparams = cache.hparams_of(config)
+        self._path = (config.embedded.exec_output_dir or folder) / FILE_NAME
+        self._compiled: Optional[Compiled] = None
 
-    def executable(self, folder: Path) -> Opened:
-        wanted = self._wanted()
-        given = self._config.embedded.exec_file
-        if given is not None:
+    def _find(self) -> Header:
+        """Look for the executable; returns what is wanted."""
+        wanted, given = self._wanted(), self._config.embedded.exec_file
+        if given is None:
+            self._compiled = self._kept(wanted)
+        else:
             # Poplar's file says nothing about the model: without a description the options have to be those it has.
-            header = _kept(given) or _undescribed(wanted)
-            return Opened(given, header, 0.0, "given")
-        path = folder / FILE_NAME
-        kept = self._kept_or_none(path, wanted)
-        if kept is not None:
-            return kept
-        start = time.perf_counter()
-        header = self._compile(wanted, path)
-        return Opened(path, header, time.perf_counter() - start, "compiled")
+            self._compiled = Compiled(given, _described(given) or _undescribed(wanted), "given")
+        return wanted
 
-    def _kept_or_none(self, path: Path, wanted: Header) -> Optional[Opened]:
-        """The executable in a file when it is the one that is wanted; a warning says why it is not."""
+    def _kept(self, wanted: Header) -> Optional[Compiled]:
+        """The executable that is kept when it is the one that is wanted; a warning says why it is not."""
+        path = self._path
         check_run(self._config, [Claim(file, "--exec-output-dir") for file in (path, _description(path))])
-        found = _kept(path)
+        found = _described(path)
         reasons = cache.reasons_to_compile(found, wanted, self._config)
         if not reasons:
-            return Opened(path, cache.told_anew(found, self._config), 0.0, "kept from an earlier run")
+            return Compiled(path, cache.told_anew(found, self._config), "kept from an earlier run")
         check_writable(path, "--exec-output-dir")
         if path.exists():
             log.warning("%s is compiled again: %s.", path, "; ".join(reasons))
         return None
 
-    def foresee(self, folder: Path) -> Foreseen:
-        if self._config.embedded.exec_file is not None:
-            opened = self.executable(folder)
-            return Foreseen(opened.header.weights, f"{opened.path} ({opened.origin})", opened.header)
-        found = self._kept_or_none(folder / FILE_NAME, self._wanted())
-        if found is not None:
-            return Foreseen(found.header.weights, f"{found.path} ({found.origin})")
-        return foresee_network(self._config, self._hparams, self._device)
+    def preview(self) -> Preview:
+        self._find()
+        if self._compiled is None:
+            return Preview(preview_weights(self._config, self._hparams, self._device), TO_BE_COMPILED)
+        path, header, origin, _ = self._compiled
+        return Preview(header.weights, f"{path} ({origin})", header if origin == "given" else None)
 
-    def start(self, opened: Opened) -> IpuRuntime:
-        return IpuRuntime(self._device, self._pipeline(None, opened.header.precision), opened)
+    def prepare(self) -> ModelInfo:
+        """Find the executable, or build and compile it: the two are one step here."""
+        wanted = self._find()
+        if self._compiled is None:
+            self._compiled = Compiled(self._path, self._compile(wanted, self._path), "compiled")
+        return info_of_file(self._compiled.header)
+
+    def compile(self) -> Compiled:
+        return self._compiled
+
+    def start(self) -> IpuRuntime:
+        step = step_of(self._config, self._hparams, None, self._compiled.header.precision)
+        return IpuRuntime(self._device, step, self._compiled)
 
     def _wanted(self) -> Header:
         config = self._config
@@ -133,9 +134,6 @@ class IpuBackend:
         engine, target = self._device.description, ("ipu",)
         header = cache.plan(config, precision, precision, engine, target, options, cache.PROGRAM, operator)
         return dataclasses.replace(header, versions={**header.versions, **self._device.versions()})
-
-    def _pipeline(self, network: Any, precision: str) -> TensorFlowPipeline:
-        return pipeline_of(self._config, self._hparams, self._device, network, precision)
 
     def _compile(self, header: Header, path: Path) -> Header:
         """Compile, and describe the file once it is there."""
@@ -157,7 +155,7 @@ def _description(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _kept(path: Path) -> Optional[Header]:
+def _described(path: Path) -> Optional[Header]:
     """Header of an executable, or None when there is no file that is whole and described."""
     try:
         header, size, checksum = parse(_description(path).read_bytes())
