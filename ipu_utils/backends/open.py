@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ipu_utils.backends.host import HostBackend
-from ipu_utils.backends.openvino import missing
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable.engines import word_of
@@ -16,6 +15,7 @@ from ipu_utils.executable.file import ExecutableError, read_header
 # By the word of --engine: imported on demand, as a start from a file must not wait for TensorFlow.
 COMPILERS = {
     "openvino": lambda: importlib.import_module("ipu_utils.backends.openvino"),
+    "litert": lambda: importlib.import_module("ipu_utils.backends.litert"),
     "tensorflow": lambda: importlib.import_module("ipu_utils.backends.tensorflow"),
 }
 
@@ -24,26 +24,26 @@ def choose_engine(config: RunConfig) -> RunConfig:
     """Resolve `--engine auto`: OpenVINO on a CPU where it can be used, TensorFlow elsewhere; a note says why not.
 
     Raises:
-      UserError: OpenVINO was asked for and cannot be used, or a given executable is another engine's.
+      UserError: an engine was asked for and cannot be used, or a given executable is another engine's.
     """
     device, asked = config.device.device, config.device.engine
     notes = config.notes
-    if device == "gpu" and asked == "openvino":
-        raise UserError("--engine openvino computes on a CPU: add --device cpu, or leave --engine out on a GPU.")
+    if device == "gpu" and asked not in ("auto", "tensorflow"):
+        raise UserError(f"--engine {asked} computes on a CPU: add --device cpu, or leave --engine out on a GPU.")
     given = None if config.embedded is None else config.embedded.exec_file
     engine = "tensorflow"
     if device == "cpu" and given is not None:
         engine = _engine_of(given, asked)
     elif device == "cpu" and asked != "tensorflow":
-        why_not = missing()
-        if why_not is None:
-            engine = "openvino"
-        elif asked == "openvino":
-            raise UserError(why_not + ".")
-        else:
+        engine = "openvino" if asked == "auto" else asked
+        why_not = COMPILERS[engine]().missing()
+        if why_not is not None:
+            if asked != "auto":
+                raise UserError(why_not + ".")
+            engine = "tensorflow"
             notes += (f"the network runs in TensorFlow, which is slower on a CPU. {why_not}.",)
-    if engine == "openvino" and config.output.debug:
-        notes += ("--debug has no effect: OpenVINO places nothing.",)
+    if engine != "tensorflow" and config.output.debug:
+        notes += ("--debug has no effect: it is TensorFlow that tells where operations run.",)
     return dataclasses.replace(config, device=dataclasses.replace(config.device, engine=engine), notes=notes)
 
 

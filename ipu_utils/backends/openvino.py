@@ -2,7 +2,6 @@
 """Executables for OpenVINO on a CPU. TensorFlow is imported only to build, in a process of its own where it can be."""
 
 import functools
-import sys
 from typing import Optional, Tuple
 
 from ipu_utils.backends.host import Make
@@ -11,7 +10,7 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.base.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
-from ipu_utils.executable.build_process import build, build_here, compile_into, load_in_process
+from ipu_utils.executable.build_process import build, compile_into, preview_weights
 from ipu_utils.executable.file import Header
 from ipu_utils.nms import libraries
 
@@ -22,8 +21,7 @@ def missing() -> Optional[str]:
         import_openvino()
     except UserError as error:
         return str(error).rstrip(".")
-    library = libraries.libdetect_path()
-    return None if library.is_file() else str(libraries.missing(library)).rstrip(".")
+    return libraries.libdetect_missing()
 
 
 def wanted(config: RunConfig) -> Header:
@@ -53,8 +51,7 @@ class Compiler:
         return header, functools.partial(compile_into, header=header, freeze=freeze, num_threads=threads)
 
     def preview(self, header: Header) -> str:
-        apart = "tensorflow" not in sys.modules and sys.executable
-        return (load_in_process(self._config, header) if apart else build_here(self._config, header)[0]).weights
+        return preview_weights(self._config, header)
 
     def detector(self, header: Header) -> Tuple[None, str]:
         return None, "libdetect"

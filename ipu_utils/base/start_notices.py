@@ -18,7 +18,10 @@ GOOD, BAD = b"\0good\n", b"\0bad\n"  # no log has such lines
 # look like a log's are held back: others may be of another thread.
 FILTER = r"""
 import os, re
-notice = re.compile(rb"WARNING: All log messages before absl|[IWEF]\d{4} \d\d:\d\d|\d{4}-\d\d-\d\d [\d:.]+: [IWEF] ")
+notice = re.compile(
+    rb"WARNING: All log messages before absl|INFO: Created TensorFlow Lite|"
+    rb"[IWEF]\d{4} \d\d:\d\d|\d{4}-\d\d-\d\d [\d:.]+: [IWEF] "
+)
 held = rest = b""
 piece = ended = None
 whole = True

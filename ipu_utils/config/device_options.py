@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from ipu_utils.base.errors import ConfigError
-from ipu_utils.config.facets import CONTENT, FOLDER, IPU_PROGRAM, NOT_COMPILED, ON_CPU, ON_HOST, TALK, WORK
+from ipu_utils.config.facets import CONTENT, FOLDER, IPU_PROGRAM, NOT_COMPILED, ON_CPU, ON_HOST, TALK, WORK, axis
 from ipu_utils.config.model_options import MAX_COUNT, MAX_IO_TILES, MAX_PREFETCH_DEPTH, MAX_THREADS, MIN_IO_TILES
 from ipu_utils.config.options import Checked, boolean, option, path, positive_number, whole_number, words
 
@@ -26,10 +26,10 @@ class DeviceConfig(Checked):
     )
     engine: str = option(
         "auto",
-        words("auto", "tensorflow", "openvino"),
+        words("auto", "openvino", "litert", "tensorflow"),
         "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, else TensorFlow, which "
         "a GPU takes always; of a given executable, what compiled it",
-        facets=WORK._replace(read_by=ON_HOST),
+        facets=WORK._replace(read_by=ON_HOST, sweep=axis(5)),
         first=6,
     )
     num_threads: Optional[int] = option(

@@ -6,6 +6,7 @@ error while it starts is kept back, and shown when the child fails.
 """
 
 import contextlib
+import importlib
 import logging
 import logging.handlers
 import os
@@ -21,9 +22,9 @@ from typing import Any, BinaryIO, Callable, List, Optional, Tuple
 
 from ipu_utils.base import start_notices
 from ipu_utils.base.errors import UserError
-from ipu_utils.base.openvino_api import check_precision
 from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import RunConfig
+from ipu_utils.executable import cache
 from ipu_utils.executable.convert import Frozen, compile_frozen
 from ipu_utils.executable.file import Header, with_weights, write_executable
 from ipu_utils.model import weights_text
@@ -35,6 +36,8 @@ PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import sys; sys.path.insert(0, sys.argv[1]); from ipu_utils.executable import build_process; build_process.serve()"
 )
+# What freezes the network for an engine; both are known to `ipu_utils.executable.cache`.
+FREEZE = {"OpenVINO": cache.NETWORK, "LiteRT": cache.LITE}
 LOOK_SECONDS = 0.2  # between two looks at whether the parent is still there
 
 
@@ -45,23 +48,32 @@ def build(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Fr
       (the header with what is known of the weights, a function that freezes the network into a folder).
 
     Raises:
-      UserError: TensorFlow is missing, the CPU lacks the precision, or see `ipu_utils.model.network.prepare`.
+      UserError: TensorFlow is missing, or see `ipu_utils.model.network.prepare`.
     """
-    check_precision(header.precision)
     if "tensorflow" not in sys.modules and sys.executable:
         return build_in_process(config, header)
     return build_here(config, header)
 
 
+def preview_weights(config: RunConfig, header: Header) -> str:
+    """Find out whether `build` can build the network with its weights, and return what it says of them.
+
+    Raises:
+      UserError: as `build`.
+    """
+    apart = "tensorflow" not in sys.modules and sys.executable
+    return (load_in_process(config, header) if apart else build_here(config, header)[0]).weights
+
+
 def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
     """Do as `build` does in this process."""
     try:
-        from ipu_utils.executable.freeze import build_network
+        freeze = importlib.import_module(FREEZE[header.engine.partition(" ")[0]])
     except ImportError as error:
         raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
     if config.output.dry_run and header.random_weights:  # drawing them takes long, and cannot fail
         return with_weights(header, weights_text.planned(config), True), None
-    return build_network(config, header)
+    return freeze.build_network(config, header)
 
 
 def build_in_process(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:

@@ -64,6 +64,7 @@ class Entry(NamedTuple):
 
 ENGINES: Dict[str, Entry] = {  # by the word of --engine
     "openvino": Entry("OpenVINO", lambda: importlib.import_module("ipu_utils.executable.openvino")),
+    "litert": Entry("LiteRT", lambda: importlib.import_module("ipu_utils.executable.litert")),
     "tensorflow": Entry("TensorFlow", lambda: importlib.import_module("ipu_utils.executable.tensorflow")),
 }
 

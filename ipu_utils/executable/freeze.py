@@ -42,14 +42,19 @@ def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable
     Raises:
       UserError: see `ipu_utils.model.network.prepare`.
     """
+    header, heads = build_heads(config, header)
+    return header, functools.partial(freeze_network, heads, header)
+
+
+def build_heads(config: "RunConfig", header: Header) -> Tuple[Header, Callable]:
+    """As `build_network`, but the function goes from images to (class_outputs, box_outputs), float32."""
     hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
     device = Host("cpu", hardware.usable_cores())
-    # OpenVINO brings the network to its precision; what it converts is float32.
+    # Engines bring the network to its precision; what they convert is float32.
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)
     model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
-    heads = functools.partial(heads_of, model.network, hparams, model.precision)
     header = with_weights(header, model.weights, model.random)
-    return header, functools.partial(freeze_network, heads, header)
+    return header, functools.partial(heads_of, model.network, hparams, model.precision)
 
 
 def optimise(frozen: FrozenStep) -> FrozenStep:

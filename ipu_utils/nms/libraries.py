@@ -8,7 +8,7 @@ import functools
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ipu_utils.base.errors import UserError
 
@@ -47,6 +47,11 @@ def outdated(path: Path) -> CustomOpsNotFoundException:
 def libdetect_path() -> Path:
     """Where `make` puts the library for programs without TensorFlow."""
     return HOST_BUILD / "libdetect.so"
+
+
+def libdetect_missing() -> Optional[str]:
+    """Say that it is not there, and what to do; None when it is."""
+    return None if libdetect_path().is_file() else str(missing(libdetect_path())).rstrip(".")
 
 
 def operators_path() -> Path:

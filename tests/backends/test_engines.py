@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from ipu_utils.backends import litert
 from ipu_utils.backends.open import choose_engine
 from ipu_utils.backends.streams import MOST_PIXELS, choose_streams
 from ipu_utils.base import hardware
@@ -22,6 +23,7 @@ def with_openvino(monkeypatch, tmp_path):
     """As if OpenVINO were installed and libdetect built."""
     (tmp_path / "libdetect.so").write_text("")
     monkeypatch.setattr("ipu_utils.backends.openvino.import_openvino", lambda: None)
+    monkeypatch.setattr("ipu_utils.backends.litert.import_litert", lambda: None)
     monkeypatch.setattr(libraries, "libdetect_path", lambda: tmp_path / "libdetect.so")
 
 
@@ -31,6 +33,7 @@ def with_openvino(monkeypatch, tmp_path):
         ("cpu", "auto", "openvino"),
         ("cpu", "openvino", "openvino"),
         ("cpu", "tensorflow", "tensorflow"),
+        ("cpu", "litert", "litert"),
         ("gpu", "auto", "tensorflow"),
         ("gpu", "tensorflow", "tensorflow"),
         ("ipu", "auto", "tensorflow"),  # Graphcore's, which hands the network to Poplar
@@ -42,9 +45,23 @@ def test_auto_takes_openvino_on_a_cpu_alone(with_openvino, device, asked, engine
     assert not [note for note in config.notes if "OpenVINO" in note]
 
 
-def test_a_gpu_does_not_run_openvino(with_openvino):
-    with pytest.raises(UserError, match="computes on a CPU: add --device cpu"):
-        chosen("--engine", "openvino", device="gpu")
+@pytest.mark.parametrize("engine", ["openvino", "litert"])
+def test_a_gpu_does_not_run_engines_of_cpus(with_openvino, engine):
+    with pytest.raises(UserError, match=f"--engine {engine} computes on a CPU: add --device cpu"):
+        chosen("--engine", engine, device="gpu")
+
+
+def test_without_litert_what_to_install_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with pytest.raises(UserError, match=r"LiteRT cannot be imported .*pip install ai-edge-litert"):
+        chosen("--engine", "litert")
+
+
+def test_litert_computes_in_float_alone(monkeypatch):
+    pytest.importorskip("ai_edge_litert")
+    config = load_config(["--engine", "litert", "--model-precision", "half"], choose_device=lambda requested: "cpu")
+    with pytest.raises(UserError, match="--engine litert computes in float, not in half"):
+        litert.Compiler(config).wanted()
 
 
 def test_without_openvino_auto_takes_tensorflow_and_says_why(monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from ipu_utils.executable import cache, sources
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILDERS = (cache.NETWORK, cache.GRAPH, cache.PROGRAM)
+BUILDERS = (cache.NETWORK, cache.LITE, cache.GRAPH, cache.PROGRAM)
 OUTSIDE = (
     "ipu_utils/report/html.py",
     "ipu_utils/compare.py",
@@ -99,7 +99,7 @@ def test_an_edit_is_another_executable_wherever_the_network_is_made(copy):
 
 
 LOADED = """
-import json, sys
+import importlib, json, sys
 sys.path.insert(0, sys.argv[1])
 from ipu_utils.config.run_config import load_config
 config = load_config(["--device", "cpu", "--random-weights", "--model-name", "efficientdet-lite0", "--image-size", "64",
@@ -108,8 +108,8 @@ import tempfile
 from ipu_utils.executable import cache
 header = cache.plan(config, "float32", "float32", "none", ("x86_64",))
 before = set(sys.modules)
-if sys.argv[2] == cache.NETWORK:
-    from ipu_utils.executable.freeze import build_network
+if sys.argv[2] in (cache.NETWORK, cache.LITE):
+    build_network = importlib.import_module(sys.argv[2]).build_network
     with tempfile.TemporaryDirectory() as folder:
         build_network(config, header)[1](folder)
 else:
@@ -123,7 +123,7 @@ print(json.dumps([sys.modules[name].__file__ for name in set(sys.modules) - befo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("builder", [cache.NETWORK, cache.GRAPH])
+@pytest.mark.parametrize("builder", [cache.NETWORK, cache.LITE, cache.GRAPH])
 def test_whatever_building_a_network_loads_is_in_the_closure(builder):
     done = subprocess.run([sys.executable, "-c", LOADED, str(ROOT), builder], stdout=subprocess.PIPE, check=True)
     loaded = {Path(name).resolve() for name in json.loads(done.stdout.decode().splitlines()[-1])}

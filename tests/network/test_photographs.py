@@ -21,8 +21,10 @@ from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.decode import read_image
 from ipu_utils.data.numpy_batches import open_feed
 from ipu_utils.data.tf_batches import open_dataset
-from ipu_utils.executable import cache, fingerprint, tensorflow
+from ipu_utils.executable import cache, fingerprint, freeze_lite
+from ipu_utils.executable.engines import ENGINES as ENGINE_TABLE
 from ipu_utils.executable.file import write_executable
+from ipu_utils.executable.freeze import compile_network
 from ipu_utils.executable.freeze_graph import freeze_graph
 from ipu_utils.executable.runtime import EmbeddedModel
 from ipu_utils.launch.requests import open_inputs
@@ -39,7 +41,14 @@ with_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None or not libraries.libdetect_path().is_file(),
     reason="OpenVINO is not installed (there is none for Python 3.8), or NMS/host/build/libdetect.so is not built",
 )
-ENGINES = ["tensorflow", pytest.param("openvino", marks=with_openvino)]
+with_litert = pytest.mark.skipif(
+    importlib.util.find_spec("ai_edge_litert") is None, reason="LiteRT is not installed (there is none for Python 3.8)"
+)
+ENGINES = [
+    "tensorflow",
+    pytest.param("openvino", marks=with_openvino),
+    pytest.param("litert", marks=with_litert),
+]
 
 
 class Run:
@@ -80,16 +89,14 @@ class Network(Run):
     def executable(self, engine, folder):
         """The network as an engine's executable: its path."""
         path = folder / f"{self.golden.model}-{engine}.effdet"
+        heads = functools.partial(heads_of, self.keras, self.hparams, "float32")
+        name = ENGINE_TABLE[engine].module().engine_name()
+        header = cache.plan(self.config, "float32", "float32", name, fingerprint.cpu_features())
         if engine == "openvino":
-            from ipu_utils.backends.openvino import wanted
-            from ipu_utils.executable.freeze import compile_network
-
-            header = wanted(self.config)
-            heads = functools.partial(heads_of, self.keras, self.hparams, "float32")
             write_executable(path, header, compile_network(heads, header))
+        elif engine == "litert":
+            write_executable(path, header, freeze_lite.freeze_network(heads, header, str(folder)).path.read_bytes())
         else:
-            target = fingerprint.cpu_features()
-            header = cache.plan(self.config, "float32", "float32", tensorflow.engine_name(), target)
             prepared = Prepared(self.keras, "float32", "those of the golden file", True)
             write_executable(path, header, freeze_graph(prepared, self.hparams, header))
         return path
@@ -157,8 +164,9 @@ def test_what_every_engine_computes_begins_with_the_configurations_normalisation
     np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
-def test_tensorflow_computes_the_reference_outputs(network, tmp_path):
-    network.assert_golden(network.outputs(network.executable("tensorflow", tmp_path)))
+@pytest.mark.parametrize("engine", ["tensorflow", pytest.param("litert", marks=with_litert)])
+def test_engines_compute_the_reference_outputs(network, engine, tmp_path):
+    network.assert_golden(network.outputs(network.executable(engine, tmp_path)))
 
 
 @with_openvino

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a run to its network in Keras, and from there to the flatbuffer that LiteRT runs, by TensorFlow's converter.
+
+What this module imports is what such a file is known by: see `ipu_utils.executable.sources`.
+"""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Tuple
+
+from ipu_utils.base.keras2 import tf
+from ipu_utils.executable.convert import Frozen
+from ipu_utils.executable.file import Header
+from ipu_utils.executable.freeze import build_heads
+from ipu_utils.executable.freeze_graph import frozen_and_folded
+from ipu_utils.executable.ports import INPUT, output_names
+from ipu_utils.graph.freeze import as_function
+
+if TYPE_CHECKING:
+    from ipu_utils.config.run_config import RunConfig
+
+
+def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
+    """See `ipu_utils.executable.freeze.build_network`; the file in the folder is LiteRT's."""
+    header, heads = build_heads(config, header)
+    return header, functools.partial(freeze_network, heads, header)
+
+
+def freeze_network(heads: Callable, header: Header, folder: str) -> Frozen:
+    """Convert what `header` describes and write it into a folder; for `heads` see `ipu_utils.executable.freeze`.
+
+    The names of the signature are those of `ipu_utils.executable.ports`.
+    """
+
+    def step(images: tf.Tensor) -> Tuple[tf.Tensor, ...]:
+        class_outputs, box_outputs = heads(images)
+        return (*class_outputs, *box_outputs)
+
+    signature = [tf.TensorSpec((header.batch_size, *header.image_size, 3), header.input_type, name=INPUT)]
+    function = as_function(frozen_and_folded(step, signature))
+    classes, boxes = output_names(header)
+    names = classes + boxes
+
+    @functools.partial(tf.function, input_signature=signature)
+    def named(images: tf.Tensor) -> dict:
+        return dict(zip(names, function(images)))
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([named.get_concrete_function()], tf.Module())
+    path = Path(folder, "network.tflite")
+    path.write_bytes(converter.convert())
+    return Frozen(path, tuple(names))

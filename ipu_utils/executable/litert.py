@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LiteRT runs an executable on a CPU through XNNPACK: a flatbuffer as LiteRT's own tools read it. No TensorFlow."""
+
+import ctypes
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from ipu_utils.base import hardware, machine, start_notices
+from ipu_utils.base.errors import UserError
+from ipu_utils.base.missing_packages import how_to_install, pip_install
+from ipu_utils.base.printable import one_line
+from ipu_utils.base.signals import raise_again
+from ipu_utils.executable.file import Executable, ExecutableError, Header
+from ipu_utils.executable.ports import INPUT, Port, check_ports, output_names
+
+PACKAGE = "ai-edge-litert"
+Tensor = Tuple[int, Dict[str, Any]]  # number and description
+
+
+def import_litert() -> Any:
+    """Return the module `ai_edge_litert.interpreter`; a UserError says what to install where it is missing."""
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError as error:
+        raise_again()
+        raise UserError(
+            f"LiteRT cannot be imported ({error}): {pip_install(PACKAGE)} (Python 3.9 or later), or leave --engine out."
+        ) from error
+    if not hasattr(interpreter, "Interpreter"):
+        raise UserError(f"what `import ai_edge_litert` finds is not LiteRT: install it with {how_to_install(PACKAGE)}.")
+    return interpreter
+
+
+def engine_name() -> str:
+    """See `ipu_utils.executable.engines.Engine`."""
+    import_litert()
+    return f"LiteRT {machine.package_version(PACKAGE)}"
+
+
+def load(executable: Executable, num_threads: Optional[int], num_streams: Optional[int], kind: str) -> "Network":
+    """See `ipu_utils.executable.engines.Engine`; `kind` is "cpu" always."""
+    return Network(executable, num_threads or hardware.usable_cores(), num_streams or 1)
+
+
+class Network:
+    """See `ipu_utils.executable.engines.Network`."""
+
+    def __init__(self, executable: Executable, num_threads: int, num_streams: int):
+        self._executable, self.num_threads = executable, num_threads
+        self._content = executable.network().tobytes()  # LiteRT takes bytes, which all requests share
+        self._threads = max(1, num_threads // num_streams)
+        self.device_name = f"cpu ({hardware.cpu_name()}, {num_threads} threads)"
+        self._first: Optional[Request] = self._request()
+
+    def request(self) -> "Request":
+        found, self._first = self._first, None
+        return found or self._request()
+
+    def _request(self) -> "Request":
+        try:
+            with start_notices.held_back():
+                interpreter = import_litert().Interpreter(model_content=self._content, num_threads=self._threads)
+                inputs, outputs = _tensors(interpreter)
+        except (RuntimeError, ValueError) as error:
+            raise ExecutableError(
+                f"{self._executable.path} cannot be loaded by LiteRT: {one_line(error)}. Compile it again."
+            ) from error
+        check_ports(self._executable, list(map(_port, inputs.items())), list(map(_port, outputs.items())))
+        return Request(interpreter, self._executable.header, inputs, outputs)
+
+
+class Request:
+    """See `ipu_utils.executable.engines.Request`: an interpreter, in whose memory input and outputs lie."""
+
+    def __init__(self, interpreter: Any, header: Header, inputs: Dict[str, Tensor], outputs: Dict[str, Tensor]):
+        interpreter.allocate_tensors()
+        self._interpreter = interpreter
+        self.images = _memory(interpreter, inputs[INPUT])
+        classes, boxes = output_names(header)
+        self.class_outputs: List[np.ndarray] = [_memory(interpreter, outputs[name]) for name in classes]
+        self.box_outputs: List[np.ndarray] = [_memory(interpreter, outputs[name]) for name in boxes]
+
+    def run(self) -> None:
+        self._interpreter.invoke()
+
+
+def _tensors(interpreter: Any) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
+    """The inputs and the outputs by the names of the network's signature."""
+    runner = interpreter.get_signature_runner()
+    return tuple(
+        {name: (detail["index"], detail) for name, detail in details.items()}
+        for details in (runner.get_input_details(), runner.get_output_details())
+    )
+
+
+def _memory(interpreter: Any, tensor: Tensor) -> np.ndarray:
+    """The memory of a tensor, which stays where it is while the interpreter lives and is not resized.
+
+    By its address: LiteRT refuses to run while an array holds on to its own view of it.
+    """
+    view = interpreter.tensor(tensor[0])()
+    memory = (ctypes.c_char * view.nbytes).from_address(view.ctypes.data)
+    return np.frombuffer(memory, view.dtype).reshape(view.shape)
+
+
+def _port(named: Tuple[str, Tensor]) -> Port:
+    name, (_, detail) = named
+    return Port((name,), tuple(int(side) for side in detail["shape"]), np.dtype(detail["dtype"]).name)
