@@ -24,15 +24,10 @@ from ipu_utils.launch.sweep_cells import cells
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 SCRIPTS = {"ipu_inference.py": "throughput", "ipu_embedded_inference.py": "embedded"}
 TRAINED = ROOT / "tests" / "data" / "trained"
-PHOTOGRAPHS = str(ROOT / "tests" / "data" / "images")
 STANDS_FOR = {
-    "photographs": PHOTOGRAPHS,
+    "photographs": str(ROOT / "tests" / "data" / "images"),
     "val2017": str(TRAINED / "images"),
     "instances_val2017.json": str(TRAINED / "annotations.json"),
-    "tests/data/images": PHOTOGRAPHS,
-    "tests/data/trained": str(TRAINED),
-    "tests/data/trained/images": str(TRAINED / "images"),
-    "tests/data/trained/annotations.json": str(TRAINED / "annotations.json"),
 }
 NOT_OURS = ("pip", "venv", "pytest", "-c", "program.py")  # what python is shown to run besides this project
 SHOWN = shown_commands()
@@ -99,7 +94,7 @@ def on_a_host(word):
 def runs_of(words):
     """(arguments, configuration) of each run that a command line of a script asks for; none of --help and the like."""
     script = SCRIPTS[words[0]]
-    arguments = [STANDS_FOR.get(word, word) for word in words[1:]]
+    arguments = [str(ROOT / word) if word.startswith("tests/") else STANDS_FOR.get(word, word) for word in words[1:]]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
