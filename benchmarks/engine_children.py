@@ -12,7 +12,7 @@ Engines:
 
   ours          the executable of ipu_embedded_inference.py, or with span `throughput` the device of ipu_inference.py
   openvino      OpenVINO on the network as it is frozen from Keras, converted as its documentation says
-  keras         the Keras network in a plain tf.function, which is what AutoML's code gives; detections: its global NMS
+  keras         the Keras network in a plain tf.function, as AutoML's code runs it; detections: with AutoML's global NMS
   tensorflow    TensorFlow on the frozen graph
   onnxruntime   ONNX Runtime, after tf2onnx
   litert        LiteRT (XNNPACK), after TensorFlow's converter

@@ -123,7 +123,7 @@ def contenders(problem: Problem) -> Dict[str, Callable[[], Any]]:
         "TensorFlow's operators, candidates first (tf2/postprocess.py)": graph(
             lambda classes, boxes: postprocess.postprocess_best_class(params, classes, boxes)
         ),
-        "TensorFlow global NMS as AutoML does it": graph(automl),
+        "AutoML's post-processing in TensorFlow (global NMS)": graph(automl),
         "TensorFlow combined NMS": graph(
             lambda classes, boxes: postprocess.postprocess_combined(params, classes, boxes)
         ),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a start costs: the throughput script without and with a kept executable, in turn.
+"""What a start costs: the throughput script without and with a cached model file, in turn.
 
     python benchmarks/start.py --rounds 3
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=2, help="--num-repeats of the script")
     options = parser.parse_args()
-    found: Dict[str, List[Start]] = {"compiled for the run": [], "from a kept executable": []}
+    found: Dict[str, List[Start]] = {"compiled for the run": [], "from a cached model file": []}
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
             arguments = ["--device", "cpu", "--model-name", options.model_name, "--random-weights"]

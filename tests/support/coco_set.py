@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
-import pytest
 import reference_formulas
 from PIL import Image, ImageDraw
 
@@ -105,6 +104,8 @@ def as_batch(found):
 
 def by_hand(coco: CocoSet, results: Path, image_ids=None):
     """The twelve numbers, as pycocotools' own example computes them; skips the test where it is not installed."""
+    import pytest  # which a user who only makes a set need not have
+
     pytest.importorskip("pycocotools")
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
