@@ -44,7 +44,7 @@ def test_options_answer_the_questions_that_lists_did():
     assert "synthetic" in only_ipu and "skip_execution_report" in only_ipu
     assert "executable_cache_dir" not in only_ipu and "profile_dir" not in only_ipu
     assert names_where(lambda found: not found.in_presets) == ("model_name", "device")
-    assert sweep_axes() == ["model_name", "micro_batch_size", "model_precision", "nms_mode"]
+    assert sweep_axes() == ["model_name", "micro_batch_size", "model_precision", "nms_mode", "engine"]
     in_key = names_where(lambda found: found.compiled.by_value and "ipu" in found.compiled.devices)
     assert {"profile_dir", "debug", "benchmark_repeats", "opt_num_io_tiles"} <= set(in_key)
     assert not {"ipu_connection_type", "executable_cache_dir", "seed", "model_dir"} & set(in_key)
