@@ -62,6 +62,7 @@ class Network:
             with start_notices.held_back():
                 interpreter = import_litert().Interpreter(model_content=self._content, num_threads=self._threads)
                 inputs, outputs = _tensors(interpreter)
+                interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ExecutableError(
                 f"{self._executable.path} cannot be loaded by LiteRT: {one_line(error)}. Compile it again."
@@ -71,10 +72,9 @@ class Network:
 
 
 class Request:
-    """See `ipu_utils.executable.engines.Request`: an interpreter, in whose memory input and outputs lie."""
+    """See `ipu_utils.executable.engines.Request`: an interpreter with its memory, where input and outputs lie."""
 
     def __init__(self, interpreter: Any, header: Header, inputs: Dict[str, Tensor], outputs: Dict[str, Tensor]):
-        interpreter.allocate_tensors()
         self._interpreter = interpreter
         self.images = _memory(interpreter, inputs[INPUT])
         classes, boxes = output_names(header)

@@ -56,6 +56,7 @@ class Request:
         self.box_outputs: List[np.ndarray] = []
 
     def run(self) -> None:
+        self.class_outputs, self.box_outputs = [], []  # whose memory the new ones can take
         # A GPU computes on after the function has returned: only with its outputs here is it known to be done.
         with self._host.placement():
             outputs = [_array(output) for output in self._function(tf.constant(self.images))]
