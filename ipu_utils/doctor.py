@@ -107,6 +107,15 @@ def check_openvino() -> Finding:
         return Finding(False, str(error).split(", which compiles")[0], mend)
 
 
+def check_litert() -> Finding:
+    """Another engine of a CPU."""
+    try:
+        return Finding(True, importlib.import_module("ipu_utils.executable.litert").engine_name())
+    except UserError as error:
+        mend = install("ai-edge-litert") if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
+        return Finding(False, str(error).split("): ")[0] + ")", mend)
+
+
 def check_compiler() -> Finding:
     """What builds the NMS libraries."""
     found = {name: shutil.which(name) for name in ("make", os.environ.get("CXX") or "g++")}
@@ -197,6 +206,7 @@ CHECKS: Tuple[Tuple[str, Callable[[], Finding]], ...] = (
     ("packages", check_packages),
     ("TensorFlow", check_tensorflow),
     ("OpenVINO", check_openvino),
+    ("LiteRT", check_litert),
     ("compiler", check_compiler),
     ("libdetect", check_libdetect),
     ("NMS operator", check_operators),
@@ -216,9 +226,10 @@ def runs(findings: Sequence[Tuple[str, Finding]]) -> List[Tuple[str, bool]]:
     return [
         ("ipu_inference.py --device cpu", base or fast),
         ("ipu_inference.py --device cpu, in OpenVINO", base and fast),
+        ("ipu_inference.py --engine litert", base and {"LiteRT", "libdetect"} <= good),
         ("ipu_inference.py --device gpu", base and "GPU" in good),
         ("ipu_inference.py --device ipu", base and "IPU" in good),
-        ("ipu_embedded_inference.py", fast and base),
+        ("ipu_embedded_inference.py", base),
         ("ipu_embedded_inference.py --exec-file FILE", fast),
     ]
 
