@@ -110,7 +110,7 @@ def check_openvino() -> Finding:
 def check_litert() -> Finding:
     """Another engine of a CPU."""
     try:
-        return Finding(True, importlib.import_module("ipu_utils.executable.litert").engine_name())
+        return Finding(True, importlib.import_module("ipu_utils.base.litert_api").engine_name())
     except UserError as error:
         mend = install("ai-edge-litert") if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
         return Finding(False, str(error).split("): ")[0] + ")", mend)

@@ -6,12 +6,12 @@ from typing import Optional, Tuple
 
 from ipu_utils.backends.host import Make
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.litert_api import engine_name, import_litert
 from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
 from ipu_utils.executable.build_process import build, preview_weights
 from ipu_utils.executable.file import Header, write_executable
-from ipu_utils.executable.litert import engine_name, import_litert
 from ipu_utils.nms import libraries
 
 

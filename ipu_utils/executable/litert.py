@@ -6,36 +6,15 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from ipu_utils.base import hardware, machine, start_notices
-from ipu_utils.base.errors import UserError
-from ipu_utils.base.missing_packages import how_to_install, pip_install
+from ipu_utils.base import hardware, start_notices
+from ipu_utils.base.litert_api import engine_name, import_litert
 from ipu_utils.base.printable import one_line
-from ipu_utils.base.signals import raise_again
 from ipu_utils.executable.file import Executable, ExecutableError, Header
 from ipu_utils.executable.ports import INPUT, Port, check_ports, output_names
 
-PACKAGE = "ai-edge-litert"
+__all__ = ["Network", "Request", "engine_name", "load"]
+
 Tensor = Tuple[int, Dict[str, Any]]  # number and description
-
-
-def import_litert() -> Any:
-    """Return the module `ai_edge_litert.interpreter`; a UserError says what to install where it is missing."""
-    try:
-        from ai_edge_litert import interpreter
-    except ImportError as error:
-        raise_again()
-        raise UserError(
-            f"LiteRT cannot be imported ({error}): {pip_install(PACKAGE)} (Python 3.9 or later), or leave --engine out."
-        ) from error
-    if not hasattr(interpreter, "Interpreter"):
-        raise UserError(f"what `import ai_edge_litert` finds is not LiteRT: install it with {how_to_install(PACKAGE)}.")
-    return interpreter
-
-
-def engine_name() -> str:
-    """See `ipu_utils.executable.engines.Engine`."""
-    import_litert()
-    return f"LiteRT {machine.package_version(PACKAGE)}"
 
 
 def load(executable: Executable, num_threads: Optional[int], num_streams: Optional[int], kind: str) -> "Network":
