@@ -68,15 +68,17 @@ def count_objects(pipeline: Pipeline, outputs: List, dataset: Any, device: Devic
 
 
 def write_predictions(writer: "Outputs", pipeline: Pipeline, call: Callable[[], List], data: Any) -> None:
-    """Run on until each of `data.count` images has been written once, or nothing new has come for one round of them."""
-    with writer:
-        rows_without_news = 0
-        while writer.written < data.count and rows_without_news <= data.count:
-            batches, written = call(), writer.written
-            if not batches:
-                raise UserError("--output-predictions needs outputs, and --synthetic true makes none: use one of them.")
-            for outputs in batches:
-                writer.write(*pipeline.postprocess(outputs))
-            # One instance of several never sees the images of the others.
-            rows = sum(len(outputs[0]) for outputs in batches)
-            rows_without_news = 0 if writer.written > written else rows_without_news + rows
+    """Run on until each of `data.count` images has been written once, or nothing new has come for one round of them.
+
+    The writer has been entered. Where images are run once, all are written before.
+    """
+    rows_without_news = 0
+    while writer.written < data.count and rows_without_news <= data.count:
+        batches, written = call(), writer.written
+        if not batches:
+            raise UserError("--output-predictions needs outputs, and --synthetic true makes none: use one of them.")
+        for outputs in batches:
+            writer.write(*pipeline.postprocess(outputs))
+        # One instance of several never sees the images of the others.
+        rows = sum(len(outputs[0]) for outputs in batches)
+        rows_without_news = 0 if writer.written > written else rows_without_news + rows

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of the throughput script: batches in calls, as many under way as the backend has use for."""
 
+import contextlib
 import time
 
 from ipu_utils.backends.open import open_throughput
@@ -12,6 +13,7 @@ from ipu_utils.data.sources import describe_left_out
 from ipu_utils.launch.conclude import conclude
 from ipu_utils.launch.dry_run import foretell
 from ipu_utils.launch.memory_check import check_memory
+from ipu_utils.launch.one_pass import as_they_come
 from ipu_utils.measure.throughput import Samples, measure
 from ipu_utils.outputs.writers import open_outputs
 from ipu_utils.report import text
@@ -46,7 +48,7 @@ def run(config: RunConfig, results: Publisher) -> int:
     print(text.describe_run(config, info, *told, inputs=text.input_range(hparams)), flush=True)
 
     prepared = time.perf_counter()
-    with device.scope(), batches.user_errors():
+    with device.scope(), batches.user_errors(), writer or contextlib.nullcontext():
         dataset = backend.dataset
         call = device.compile(pipeline.step, dataset, benchmark.benchmark_repeats)
         compiled = time.perf_counter()
@@ -66,6 +68,7 @@ def run(config: RunConfig, results: Publisher) -> int:
                 benchmark.min_seconds or 0.0,
                 on_call=bar.update,
                 on_warm=begin,
+                on_result=as_they_come(config, writer, pipeline),
                 span=device.span,
                 into=results.expect(calls, benchmark.benchmark_repeats, config.data.micro_batch_size),
             )
