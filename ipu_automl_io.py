@@ -18,7 +18,7 @@ from ipu_utils.base.files import write_atomically
 from ipu_utils.base.keras2 import tf
 from ipu_utils.base.printable import file_stem
 from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB, PerChannel, padding_colour
-from ipu_utils.outputs.annotated import size_label
+from ipu_utils.outputs.picture_names import size_label
 from tf2 import label_util, postprocess
 from tf2.nms_settings import nms_settings
 from utils import ImageSize, parse_image_size

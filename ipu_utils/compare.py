@@ -28,7 +28,7 @@ with missing_packages.told(__name__):
     from ipu_utils.config.command_line import Parser
     from ipu_utils.outputs.claims import Claim, check_apart
     from ipu_utils.report import record as records
-    from ipu_utils.report.comparison import compare, line, statistic_named
+    from ipu_utils.report.comparison import compare, line, statistic_named, why_no_interval
     from ipu_utils.report.html import check_packages, write_page
     from ipu_utils.report.work import TOLD, differences, work_differences
 
@@ -87,11 +87,10 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
             low, high = found.interval
             interval = f"{low:.3f} to {high:.3f}" + ("" if low <= 1 <= high else " (differ)")
         lines.append(f"{found.name:16} {one:12.3f} {two:12.3f} {found.ratio:8.3f}  {interval}".rstrip())
-    if any(found.too_few for found in numbers):
-        counts = [len(records.latencies_ms(record)) for record in (first, second)]
-        lines.append(f"{counts[0]} and {counts[1]} samples: no interval where they are too few to tell a difference")
+    lines += why_no_interval(first, second, numbers)
+    unit = records.latency_unit(first, second)
     lines.append(
-        "throughput in samples/sec, latencies in ms; the intervals answer for these samples, not for another day"
+        f"throughput in samples/sec, latencies in {unit}; the intervals answer for these samples, not for another day"
     )
     return "\n".join(map(shown, lines))  # a record is somebody else's file
 

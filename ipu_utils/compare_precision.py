@@ -24,7 +24,7 @@ with missing_packages.told(__name__):
 
     from ipu_utils.base.console import progress_bar, run_script, show_notes
     from ipu_utils.base.errors import UserError
-    from ipu_utils.base.image_folder import list_images
+    from ipu_utils.base.image_folder import list_folder
     from ipu_utils.base.printable import report_line
     from ipu_utils.config.command_line import Parser
     from ipu_utils.config.model_options import PRECISION_WORDS
@@ -65,7 +65,8 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
         "--random-weights, --hparams, --image-size, --nms-mode, --preset, --seed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--image-path", type=Path, required=True, metavar="PATH", help="an image or a folder of images")
+    parser.add_argument("--image-path", type=Path, required=True, metavar="PATH",
+                        help="an image, a folder of images, or a quoted pattern such as 'photos/*.jpg'")  # fmt: skip
     parser.add_argument("--max-images", type=int, default=16, metavar="N", help="the first N of them (default: 16)")
     parser.add_argument("--precisions", nargs="+", choices=WORDS, default=["half", "bfloat16"],
                         help="what to compare with float in TensorFlow (default: half bfloat16)")  # fmt: skip
@@ -74,14 +75,16 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
 
 
 def open_images(path: Path, most: int, hparams: Any) -> ImageFiles:
-    """The first images of a folder, or the image of a file, for the model's input."""
-    paths, root = (list_images(path), path) if path.is_dir() else ([path], path.parent)
+    """The first images of a folder or pattern, or the image of a file, for the model's input."""
+    paths, root = [path], path.parent
+    if not path.is_file():
+        paths, _, root = list_folder(path)
     return ImageFiles(paths[: max(1, most)], root, hparams.image_size, skip_bad=True, mean_rgb=hparams.mean_rgb)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     options, rest = parse(argv)
-    source_options = ["--dataset-type", "image-directory" if options.image_path.is_dir() else "single-image",
+    source_options = ["--dataset-type", "single-image" if options.image_path.is_file() else "image-directory",
                       "--image-path", str(options.image_path), "--micro-batch-size", "1"]  # fmt: skip
     config = load_config([*rest, *source_options], choose_device=lambda requested: "cpu")
     followed = follow_hparams(config)

@@ -22,6 +22,7 @@ LEVELS = {"fatal": logging.CRITICAL}  # the other words are the logging module's
 EXIT_USER_ERROR = 2
 EXIT_BAD_IMAGES = 3  # the run is complete, but for files that could not be read
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+REASON_VARIABLE = "EFFICIENTDET_REASON_FILE"  # names a file for the error that ends a program; a sweep asks its cells
 
 
 class EscapingStream:
@@ -86,6 +87,14 @@ def progress_bar(total: Optional[int], label: str, quiet: bool = False, **more: 
     return tqdm(total=total, desc=shown(label), disable=True if quiet else None, leave=False, file=file, **more)
 
 
+def leave_reason(problem: str) -> None:
+    """Write the error that ends this program into the file that the environment names, if it does."""
+    path = os.environ.get(REASON_VARIABLE)
+    if path:
+        with contextlib.suppress(OSError), open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(shown_lines(problem))
+
+
 def status_of(skipped: Collection[str], accepted: bool) -> int:
     """Exit status of a run that is complete but for `skipped` files, which the user may have accepted beforehand."""
     return EXIT_BAD_IMAGES if skipped and not accepted else 0
@@ -146,9 +155,11 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
         else:
             problem = missing_packages.describe(error)
             if problem is None:
+                leave_reason(f"{type(error).__name__}: {error}")
                 raise
             log.debug("unexpected", exc_info=True)
     print(f"error: {problem}", file=sys.stderr)
+    leave_reason(problem)
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files of a folder are images to be read, told by their names: nothing is opened, no Pillow is needed."""
+"""Which files of a folder, or of a pattern of names, are images to be read: no image is opened, no Pillow is needed."""
 
+import contextlib
+import glob
+import json
 import os
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ipu_utils.base.errors import UserError
 
@@ -12,8 +15,11 @@ EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif",
     ".avifs",
 )  # fmt: skip
-# Names of the pictures that runs write, see `ipu_utils.outputs.annotated.picture_names` and ipu_automl_io.py.
+# Names of pictures that tell by themselves that a run wrote them: `ipu_utils.outputs.picture_names`, ipu_automl_io.py.
 _PICTURE = re.compile(r"efficientdet-\w+_\d+(x\d+)?_(in|out)put_b\d+_img\d+\.jpg")
+DETECTIONS_FILE = "detections.json"  # lies beside the pictures of a run and names them
+_ENTRY = re.compile(rb'\s*[\[,]?\s*\{"file": "(?:[^"\\]|\\.)*", "annotated": ("(?:[^"\\]|\\.)*")')
+_ENTRY_BYTES = 1 << 14  # of a line in which both names are
 PathLike = Union[str, Path]
 
 NAMES_OF_A_KIND = 3
@@ -73,27 +79,43 @@ def _shown(name: str) -> str:
 
 
 class Listing(NamedTuple):
-    """What is in a folder."""
+    """What is in a folder, or what a pattern matches."""
 
     images: List[Path]  # sorted by name
     left_out: LeftOut
+    root: Path  # a folder above all images
 
 
-def list_images(directory: PathLike) -> List[Path]:
+def is_pattern(path: PathLike) -> bool:
+    """Is it a pattern of names such as `photos/*.jpg`? What is there is the path that it is, whatever its name."""
+    return glob.has_magic(str(_there_and_rest(Path(path))[1]))
+
+
+def _there_and_rest(path: Path) -> Tuple[Path, Path]:
+    """The part of a path that is there, and what is behind it: `.` for nothing."""
+    there, rest = Path(), list(path.parts)
+    while rest and os.path.lexists(str(there / rest[0])):
+        there /= rest.pop(0)
+    return there, Path(*rest)
+
+
+def list_images(path: PathLike) -> List[Path]:
     """The images of `list_folder`."""
-    return list_folder(directory).images
+    return list_folder(path).images
 
 
-def list_folder(directory: PathLike) -> Listing:
-    """List the image files in a folder and its subfolders, and count what else is there.
+def list_folder(path: PathLike) -> Listing:
+    """List the image files in a folder and its subfolders, or those that a pattern matches; count what else is there.
 
     A file counts as an image by its extension (`EXTENSIONS`, any case). Hidden files and folders and links to folders
-    are left out.
+    are left out; of what a pattern matches, all folders.
 
     Raises:
       UserError: not a folder, not readable, or without an image.
     """
-    directory = Path(directory)
+    directory = Path(path)
+    if is_pattern(directory):
+        return _list_matching(directory)
     if not directory.exists():
         raise UserError(f"--image-path {directory} does not exist: give a folder with images.")
     if not directory.is_dir():
@@ -117,17 +139,42 @@ def list_folder(directory: PathLike) -> Listing:
             path = Path(folder, name)
             if name.startswith("."):
                 left_out.add("hidden", path)
-            elif path.suffix.lower() not in EXTENSIONS:
-                left_out.add(path.suffix.lower() or "without an extension", path)
-            elif not _may_be_image(path):
-                left_out.add("not a file", path)
             else:
-                found.append(path)
+                _sort_in(path, found, left_out)
     if not found:
         kinds = " ".join(EXTENSIONS)
         there = f" In it: {left_out.kinds()}." if left_out.count else ""
         raise UserError(f"--image-path {directory} holds no image: expected files that end in one of {kinds}.{there}")
-    return Listing(sorted(found), left_out)
+    return Listing(sorted(found), left_out, directory)
+
+
+def _sort_in(path: Path, found: List[Path], left_out: LeftOut) -> None:
+    if path.suffix.lower() not in EXTENSIONS:
+        left_out.add(path.suffix.lower() or "without an extension", path)
+    elif not _may_be_image(path):
+        left_out.add("not a file", path)
+    else:
+        found.append(path)
+
+
+def _list_matching(pattern: Path) -> Listing:
+    """What a pattern matches; names are below the folder that is there."""
+    root, rest = _there_and_rest(pattern)
+    found: List[Path] = []
+    left_out = LeftOut(root)
+    for path in sorted(map(Path, glob.glob(os.path.join(glob.escape(str(root)), str(rest)), recursive=True))):
+        if path.is_dir():
+            if path != root:  # which ** matches, too
+                left_out.add("folder", path)
+        else:
+            _sort_in(path, found, left_out)
+    if not found:
+        there = f" It matches {left_out.kinds()}." if left_out.count else " It matches nothing."
+        raise UserError(
+            f"--image-path {pattern} matches no image file: expected names that end in one of {' '.join(EXTENSIONS)}; "
+            f"capitals count in a pattern.{there}"
+        )
+    return Listing(found, left_out, root)
 
 
 def _may_be_image(path: Path) -> bool:
@@ -135,8 +182,23 @@ def _may_be_image(path: Path) -> bool:
     return path.is_file() or path.is_symlink()
 
 
+def written_pictures(folder: PathLike) -> Set[str]:
+    """Names of the pictures in a folder that runs have written, by the list of detections that lies beside them."""
+    path, found = os.path.join(str(folder), DETECTIONS_FILE), set()
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                for line in iter(lambda: file.readline(_ENTRY_BYTES), b""):
+                    entry = _ENTRY.match(line)
+                    if entry is not None:
+                        with contextlib.suppress(ValueError):
+                            found.add(json.loads(entry[1]))
+    return found
+
+
 def photographs(paths: Sequence[Path], folder: Path, results_dir: Optional[Path] = None) -> List[Path]:
-    """Leave out what runs have written: pictures with the names that they give, and all of their output folder.
+    """Leave out what runs have written: pictures that a list of detections beside them names, or whose names tell by
+    themselves, and all of this run's output folder.
 
     Args:
       paths: image files below `folder`.
@@ -149,10 +211,12 @@ def photographs(paths: Sequence[Path], folder: Path, results_dir: Optional[Path]
     results = "" if results_dir is None else os.path.realpath(str(results_dir))
     inside = results.startswith(root.rstrip(os.sep) + os.sep)
     folders = {parent: os.path.realpath(parent) for parent in {str(path.parent) for path in paths}}
+    written = {parent: written_pictures(parent) for parent in folders}
     left = [
         path
         for path in paths
         if not _PICTURE.fullmatch(path.name)
+        and path.name not in written[str(path.parent)]
         and not (inside and f"{folders[str(path.parent)]}{os.sep}".startswith(results + os.sep))
     ]
     if not left:

@@ -2,9 +2,11 @@
 """The command line of both scripts, built from the configuration's fields, whose names, defaults and help it takes."""
 
 import argparse
+import os
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from ipu_utils.base import machine
+from ipu_utils.base.console import leave_reason
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
@@ -134,6 +136,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str, *more: str) -> NoReturn:
         """Print `error: <message>`, and more lines of it, on standard error and exit with status 2."""
         lines = "\n".join(shown(line) for line in (message, *more))
+        leave_reason(lines)
         self.exit(2, f"error: {lines}\nFor the options: python {self.prog} --help\n")
 
     def _hint(self, unknown: str) -> str:
@@ -153,6 +156,8 @@ class ScriptParser(Parser):
     """The parser of one of the two scripts, which knows the other's options."""
 
     def _hint(self, unknown: str) -> str:
+        if not unknown.startswith("-") and os.path.exists(unknown):  # what a shell makes of photos/*.jpg
+            return " For several images name their folder, or quote a pattern: --image-path 'FOLDER/*.jpg'."
         if unknown in {flag_of(name) for name in all_rules()}:
             (other,) = [script for script in SCRIPTS.values() if script != self.prog]
             return f" It is an option of {other}."

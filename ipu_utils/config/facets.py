@@ -75,6 +75,7 @@ class Facets(NamedTuple):
     in_presets: bool  # may a preset hold it?
     sweep: Sweep
     printed: bool  # does --print-config show it?
+    repeats: bool  # does who gives it say how often to run? Photographs are run once where nobody does
 
     def counts(self, *kinds: Optional[str]) -> bool:
         """Does it decide about the work of runs on devices of these kinds?"""
@@ -84,7 +85,7 @@ class Facets(NamedTuple):
 
 
 # What most options of a role have in common; a declaration names what is otherwise with `_replace`.
-WORK = Facets(EVERYWHERE, Role.WORK, NOT_COMPILED, in_presets=True, sweep=EACH_RUN, printed=True)
+WORK = Facets(EVERYWHERE, Role.WORK, NOT_COMPILED, in_presets=True, sweep=EACH_RUN, printed=True, repeats=False)
 CONTENT = WORK._replace(role=Role.CONTENT)
 LENGTH = WORK._replace(role=Role.LENGTH)
 RECORD = WORK._replace(role=Role.RECORD, sweep=ONCE)

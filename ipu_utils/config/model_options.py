@@ -68,13 +68,15 @@ class DataConfig(Checked):
         "generated",
         words("generated", "repeated-image", "image-directory", "single-image"),
         "generated: uint8 noise from --seed; repeated-image: one image over and over; image-directory: every image of "
-        "a folder; single-image: one image in batches of one; sets --micro-batch-size and --benchmark-repeats to 1",
+        "a folder, or that a pattern matches; single-image: one image in batches of one; sets --micro-batch-size and "
+        "--benchmark-repeats to 1",
         facets=WORK,
     )
     image_path: Optional[Path] = option(
         None,
         path("PATH"),
-        "the image, or the folder of images; decides on --dataset-type where that is not given",
+        "the image, the folder of images, or a quoted pattern such as 'photos/*.jpg'; decides on --dataset-type where "
+        "that is not given",
         "none",
         facets=CONTENT,
         first=2,
@@ -113,6 +115,11 @@ class DataConfig(Checked):
     )
     share: Tuple[int, int] = (0, 1)  # (index, count): of so many instances this one, which takes every count-th image
     results_dir: Optional[Path] = None  # where this run writes pictures, which are no photographs
+
+    @property
+    def has_photographs(self) -> bool:
+        """Are there images of somebody's, each of which is to be read?"""
+        return self.dataset_type in ("image-directory", "single-image")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -43,6 +43,15 @@ def preset_path(config: str) -> Path:
     )
 
 
+def is_own(config: str) -> bool:
+    """Is it one of the presets that come along, not somebody's own file?
+
+    Raises:
+      ConfigError: there is no such preset.
+    """
+    return preset_path(config).resolve().parent == CONFIG_DIR
+
+
 def read_preset(config: str, model_name: str) -> Section:
     """Options that a preset gives a model: its own section, else the file's base section, else none.
 

@@ -12,13 +12,13 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequ
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import ConfigError, UserError
 from ipu_utils.base.files import write_atomically
-from ipu_utils.base.image_folder import list_images, photographs
 from ipu_utils.config.command_line import DEFAULT_CONFIGS, build_parser
 from ipu_utils.config.device_options import DeviceConfig, IpuConfig
+from ipu_utils.config.images import GENERATED, check_images, kind_of_images
 from ipu_utils.config.model_options import MODEL_NAMES, DataConfig, ModelConfig, NmsConfig, NmsMode, Precision
 from ipu_utils.config.options import flag_of, path_kind, rules_of
 from ipu_utils.config.poplar_environment import options_from_environment
-from ipu_utils.config.preset_files import read_preset
+from ipu_utils.config.preset_files import is_own, read_preset
 from ipu_utils.config.run_options import BenchmarkConfig, EmbeddedConfig, OutputConfig
 from ipu_utils.config.sections import names_where, sections_of
 
@@ -40,11 +40,12 @@ __all__ = [
     "write_app_json",
 ]
 
-GENERATED = DataConfig.dataset_type
 DEFAULT_IO_TILES = 96
 # The exchange code of the larger models does not fit beside their activations unless it is kept small.
 SMALL_EXCHANGE_MODELS = tuple(f"efficientdet-{size}" for size in ("d4", "d5", "d6", "d7", "d7x"))
 EMBEDDED_WARMUP = 10  # requests before the measured ones: caches, clocks and allocators settle
+ONE_PASS_WARMUP = 1  # where each photograph is run once
+TYPED = "command line"
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping
         layers.append(("environment", options_from_environment(environ, typed, notes)))
     else:
         layers.append((f"preset {config_name}, for a host", preset.host))
-    layers.append(("command line", typed_options))
+    layers.append((TYPED, typed_options))
     given: Dict[str, Any] = {}
     sources: Dict[str, str] = {}
     for source, options in layers:
@@ -175,9 +176,9 @@ def _derive(options: Dict[str, Any], script: str, typed: Mapping[str, Any], note
     """Options that follow from others; each change is noted."""
     on_ipu = options["device"] == "ipu"
     if "image_path" in typed and "dataset_type" not in typed and options.get("dataset_type", GENERATED) == GENERATED:
-        kind = path_kind("--image-path", options["image_path"])
+        kind = kind_of_images(options["image_path"])
         if kind:
-            options["dataset_type"] = "image-directory" if kind == "folder" else "single-image"
+            options["dataset_type"] = "single-image" if kind == "file" else "image-directory"
             notes.append(f"--image-path is a {kind}: --dataset-type {options['dataset_type']}.")
     if options.get("dataset_type") == "single-image":
         # The embedded executable's loop is not a number of batches: of length one, it would start again each request.
@@ -204,7 +205,7 @@ def _derive(options: Dict[str, Any], script: str, typed: Mapping[str, Any], note
 def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     """Check what no section can check by itself, and note what has no effect."""
     results_dir = config.output.output_dir if config.output.output_predictions else None
-    data = _check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
+    data = check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
     on_ipu = config.device.device == "ipu"
     device = config.device.device
     idle = [name for name in names_where(lambda facets: device not in facets.read_by) if name in config.typed]
@@ -214,48 +215,30 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
         config = _check_ipu(config, notes)
     if config.embedded is not None:
         _check_executable(config.embedded)
-        config = dataclasses.replace(config, benchmark=_embedded_loop(config, on_ipu, notes))
+        config = dataclasses.replace(config, benchmark=outlasting(config, notes))
     elif 1 < config.benchmark.num_repeats <= config.benchmark.warmup:
         notes.append(
             f"--warmup {config.benchmark.warmup} leaves none of the {config.benchmark.num_repeats} calls of "
             "--num-repeats to be counted: one more is."
         )
-    return dataclasses.replace(config, data=data)
+    return _once(dataclasses.replace(config, data=data), notes)
 
 
-def _nothing_there(path: Path) -> str:
-    return f"--image-path {path}: there is no such file or folder."
+def _once(config: RunConfig, notes: List[str]) -> RunConfig:
+    """Have each photograph run once where something is written about it and nobody says how often to run."""
+    asked = config.output.about_images
+    repeats = names_where(lambda facets: facets.repeats)
+    if asked is None or not config.data.has_photographs or any(_by_user(config, name) for name in repeats):
+        return config
+    notes.append(f"each image is run once, because of {asked}. To measure longer, add --num-repeats or --min-seconds.")
+    changes = {} if _by_user(config, "warmup") else {"warmup": ONE_PASS_WARMUP}
+    return dataclasses.replace(config, benchmark=dataclasses.replace(config.benchmark, one_pass=True, **changes))
 
 
-def _check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> DataConfig:
-    """Check that the path is there and of the type that the dataset reads."""
-    path = data.image_path
-    if data.dataset_type == GENERATED:
-        if "image_path" in typed and "dataset_type" in typed:
-            notes.append("--image-path is not used: --dataset-type is generated.")
-        elif "image_path" in typed:  # alone it says what the dataset is, see `_derive`, if there is something
-            raise ConfigError(_nothing_there(path))
-        return data
-    kind = path_kind("--image-path", path)
-    if not kind:
-        raise ConfigError(_nothing_there(path))
-    if data.dataset_type == "image-directory":
-        if kind != "folder":
-            raise ConfigError(
-                f"--image-path {path} is a file, and --dataset-type image-directory reads a folder: name the folder, "
-                "or use --dataset-type single-image."
-            )
-        return data
-    if kind == "folder" and data.dataset_type == "repeated-image":
-        first = photographs(list_images(path), path, data.results_dir)[0]
-        notes.append(f"--dataset-type repeated-image repeats the first image of the folder, {first}.")
-        return dataclasses.replace(data, image_path=first)
-    if kind != "file":
-        raise ConfigError(
-            f"--image-path {path} is a folder, and --dataset-type single-image reads one image: name the image, "
-            "or use --dataset-type image-directory."
-        )
-    return data
+def _by_user(config: RunConfig, name: str) -> bool:
+    """Does an option have its value from the command line, or from a preset that is no part of this program?"""
+    source = config.given[name][1] if name in config.given else "default"
+    return source == TYPED or (source.startswith("preset ") and not is_own(config.config_name))
 
 
 def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
@@ -287,11 +270,11 @@ def _check_executable(embedded: EmbeddedConfig) -> None:
         )
 
 
-def _embedded_loop(config: RunConfig, on_ipu: bool, notes: List[str]) -> BenchmarkConfig:
-    """The embedded script's repeats: its warm-up, and on an IPU a compiled loop that outlasts the measurement."""
+def outlasting(config: RunConfig, notes: List[str]) -> BenchmarkConfig:
+    """The repeats of the embedded script, which on an IPU has a compiled loop that outlasts the measurement."""
     benchmark = config.benchmark
     needed = benchmark.num_repeats + benchmark.warmup
-    if not on_ipu or benchmark.benchmark_repeats >= needed:
+    if config.device.device != "ipu" or benchmark.benchmark_repeats >= needed:
         return benchmark
     if "benchmark_repeats" in config.typed:
         notes.append(

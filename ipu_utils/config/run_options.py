@@ -45,15 +45,16 @@ class BenchmarkConfig(Checked):
     num_repeats: int = option(
         20,
         whole_number(1, MAX_COUNT),
-        "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests",
-        facets=LENGTH,
+        "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests. Photographs that "
+        "something is written about are run once each, unless this, --benchmark-repeats or --min-seconds is given",
+        facets=LENGTH._replace(repeats=True),
         first=9,
     )
     warmup: int = option(
         1,
         whole_number(0, MAX_COUNT),
         "calls, or requests of ipu_embedded_inference.py, that come first and are not counted",
-        "1; ipu_embedded_inference.py: 10",
+        "1; ipu_embedded_inference.py: 10, or 1 where photographs are run once",
         facets=LENGTH,
     )
     min_seconds: Optional[float] = option(
@@ -61,7 +62,7 @@ class BenchmarkConfig(Checked):
         positive_number(1e7),
         "go on after --num-repeats until the counted calls have taken so long",
         "none",
-        facets=LENGTH,
+        facets=LENGTH._replace(repeats=True),
     )
     percentiles: Tuple[float, ...] = option(
         DEFAULT_PERCENTILES,
@@ -74,7 +75,7 @@ class BenchmarkConfig(Checked):
         100,
         whole_number(1, MAX_COUNT),
         "batches in a call; an IPU's embedded executable: requests between restarts of its loop",
-        facets=WORK._replace(compiled=COMPILED_BY_VALUE_ON_IPU),
+        facets=WORK._replace(compiled=COMPILED_BY_VALUE_ON_IPU, repeats=True),
     )
     benchmark_host_postprocessing: bool = option(
         False,
@@ -82,6 +83,7 @@ class BenchmarkConfig(Checked):
         "time post-processing on the host too; needs --onchip-nms false",
         facets=WORK,
     )
+    one_pass: bool = False  # each photograph is run once, and what is found then is written
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,13 @@ class OutputConfig(Checked):
     )
     output_dir: Path = option(
         Path("./outputs"), path("FOLDER"), "folder of annotated images", "./outputs", facets=FOLDER, first=11
+    )
+    picture_names: str = option(
+        "image",
+        words("image", "batch"),
+        "names of annotated images. image: that of the image, coffee.png becomes coffee.jpg; batch: as the original "
+        "program has them, <model>_<size>_output_b<batch>_img<row>.jpg",
+        facets=TALK,
     )
     results_json: Optional[Path] = option(
         None,

@@ -203,11 +203,11 @@ def open_source(
         return NoiseImages(noise_count, image_size, data.seed, index, count)
     path = Path(data.image_path)
     if data.dataset_type == "image-directory":
-        found, left_out = list_folder(path)
-        paths = photographs(found, path, data.results_dir)
+        found, left_out, root = list_folder(path)
+        paths = photographs(found, root, data.results_dir)
         # With fewer images than instances some share one.
         share = paths[index::count] or [paths[index % len(paths)]]
-        source = ImageFiles(share, path, image_size, skip_bad=True, mean_rgb=mean_rgb)
+        source = ImageFiles(share, root, image_size, skip_bad=True, mean_rgb=mean_rgb)
         source.files, source.left_out, source.pictures_left_out = tuple(paths), left_out, len(found) - len(paths)
         return source
     return ImageFiles([path], path.parent, image_size, mean_rgb=mean_rgb)

@@ -17,7 +17,7 @@ from ipu_utils.config.sections import sections_of
 from ipu_utils.data.sources import ImageSource, describe_left_out
 from ipu_utils.outputs import writers
 from ipu_utils.outputs.claims import written_by
-from ipu_utils.report.text import describe_nms
+from ipu_utils.report.text import describe_nms, describe_pass
 from utils import parse_image_size
 
 
@@ -45,7 +45,9 @@ def options(config: RunConfig) -> Dict[str, Any]:
         section = getattr(config, part)
         for name, rule in rules_of(section).items():
             value = getattr(section, name)
-            if value is None or not rule.facets.printed:
+            # How often photographs run once would have run says nothing, and given again it would be meant.
+            unmeant = rule.facets.repeats and config.benchmark.one_pass
+            if value is None or unmeant or not rule.facets.printed:
                 continue
             found[name] = value if isinstance(value, (bool, int, float)) else rule.kind.text_of(value)
     return found
@@ -97,6 +99,8 @@ def _described(config: RunConfig, found: Preview, source: ImageSource, annotatio
     work = f"{benchmark.num_repeats} calls of {benchmark.benchmark_repeats} batches, {benchmark.warmup} not counted"
     if config.script == "embedded":
         work = f"{benchmark.num_repeats} requests after {benchmark.warmup} that are not counted"
+    if benchmark.one_pass:
+        work = describe_pass(config)
     engine = "" if config.device.engine == "auto" else f", {config.device.engine}"
     return [
         "dry run: nothing is measured",

@@ -13,6 +13,7 @@ from ipu_utils.executable import cache
 from ipu_utils.launch import dry_run
 from ipu_utils.launch.conclude import conclude
 from ipu_utils.launch.memory_check import check_memory
+from ipu_utils.launch.one_pass import RequestResults
 from ipu_utils.launch.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
 from ipu_utils.measure.requests import keeps_up, measure_requests, plan_arrivals, samples_of
 from ipu_utils.measure.stages import Stages
@@ -74,17 +75,21 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         arrivals = plan_arrivals(embedded.arrival_rate, benchmark.num_repeats, min_seconds, config.data.seed)
         count = benchmark.num_repeats if arrivals is None else len(arrivals)
         alone = arrivals is None and len(clients) == 1
+        found = RequestResults(writer, inputs, alone) if benchmark.one_pass else None
+        if found is not None:
+            clients = [found.client(client, session) for client, session in zip(clients, sessions)]
         stages.clear()
         results.start_together()
-        with progress_bar(count, "requests", config.output.quiet) as bar:
-            so_far = results.expect(count, 1, info.batch_size, alone)
-            times = measure_requests(
-                clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update, into=so_far
-            )
-        seconds = stages.seconds()
-        objects = count_objects(sessions[0], inputs)
-        if writer is not None:
-            write_predictions(writer, sessions[0], inputs)
+        with writer or contextlib.nullcontext(), found or contextlib.nullcontext():
+            with progress_bar(count, "requests", config.output.quiet) as bar:
+                so_far = results.expect(count, 1, info.batch_size, alone)
+                times = measure_requests(
+                    clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update, into=so_far
+                )
+            seconds = stages.seconds()
+            objects = count_objects(sessions[0], inputs) if found is None else found.objects()
+            if writer is not None and found is None:
+                write_predictions(writer, sessions[0], inputs)
     samples = samples_of(times, info.batch_size, alone, planned=arrivals is not None)
     outcome = outcome_of(
         *(config, info, runtime.hardware, span.text, samples, seconds, objects, (first_seconds,)),

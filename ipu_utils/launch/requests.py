@@ -2,7 +2,7 @@
 """What requests carry and which part of serving one is timed. No TensorFlow."""
 
 import itertools
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ipu_utils.measure.objects import Objects, mean_objects
 from ipu_utils.measure.requests import Client
 from ipu_utils.measure.stages import DEVICE, INPUT, POST_PROCESSING, Stages
 from ipu_utils.outputs import writers
-from ipu_utils.outputs.annotated import PredictionWriter
+from ipu_utils.outputs.annotated import check_folder
 
 POOL_BYTES = 64 << 20  # of fitted images kept ready: more than a CPU's caches hold, so that inputs come from memory
 COUNTED_BATCHES = 16  # in which candidates and detections are counted
@@ -47,10 +47,42 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def prepare(self, number: int) -> None:
+        """Have a batch in memory before its request is timed: all are."""
+
+    def batch(self, number: int) -> Tuple[np.ndarray, np.ndarray]:
+        """A batch that lies in memory: images [B, h, w, 3] and scales [B]."""
+        return self.images[number], self.scales[number]
+
     def decode(self, number: int) -> Tuple[np.ndarray, np.ndarray]:
         """Make a batch anew from files: images [B, h, w, 3] and scales [B]."""
         fitted = [self.source.fitted(int(image_id)) for image_id in self.ids[number]]
         return np.stack([image for image, _ in fitted]), np.array([scale for _, scale in fitted], np.float32)
+
+
+class StreamedInputs(Inputs):
+    """Batches of every image of a source, for one request each, that are fitted when it is due: of any number."""
+
+    def __init__(self, source: ImageSource, batch_size: int):
+        self.batch_size, self.source, self.left_out = batch_size, source, 0
+        batches = -(-source.count // batch_size)
+        self.ids = (np.arange(batches * batch_size) % source.count).reshape(batches, batch_size)
+        self._made: Dict[int, Tuple[np.ndarray, np.ndarray]] = {}
+
+    def prepare(self, number: int) -> None:
+        self._made[number] = self.decode(number)
+
+    def batch(self, number: int) -> Tuple[np.ndarray, np.ndarray]:
+        return self._made.pop(number) if number in self._made else self.decode(number)
+
+    def decode(self, number: int) -> Tuple[np.ndarray, np.ndarray]:
+        rows = []
+        for row, image_id in enumerate(self.ids[number].tolist()):
+            fitted = self.source.try_fitted(image_id) if image_id != PADDING_ID else None
+            if fitted is None:
+                self.ids[number, row], fitted = PADDING_ID, self.source.fitted(PADDING_ID)
+            rows.append(fitted)
+        return np.stack([image for image, _ in rows]), np.array([scale for _, scale in rows], np.float32)
 
 
 def open_inputs(config: RunConfig, header: Header, requests: int) -> Inputs:
@@ -58,6 +90,8 @@ def open_inputs(config: RunConfig, header: Header, requests: int) -> Inputs:
     height, width = header.image_size
     noise = max(1, min(requests * header.batch_size, POOL_BYTES // (height * width * 3)))
     source = open_source(config.data, header.image_size, noise, header.mean_rgb)
+    if config.benchmark.one_pass and requests * header.batch_size * height * width * 3 > POOL_BYTES and requests > 1:
+        return StreamedInputs(source, header.batch_size)
     return Inputs(source, header.batch_size, requests)
 
 
@@ -69,7 +103,7 @@ def check_ends(config: RunConfig) -> None:
     """
     source = open_source(config.data, (1, 1), 1)
     if config.output.output_predictions:
-        PredictionWriter(config.output.output_dir, config.model.model_name, 1, source, 1).prepare()
+        check_folder(config.output.output_dir)
     hparams = None
     if config.embedded.exec_file is None:  # else the file tells, which is opened before anything is measured
         hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
@@ -93,27 +127,43 @@ def span_of(config: RunConfig, stages: Stages) -> Span:
     end = "to detections in memory" if detects else "to the network's outputs in memory, without post-processing"
     if measure == "network":
         text = "network: from an input that is in place to the network's outputs in memory"
-        return Span(text, _client(stages, _ready, detects=False, load_first=True))
+        return Span(text, _client(stages, _batch, detects=False, load_first=True))
     if measure == "device":
         text = f"device: from an image of the network's size in memory {end}"
-        return Span(text, _client(stages, _ready, detects))
+        return Span(text, _client(stages, _batch, detects, _prepare))
     start = "an image file, decoded and resized for each request,"
     if config.data.dataset_type == "generated":
         start = "noise made for each request (nothing to decode or resize)"
-    return Span(f"end-to-end: from {start} {end}", _client(stages, Inputs.decode, detects))
+    return Span(f"end-to-end: from {start} {end}", _client(stages, _decode, detects))
 
 
-def _ready(inputs: Inputs, number: int) -> Tuple[np.ndarray, np.ndarray]:
-    return inputs.images[number], inputs.scales[number]
+def _batch(inputs: Inputs, number: int) -> Tuple[np.ndarray, np.ndarray]:
+    return inputs.batch(number)
+
+
+def _decode(inputs: Inputs, number: int) -> Tuple[np.ndarray, np.ndarray]:
+    return inputs.decode(number)
+
+
+def _prepare(inputs: Inputs, number: int) -> None:
+    inputs.prepare(number)
+
+
+def _nothing(inputs: Inputs, number: int) -> None:
+    """Everything that a request needs is inside the span."""
 
 
 def _client(
     stages: Stages,
     batch: Callable[[Inputs, int], Tuple[np.ndarray, np.ndarray]],
     detects: bool,
+    prepare: Callable[[Inputs, int], None] = _nothing,
     load_first: bool = False,
 ) -> Callable[[Session, Inputs], Client]:
-    """Make clients that load what `batch` returns, run, and detect; `load_first`: load before the span begins."""
+    """Make clients that load what `batch` returns, run, and detect.
+
+    Before the span comes `prepare`, or with `load_first` loading.
+    """
 
     def client(session: Session, inputs: Inputs) -> Client:
         def load(number: int) -> None:
@@ -131,13 +181,11 @@ def _client(
                 load(number)
             compute()
 
-        return Client(load, lambda number: compute()) if load_first else Client(_nothing, call)
+        if load_first:
+            return Client(load, lambda number: compute())
+        return Client(lambda number: prepare(inputs, number % len(inputs)), call)
 
     return client
-
-
-def _nothing(number: int) -> None:
-    """Everything that a request needs is inside the span."""
 
 
 def count_objects(session: Session, inputs: Inputs) -> Objects:
@@ -153,18 +201,15 @@ def count_objects(session: Session, inputs: Inputs) -> Objects:
 
 
 def write_predictions(writer: writers.Outputs, session: Session, inputs: Inputs) -> None:
-    """Detect in every image of the source and write what was found."""
+    """Detect in every image of the source and write what was found; the writer has been entered."""
     source, batch_size = inputs.source, inputs.batch_size
-    with writer:
-        for first in range(0, source.count, batch_size):
-            rows = range(first, min(first + batch_size, source.count))
-            found = [
-                (number, fitted) for number in rows for fitted in [source.try_fitted(number)] if fitted is not None
-            ]
-            found += [(PADDING_ID, source.fitted(PADDING_ID))] * (batch_size - len(found))
-            ids, fitted = zip(*found)
-            scales = np.array([scale for _, scale in fitted], np.float32)
-            session.load(np.stack([image for image, _ in fitted]), scales)
-            session.run()
-            found = session.detections()
-            writer.write(ids, (found.boxes, found.scores, found.classes, found.lengths))
+    for first in range(0, source.count, batch_size):
+        rows = range(first, min(first + batch_size, source.count))
+        found = [(number, fitted) for number in rows for fitted in [source.try_fitted(number)] if fitted is not None]
+        found += [(PADDING_ID, source.fitted(PADDING_ID))] * (batch_size - len(found))
+        ids, fitted = zip(*found)
+        scales = np.array([scale for _, scale in fitted], np.float32)
+        session.load(np.stack([image for image, _ in fitted]), scales)
+        session.run()
+        found = session.detections()
+        writer.write(ids, (found.boxes, found.scores, found.classes, found.lengths))

@@ -11,6 +11,7 @@ from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import follow_hparams
 from ipu_utils.launch import latency, throughput
 from ipu_utils.launch.dry_run import describe_config, without_new_folders
+from ipu_utils.launch.one_pass import planned
 from ipu_utils.report.instances import joined
 from ipu_utils.report.publish import publisher
 
@@ -27,6 +28,7 @@ def run(config: RunConfig) -> int:
         if config.output.dry_run:
             stack.enter_context(without_new_folders(config))
         config, instances = stack.enter_context(joined(config))
+        config = planned(config)
         results = stack.enter_context(publisher(config, instances))
         if not config.output.dry_run:  # which tells them among what it prints
             results.note(*config.notes)

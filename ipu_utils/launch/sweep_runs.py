@@ -3,12 +3,14 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from ipu_utils.base.console import show_notes
+from ipu_utils.base import hardware
+from ipu_utils.base.console import REASON_VARIABLE, show_notes
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import check_writable
 from ipu_utils.base.image_folder import list_images
@@ -17,17 +19,20 @@ from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.command_line import build_parser
 from ipu_utils.config.facets import ONCE, REFUSED, Sweep
 from ipu_utils.config.options import flag_of
-from ipu_utils.config.run_config import BenchmarkConfig, OutputConfig, Precision, RunConfig, options_dict, resolve
+from ipu_utils.config.run_config import BenchmarkConfig, OutputConfig, RunConfig, options_dict, resolve
 from ipu_utils.config.sections import SCRIPTS, names_where
 from ipu_utils.launch.sweep_cells import RECORDS, Cell
 from ipu_utils.measure.statistics import percentile
 from ipu_utils.measure.throughput import WHAT_TO_DO
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
 from ipu_utils.report import publish, record_rules
+from ipu_utils.report.html import write_page
 from ipu_utils.report.record import latencies_ms, read_record
+from ipu_utils.report.sweep_rows import SweepRow, cell_text, heads
 from ipu_utils.report.text import RANDOM
 
 EXIT_CELL_FAILED = 1
+NOT_RUN = "not run to its end: the sweep was interrupted"
 CELL_GRACE_SECONDS = 0.5  # for an interrupted cell, before the sweep reports, which has little more than a second
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +43,8 @@ class Done(NamedTuple):
     cell: Cell
     status: int
     record: Optional[Dict[str, Any]]  # None when it did not get that far
+    reason: str = ""  # the error that has ended it
+    expected: Mapping[str, str] = {}  # see `SweepRow`
 
 
 def run_all(found: Sequence[Cell], argv: Sequence[str], script: str) -> int:
@@ -47,7 +54,7 @@ def run_all(found: Sequence[Cell], argv: Sequence[str], script: str) -> int:
       SystemExit: a cell's options are wrong; status 2.
       UserError: the sweep cannot be run.
     """
-    configs: List[RunConfig] = []
+    configs: List[Optional[RunConfig]] = []
     for cell in found:
         typed = vars(build_parser(script).parse_args(cell.arguments))
         for name, value in _given(typed, REFUSED).items():
@@ -57,7 +64,7 @@ def run_all(found: Sequence[Cell], argv: Sequence[str], script: str) -> int:
     typed = vars(parser.parse_args(argv))
     if not typed.get("quiet"):
         show_notes(parser.notes)
-    return Runs(script, found, typed, [config for config in configs if config is not None]).run()
+    return Runs(script, found, typed, configs).run()
 
 
 def _given(values: Mapping[str, Any], *kinds: Sweep) -> Dict[str, Any]:
@@ -73,8 +80,10 @@ def _config_of(typed: Mapping[str, Any], script: str) -> Optional[RunConfig]:
       UserError: its preset has an output that every cell would write anew.
     """
     device = typed.get("device", "auto")
+    if device == "auto":  # a GPU has the settings of a CPU
+        device = "ipu" if hardware.PROBES["ipu"]().available else "cpu"
     try:
-        config = resolve(typed, script, "cpu" if device == "auto" else device, os.environ)
+        config = resolve(typed, script, device, os.environ)
     except UserError:
         return None
     for name, value in _given(options_dict(config), REFUSED, ONCE).items():
@@ -87,8 +96,18 @@ def _config_of(typed: Mapping[str, Any], script: str) -> Optional[RunConfig]:
 class Runs:
     """Runs cells one after the other."""
 
-    def __init__(self, script: str, found: Sequence[Cell], typed: Mapping[str, Any], configs: Sequence[RunConfig] = ()):
-        self._script, self._cells, self._typed, self._configs = script, found, typed, configs
+    def __init__(
+        self, script: str, found: Sequence[Cell], typed: Mapping[str, Any], configs: Sequence[Optional[RunConfig]]
+    ):
+        """Take the cells.
+
+        Args:
+          script: that runs them. found: the cells. typed: the options of the sweep.
+          configs: of the cells; None where one cannot be made.
+        """
+        self._script, self._cells, self._typed = script, found, typed
+        self._configs = [config for config in configs if config is not None]
+        self._expected = [_expected(config) for config in configs]
         self._interrupted: Optional[subprocess.Popen] = None
 
     def run(self) -> int:
@@ -104,19 +123,27 @@ class Runs:
         try:
             for number, cell in enumerate(self._cells, 1):
                 print(f"== {number} of {len(self._cells)}: {_describe(cell)}", file=report, flush=True)
-                done.append(self._run(cell, report))
+                done.append(self._run(cell, report)._replace(expected=self._expected[number - 1]))
         finally:  # an interrupted sweep has results, too; and where they cannot be written they can be read
             if done:
                 print(format_table(done, len(self._cells)), file=report, flush=True)
             records = [one.record for one in done if one.record is not None]
             if records:
                 numbers = [number for number, one in enumerate(done) if one.record is not None]
-                publish.write_records(output, percentiles, records, sys.stdout, _numbered(output.results_json, numbers))
+                files = _numbered(output.results_json, numbers)
+                publish.write_records(output, percentiles, records, sys.stdout, files, self._rows(done))
+            elif done and output.report is not None:
+                write_page(output.report, [], rows=self._rows(done))
             if self._interrupted is not None:
                 self._interrupted.wait()
         if any(one.record is None and one.status for one in done):
             return EXIT_CELL_FAILED
         return next((one.status for one in done if one.status), 0)
+
+    def _rows(self, done: Sequence[Done]) -> List[SweepRow]:
+        """Every combination for the page, those that did not run or not to their end too."""
+        missing = zip(self._cells[len(done) :], self._expected[len(done) :])
+        return [*map(row_of, done), *(SweepRow(cell.values, None, NOT_RUN, told) for cell, told in missing)]
 
     def _check_files(self, output: OutputConfig) -> None:
         """Compare what the sweep writes with what its cells read; `publisher` does it for what they write themselves.
@@ -144,8 +171,11 @@ class Runs:
     def _run(self, cell: Cell, report: Any) -> Done:
         with temporary_folder("efficientdet-sweep-") as folder:
             file = Path(folder) / "record.json"
+            reason = file.with_name("reason")
             command = command_of(self._script, [*cell.arguments, "--results-json", str(file)])
-            process = subprocess.Popen(command, stdout=report.fileno() if report is sys.stderr else None)
+            environ = {**os.environ, REASON_VARIABLE: str(reason)}
+            stdout = report.fileno() if report is sys.stderr else None
+            process = subprocess.Popen(command, stdout=stdout, env=environ)
             try:
                 status = process.wait()
             except BaseException:
@@ -154,7 +184,34 @@ class Runs:
                 with contextlib.suppress(subprocess.TimeoutExpired):  # it tells what it measured, if it can
                     process.wait(CELL_GRACE_SECONDS)
                 raise
-            return Done(cell, status, read_record(file) if file.exists() else None)
+            told = reason.read_text(encoding="utf-8", errors="replace") if reason.exists() else ""
+            return Done(cell, status, read_record(file) if file.exists() else None, told)
+
+
+def _expected(config: Optional[RunConfig]) -> Dict[str, str]:
+    """What a cell would run, by column."""
+    if config is None:
+        return {}
+    precision = config.model.model_precision
+    found = {"model": config.model.model_name, "batch": str(config.data.micro_batch_size)}
+    return found if precision is None else {**found, "precision": precision.word}
+
+
+def row_of(done: Done) -> SweepRow:
+    """The row of a cell that has run."""
+    remark = ""
+    if done.record is None:
+        remark = f"FAILED ({_ended(done.status)})" if done.status else "no record"
+        remark += f": {done.reason}" if done.reason else ""
+    elif done.status:
+        remark = _ended(done.status)
+    return SweepRow(done.cell.values, done.record, remark, done.expected)
+
+
+def _ended(status: int) -> str:
+    with contextlib.suppress(ValueError):
+        return f"ended by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+    return f"status {status}"
 
 
 def command_of(script: str, arguments: Sequence[str]) -> List[str]:
@@ -171,12 +228,6 @@ def _numbered(path: Optional[Path], cells: Sequence[int]) -> List[Path]:
     return [] if path is None else [path.with_name(f"{path.stem}-{number + 1}{path.suffix}") for number in cells]
 
 
-# Columns of every row, whether they were swept or not. A swept option whose name has such a word is that column.
-ALWAYS = {
-    "model": lambda record: record["model"]["name"],
-    "batch": lambda record: str(record["configuration"]["micro_batch_size"]),
-    "precision": lambda record: Precision(record["model"]["precision"]).word,
-}
 NOTES = {
     "UNSTABLE": f"UNSTABLE: {WHAT_TO_DO}",
     "FAILED": "FAILED: what a combination said is above; the others are complete.",
@@ -189,13 +240,14 @@ def format_table(done: Sequence[Done], total: Optional[int] = None) -> str:
     Args:
       done: cells that have run. total: how many there were to be.
     """
-    heads = list(dict.fromkeys((*ALWAYS, *map(_head, done[0].cell.values if done else ()))))
-    rows = [[_value(one, head) for head in heads] for one in done]
-    widths = [max(len(head), *(len(row[column]) for row in rows)) for column, head in enumerate(heads)]
-    head = "  ".join(f"{head:{width}}" for head, width in zip(heads, widths))
+    found = [row_of(one) for one in done]
+    columns = heads(found)
+    rows = [[cell_text(row, column) for column in columns] for row in found]
+    widths = [max(len(head), *(len(row[column]) for row in rows)) for column, head in enumerate(columns)]
+    head = "  ".join(f"{head:{width}}" for head, width in zip(columns, widths))
     lines = [f"{'':>3}  {head}  {'samples/sec':>12} {'mean':>10} {'p50':>10} {'p99':>10}  ms a batch"]
     for number, (one, row) in enumerate(zip(done, rows), 1):
-        values = "  ".join(f"{value:{width}}" for value, width in zip(row, widths))
+        values = "  ".join(f"{text:{width}}" for text, width in zip(row, widths))
         lines.append(f"{number:>3}  {values}  {_numbers(one)}".rstrip())
     lines += [note for word, note in NOTES.items() if any(f" {word}" in line for line in lines)]
     records = [one.record for one in done if one.record is not None]
@@ -204,18 +256,6 @@ def format_table(done: Sequence[Done], total: Optional[int] = None) -> str:
     if total is not None and len(records) < total:
         lines.append(f"{total - len(records)} of {total} combinations have no numbers")
     return "\n".join(lines)
-
-
-def _head(axis: str) -> str:
-    """The column of a swept option; `model_precision` is the precision."""
-    return next((word for word in reversed(axis.split("_")) if word in ALWAYS), axis)
-
-
-def _value(one: Done, head: str) -> str:
-    """What a row says in a column: what ran, else what was typed."""
-    if one.record is not None and head in ALWAYS:
-        return ALWAYS[head](one.record)
-    return next((value for axis, value in one.cell.values.items() if _head(axis) == head), "-")
 
 
 def _numbers(one: Done) -> str:

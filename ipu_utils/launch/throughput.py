@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of the throughput script: batches in calls, as many under way as the backend has use for."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Callable, List
@@ -15,6 +16,7 @@ from ipu_utils.data.sources import describe_left_out
 from ipu_utils.launch import dry_run
 from ipu_utils.launch.conclude import conclude
 from ipu_utils.launch.memory_check import check_memory
+from ipu_utils.launch.one_pass import as_they_come
 from ipu_utils.measure.objects import mean_objects
 from ipu_utils.measure.stages import POST_PROCESSING
 from ipu_utils.measure.throughput import Samples, measure
@@ -60,22 +62,24 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
 
     # The first repeat, which may still compile, is not counted; a single one is preceded by an extra one.
     calls = max(1, benchmark.num_repeats - benchmark.warmup)
-    with progress_bar(calls + benchmark.warmup, "calls", config.output.quiet) as bar:
-        timing = measure(
-            timed_call(loop, benchmark.benchmark_host_postprocessing),
-            calls,
-            benchmark.warmup,
-            benchmark.min_seconds or 0.0,
-            on_call=bar.update,
-            on_warm=begin,
-            span=loop.span,
-            into=results.expect(calls, benchmark.benchmark_repeats, config.data.micro_batch_size),
-        )
-    stages = loop.stages.seconds()
-    lengths = [length for outputs in timing.outputs[-1] for length in loop.results(outputs).detections.lengths]
-    objects = mean_objects(loop.candidates(), lengths)
-    if writer is not None:
-        write_predictions(writer, loop, batches)
+    with writer or contextlib.nullcontext():
+        with progress_bar(calls + benchmark.warmup, "calls", config.output.quiet) as bar:
+            timing = measure(
+                timed_call(loop, benchmark.benchmark_host_postprocessing),
+                calls,
+                benchmark.warmup,
+                benchmark.min_seconds or 0.0,
+                on_call=bar.update,
+                on_warm=begin,
+                on_result=as_they_come(config, writer, loop),
+                span=loop.span,
+                into=results.expect(calls, benchmark.benchmark_repeats, config.data.micro_batch_size),
+            )
+        stages = loop.stages.seconds()
+        lengths = [length for outputs in timing.outputs[-1] for length in loop.results(outputs).detections.lengths]
+        objects = mean_objects(loop.candidates(), lengths)
+        if writer is not None:
+            write_predictions(writer, loop, batches)
 
     samples = Samples(timing.seconds, benchmark.benchmark_repeats, config.data.micro_batch_size)
     seconds = prepared - start, compiled - prepared
@@ -104,15 +108,17 @@ def timed_call(loop: Loop, with_host_postprocessing: bool) -> Callable[[], List]
 
 
 def write_predictions(writer: Outputs, loop: Loop, data: Batches) -> None:
-    """Run on until each of `data.count` images has been written once, or nothing new has come for one round of them."""
-    with writer:
-        rows_without_news = 0
-        while writer.written < data.count and rows_without_news <= data.count:
-            found, written = [loop.results(outputs) for outputs in loop.call()], writer.written
-            if not found:
-                raise UserError("--output-predictions needs outputs, and --synthetic true makes none: use one of them.")
-            for ids, detections in found:
-                writer.write(ids, detections)
-            # One instance of several never sees the images of the others.
-            rows = sum(len(results.ids) for results in found)
-            rows_without_news = 0 if writer.written > written else rows_without_news + rows
+    """Run on until each of `data.count` images has been written once, or nothing new has come for one round of them.
+
+    The writer has been entered. Where images are run once, all are written before.
+    """
+    rows_without_news = 0
+    while writer.written < data.count and rows_without_news <= data.count:
+        found, written = [loop.results(outputs) for outputs in loop.call()], writer.written
+        if not found:
+            raise UserError("--output-predictions needs outputs, and --synthetic true makes none: use one of them.")
+        for ids, detections in found:
+            writer.write(ids, detections)
+        # One instance of several never sees the images of the others.
+        rows = sum(len(results.ids) for results in found)
+        rows_without_news = 0 if writer.written > written else rows_without_news + rows

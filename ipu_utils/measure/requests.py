@@ -26,6 +26,7 @@ class Client(NamedTuple):
 
     prepare: Callable[[int], None]  # what a request needs before it can be timed
     call: Callable[[int], None]  # the request; returns when its results are in host memory
+    after: Callable[[int], None] = lambda number: None  # what is done with the results, and not timed
 
 
 class RequestTimes(NamedTuple):
@@ -91,6 +92,7 @@ def measure_requests(
                 if into is not None:
                     into.append(end - begin)
                 on_request()
+            client.after(number)
 
     def serve_in_thread(client: Client) -> None:
         try:

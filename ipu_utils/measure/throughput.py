@@ -115,6 +115,7 @@ def measure(
     keep_outputs: bool = False,
     on_call: Callable[[], None] = lambda: None,
     on_warm: Callable[[], None] = lambda: None,
+    on_result: Callable[[Outputs], None] = lambda result: None,
     span: Callable[[str], ContextManager] = lambda label: contextlib.nullcontext(),
     into: Optional[List[float]] = None,
 ) -> Timing:
@@ -129,6 +130,7 @@ def measure(
       keep_outputs: keep what every timed call returned; memory grows with it.
       on_call: told after each call, outside the timed span (a progress bar).
       on_warm: told once, between the warm-up and the timed calls.
+      on_result: gets what each call returned, those of the warm-up too, outside the timed span.
       span: marks each call for a profiler.
       into: takes the seconds of each timed call as it ends, for who must know when a run is interrupted.
     """
@@ -146,7 +148,7 @@ def measure(
         return result
 
     for index in range(warmup):
-        run(index)
+        on_result(run(index))
     warmup_seconds = tuple(seconds)
     seconds.clear()
     on_warm()
@@ -154,6 +156,7 @@ def measure(
         result = run(warmup + len(seconds))
         if into is not None:
             into.append(seconds[-1])
+        on_result(result)
         if not keep_outputs:
             outputs.clear()
         outputs.append(result)

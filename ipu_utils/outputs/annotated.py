@@ -3,10 +3,11 @@
 
 detections.json is a list with one entry an image, each on its own line, in the order of the source:
 
-    {"file": "street/a.jpg", "annotated": "efficientdet-d0_512_output_b0_img0.jpg", "width": 640, "height": 427,
+    {"file": "street/a.png", "annotated": "a.jpg", "width": 640, "height": 427,
      "detections": [{"class_id": 3, "name": "car", "score": 0.87, "box": [ymin, xmin, ymax, xmax]}, ...]}
 
-Boxes are in pixels of the original image, class ids one-based. Pictures and file appear complete or not at all.
+Boxes are in pixels of the original image, class ids one-based. Pictures and file appear complete or not at all. The
+file is written with the first pictures, anew while more come, and at the end, also of a run that is interrupted.
 """
 
 import contextlib
@@ -14,8 +15,9 @@ import io
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
-from typing import IO, Any, Container, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Any, Container, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -23,72 +25,37 @@ from PIL import Image
 from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import write_atomically
-from ipu_utils.base.printable import file_stem, report_line
+from ipu_utils.base.image_folder import DETECTIONS_FILE
+from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import PADDING_ID, ImageSource
 from tf2 import label_util
-from utils import ImageSize, parse_image_size
 from visualize import vis_utils
 
-DETECTIONS_FILE = "detections.json"
 JPEG_QUALITY = {"quality": 95, "subsampling": 0}  # Coarser colour would blur thin coloured lines.
-
-
-def size_label(image_size: ImageSize, asked: bool = False) -> str:
-    """Spell an image size for file names as the original does: "512", or WIDTHxHEIGHT.
-
-    Args:
-      image_size: any notation of `utils.parse_image_size`.
-      asked: it is not the model's own size but --image-size, which gives both sides even of a square.
-    """
-    height, width = parse_image_size(image_size)
-    return str(width) if height == width and not asked else f"{width}x{height}"
-
-
-def picture_name(model_name: str, size: str, image_id: int, batch_size: int) -> str:
-    """Name of an annotated picture: `<model>_<size>_output_b<batch>_img<i>.jpg`, size as `size_label` spells it.
-
-    It tells the place of the image in the first pass over the source: batch id // batch_size, row id % batch_size.
-    """
-    place = f"b{image_id // batch_size}_img{image_id % batch_size}"
-    return f"{file_stem(model_name)}_{size}_output_{place}.jpg"
-
-
-def picture_names(model_name: str, size: str, count: int, batch_size: int) -> List[str]:
-    """Names of the pictures of so many images."""
-    return [picture_name(model_name, size, image_id, batch_size) for image_id in range(count)]
+# The list is written anew when so many seconds have passed, and ten times what writing it took.
+LIST_SECONDS, LIST_SHARE = 1.0, 10
 
 
 class PredictionWriter:
     """Writes the detections of each image once, however often the benchmark runs it. Use it as a context manager."""
 
-    def __init__(
-        self,
-        output_dir: Path,
-        model_name: str,
-        image_size: ImageSize,
-        source: ImageSource,
-        batch_size: int,
-        label_map: Any = None,
-        size_asked: bool = False,
-    ):
+    def __init__(self, output_dir: Path, source: ImageSource, names: Sequence[str], label_map: Any = None):
         """Say where to write and what to call it.
 
         Args:
           output_dir: folder for pictures and detections.json; made when it does not exist.
-          model_name, image_size, size_asked: for file names, see `size_label`.
           source: names and originals of the images, by the ids that `write` gets.
-          batch_size: images per batch.
+          names: of the pictures, by the same ids.
           label_map: names of classes as `label_util.get_label_map` takes them; None: COCO.
         """
-        self._folder = Path(output_dir)
-        self._model_name, self._size = model_name, size_label(image_size, size_asked)
-        self._source, self._batch_size = source, batch_size
+        self._folder, self._source, self._names = Path(output_dir), source, names
         self._labels = label_util.get_label_map("coco" if label_map is None else label_map)
         self._categories = {class_id: {"id": class_id, "name": name} for class_id, name in self._labels.items()}
-        # Entries wait on disk for close(), which puts them in order: a folder of any size costs a few bytes an image.
+        # Entries wait on disk to be put in order: a folder of any size costs a few bytes an image.
         self._spool: Optional[IO[bytes]] = None
         self._places: Dict[int, Tuple[int, int]] = {}  # image id -> (offset, length) of its entry
+        self._list_due = 0.0  # when to write detections.json anew, by time.monotonic()
 
     @property
     def written(self) -> int:
@@ -96,19 +63,8 @@ class PredictionWriter:
         return len(self._places)
 
     def prepare(self) -> None:
-        """Make the folder and try to write into it, before time is spent on measuring.
-
-        Raises:
-          UserError: there is a file of that name, or no permission.
-        """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=str(self._folder)):
-                pass
-        except OSError as error:
-            raise UserError(
-                f"--output-dir {self._folder} cannot be written to ({error.strerror}): name a folder of your own."
-            ) from error
+        """See `check_folder`."""
+        check_folder(self._folder)
 
     def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
         """Write pictures of the images of a batch that were not written before; padding rows are left out.
@@ -123,6 +79,11 @@ class PredictionWriter:
         """
         for image_id, boxes, scores, classes in new_images(ids, detections, self._places):
             self._keep(image_id, self._write_one(image_id, boxes, scores, classes))
+        start = time.monotonic()
+        if self._places and start >= self._list_due:
+            self._write(DETECTIONS_FILE, self._entries())
+            end = time.monotonic()
+            self._list_due = end + max(LIST_SECONDS, LIST_SHARE * (end - start))
 
     def report(self) -> str:
         """A line for the report."""
@@ -144,8 +105,9 @@ class PredictionWriter:
         try:
             if self._spool is None:
                 self._spool = tempfile.TemporaryFile(dir=str(self._folder))  # noqa: SIM115 - closed by _drop_spool
-            self._places[image_id] = self._spool.seek(0, os.SEEK_END), len(line)
+            offset = self._spool.seek(0, os.SEEK_END)
             self._spool.write(line)
+            self._places[image_id] = offset, len(line)  # not before: a signal may come between
         except OSError as error:
             raise UserError(
                 f"--output-dir {self._folder} cannot be written to ({error.strerror or error}): free space."
@@ -171,10 +133,13 @@ class PredictionWriter:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:  # A run that failed half way has no complete list of detections.
+        if kind is None:
             self.close()
-        else:
-            self._drop_spool()
+            return
+        with contextlib.suppress(UserError):  # The error that ended the run is the one to tell.
+            if self._places:  # else it would replace the list of an earlier run by an empty one
+                self.close()
+        self._drop_spool()
 
     def _write_one(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Dict[str, Any]:
         """Draw and save one image; return its entry of detections.json."""
@@ -192,7 +157,7 @@ class PredictionWriter:
             min_score_thresh=-1,  # Post-processing has applied the threshold.
             line_thickness=2,
         )
-        name = picture_name(self._model_name, self._size, image_id, self._batch_size)
+        name = self._names[image_id]
         self._write(name, [encoded(Image.fromarray(image), "JPEG")])
         return {
             "file": self._source.name(image_id),
@@ -214,6 +179,22 @@ class PredictionWriter:
         # A folder that was there and is gone has been removed by somebody. Pictures can be made again: no need to wait
         # for the disk.
         write_atomically(self._folder / name, pieces, "--output-dir", folders=False, sync=False)
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder for pictures and try to write into it, before time is spent on measuring.
+
+    Raises:
+      UserError: there is a file of that name, or no permission.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=str(folder)):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--output-dir {folder} cannot be written to ({error.strerror}): name a folder of your own."
+        ) from error
 
 
 def encoded(image: Image.Image, how: str) -> bytes:
@@ -257,31 +238,20 @@ def clip_to_photograph(boxes: np.ndarray, height: int, width: int) -> Tuple[np.n
     return boxes, finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
-def open_writer(
-    output: OutputConfig, model_name: str, hparams: Any, batches: Any, size_asked: bool = False
-) -> Optional[PredictionWriter]:
+def open_writer(output: OutputConfig, hparams: Any, batches: Any, names: Sequence[str]) -> Optional[PredictionWriter]:
     """Return a writer that is ready to write, or None without --output-predictions.
 
     Args:
       output: output_predictions, output_dir.
-      model_name: for the names of the pictures.
-      hparams: image_size and label_map of the model.
-      batches: `ImageBatches`, or whatever else has `source` and `batch_size`.
-      size_asked: was --image-size given? The names of the pictures tell.
+      hparams: label_map of the model.
+      batches: `ImageBatches`, or whatever else has a `source`.
+      names: of the pictures.
 
     Raises:
       UserError: the folder cannot be written to.
     """
     if not output.output_predictions:
         return None
-    writer = PredictionWriter(
-        output.output_dir,
-        model_name,
-        hparams.image_size,
-        batches.source,
-        batches.batch_size,
-        hparams.label_map,
-        size_asked,
-    )
+    writer = PredictionWriter(output.output_dir, batches.source, names, hparams.label_map)
     writer.prepare()
     return writer

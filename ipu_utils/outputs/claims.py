@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 
 from hparams_config import overrides_file
 from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.image_folder import DETECTIONS_FILE
 from ipu_utils.base.paths import status_of, target_of
 from ipu_utils.config.options import flag_of, rules_of
 from ipu_utils.config.preset_files import preset_path
@@ -21,7 +22,6 @@ from ipu_utils.config.run_config import OutputConfig, RunConfig, app_json_path
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import ImageSource
 from ipu_utils.model.checkpoint_files import checkpoint_files
-from ipu_utils.outputs.annotated import DETECTIONS_FILE
 
 STANDARD_OUTPUT = Path("-")
 STREAMS = ((1, "standard output"), (2, "standard error"))

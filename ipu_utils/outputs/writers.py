@@ -9,11 +9,12 @@ import numpy as np
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import ImageSource
 from ipu_utils.outputs import coco_eval
-from ipu_utils.outputs.annotated import open_writer, picture_names, size_label
+from ipu_utils.outputs.annotated import open_writer
 from ipu_utils.outputs.claims import check_images
 from ipu_utils.outputs.coco import Annotations, CocoWriter, compared, image_ids
 from ipu_utils.outputs.coco_classes import Classes, classes_of
 from ipu_utils.outputs.contact_sheet import ContactSheet
+from ipu_utils.outputs.picture_names import names_of
 
 
 class Outputs:
@@ -89,19 +90,17 @@ def open_outputs(
     """Return the writers of all outputs that were asked for, ready to write; None when there are none.
 
     Args:
-      output: what to write. model_name, hparams, batches, size_asked: see `open_writer`.
+      output: what to write. model_name, hparams, batches, size_asked: see `names_of` and `open_writer`.
 
     Raises:
       UserError: something cannot be written or is an image, or annotations cannot be used.
     """
-    source, pictures = batches.source, []
+    names: List[str] = []
     if output.output_predictions:
-        pictures = picture_names(
-            model_name, size_label(hparams.image_size, size_asked), source.count, batches.batch_size
-        )
-    check_images(output, source, pictures)
+        names = names_of(output, model_name, hparams, batches, size_asked)
+    check_images(output, batches.source, names)
     writers: List[Any] = []
-    predictions = open_writer(output, model_name, hparams, batches, size_asked)
+    predictions = open_writer(output, hparams, batches, names)
     if predictions is not None:
         writers.append(predictions)
     if output.coco_results is not None or output.coco_annotations is not None:

@@ -93,12 +93,13 @@ def _y_axis(scale: Scale, values: Sequence[float], label: str) -> List[str]:
     return [*parts, _text(LEFT - 6, TOP - 6, label, "start")]
 
 
-def histogram(series: Sequence[Series], marks: Sequence[Tuple[str, float]] = ()) -> str:
+def histogram(series: Sequence[Series], marks: Sequence[Tuple[str, float]] = (), unit: str = "ms") -> str:
     """How often which latency was measured; several series are drawn over each other in shares of their own samples.
 
     Args:
       series: latencies in milliseconds.
       marks: (label, latency) of lines across, such as percentiles.
+      unit: milliseconds of what.
     """
     values = [value for one in series for value in one.values]
     low, high = min(values), max(values)
@@ -125,7 +126,7 @@ def histogram(series: Sequence[Series], marks: Sequence[Tuple[str, float]] = ())
                     f"<title>{escape(one.name)}: {count} samples, {span}</title></rect>"
                 )
     parts += _marks(x, marks)
-    return _frame("Histogram of latencies", parts + _x_axis(x, ticks(low, high, 7), "latency, ms"))
+    return _frame("Histogram of latencies", parts + _x_axis(x, ticks(low, high, 7), f"latency, {unit}"))
 
 
 def _marks(x: Scale, marks: Sequence[Tuple[str, float]]) -> List[str]:
@@ -144,13 +145,13 @@ def _marks(x: Scale, marks: Sequence[Tuple[str, float]]) -> List[str]:
     return parts
 
 
-def time_line(series: Sequence[Series], middle: Optional[float] = None) -> str:
+def time_line(series: Sequence[Series], middle: Optional[float] = None, unit: str = "ms") -> str:
     """Latencies in the order of the samples, in milliseconds; `middle` is a line across, the median."""
     longest = max(len(one.values) for one in series)
     values = [value for one in series for value in one.values]
     x = Scale(1, max(2, longest), LEFT + 6, WIDTH - RIGHT - 6)
     y = Scale(0, max(values) * 1.05, HEIGHT - BOTTOM, TOP)
-    parts = _y_axis(y, ticks(0, y.high, 4), "latency, ms")
+    parts = _y_axis(y, ticks(0, y.high, 4), f"latency, {unit}")
     if middle is not None:
         parts.append(
             f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(middle):.1f}" y2="{y(middle):.1f}">'

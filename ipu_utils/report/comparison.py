@@ -11,7 +11,7 @@ import numpy as np
 
 from ipu_utils.base.errors import UserError
 from ipu_utils.measure.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
-from ipu_utils.report.record import latencies_ms
+from ipu_utils.report.record import latencies_ms, latency_unit
 
 FEWEST_FOR_INTERVAL = 5
 Statistic = Callable[[np.ndarray], np.ndarray]  # of each row
@@ -97,7 +97,15 @@ def line(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> Line
     # Resampling cannot go beyond what was seen: of extremes, and of a few samples, it gives no interval.
     too_few = name not in ("min", "max") and min(map(len, samples)) < fewest_for(name)
     interval = None if too_few or name in ("min", "max") else ratio_interval(*samples, statistic)
-    return Line(f"latency {name}", "ms", values, interval, too_few)
+    return Line(f"latency {name}", latency_unit(first, second), values, interval, too_few)
+
+
+def why_no_interval(first: Mapping[str, Any], second: Mapping[str, Any], found: Sequence[Line]) -> List[str]:
+    """A line on samples that are too few for an interval; none where they are enough."""
+    if not any(one.too_few for one in found):
+        return []
+    counts = [len(latencies_ms(record)) for record in (first, second)]
+    return [f"{counts[0]} and {counts[1]} samples: no interval where they are too few to tell a difference"]
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> List[Line]:

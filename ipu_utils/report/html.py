@@ -13,8 +13,10 @@ from ipu_utils.base.printable import shown
 from ipu_utils.measure.statistics import percentile
 from ipu_utils.report import charts, work
 from ipu_utils.report.charts import Series, number
-from ipu_utils.report.comparison import compare
-from ipu_utils.report.record import instances_of_record, latencies_ms, row
+from ipu_utils.report.comparison import compare, why_no_interval
+from ipu_utils.report.record import instances_of_record, latencies_ms, latency_unit
+from ipu_utils.report.sweep_rows import SweepRow, cell_text, heads, label, row_of
+from ipu_utils.report.text import RANDOM
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 # AP on COCO val2017 of the published checkpoints, as google/automl's README gives it.
@@ -37,8 +39,17 @@ def check_packages() -> None:
         import jinja2  # noqa: F401
 
 
-def write_page(path: Path, records: Sequence[Record], comparison: Optional[Tuple[Record, Record]] = None) -> None:
+def write_page(
+    path: Path,
+    records: Sequence[Record],
+    comparison: Optional[Tuple[Record, Record]] = None,
+    rows: Optional[Sequence[SweepRow]] = None,
+) -> None:
     """Write the page of a run, of a sweep's runs, or of a comparison.
+
+    Args:
+      path: of the page. records: of the runs. comparison: two of them.
+      rows: of a sweep, all of its combinations; None: those of the records, where they are several.
 
     Raises:
       ConfigError: it cannot be written.
@@ -50,17 +61,21 @@ def write_page(path: Path, records: Sequence[Record], comparison: Optional[Tuple
 
     if comparison is not None:
         kind, records, title, view = "comparison", comparison, "Comparison of two runs", _comparison(*comparison)
-    elif len(records) == 1:
+    elif len(records) == 1 and rows is None:
         kind, title = "run", f"{records[0]['model']['name']} on {records[0]['device']['kind']}"
         view = _run(records[0])
     else:
-        kind, title, view = "sweep", f"Sweep of {len(records)} runs", _sweep(records)
+        rows = [row_of(record, records) for record in records] if rows is None else rows
+        kind, title, view = "sweep", f"Sweep of {len(rows)} combinations", _sweep(rows)
     view["charts"] = {name: markupsafe.Markup(chart) for name, chart in view["charts"].items()}
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: value if hasattr(value, "__html__") else shown(value),
     )  # fmt: skip
-    environment.globals.update(facts=facts, options=_options, statistics=_statistics, stage_rows=_stages, number=number)
+    environment.globals.update(
+        facts=facts, options=_options, statistics=_statistics, stage_rows=_stages, number=number, unit=latency_unit,
+        random=RANDOM,
+    )  # fmt: skip
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8"), view)
     page = text.render(kind=kind, title=title, records=records).strip() + "\n"
     write_atomically(path, (page.encode(),), "--report")
@@ -109,10 +124,11 @@ def _series(record: Record) -> List[Series]:
 
 def _run(record: Record) -> Dict[str, Any]:
     latency, stages = record["statistics"]["latency_ms"], record["statistics"]["stages_ms"]
+    unit = latency_unit(record)
     marks = [(f"p{percent}", value) for percent, value in latency["percentiles"].items()]
     found = {
-        "histogram": charts.histogram([Series("latency", latencies_ms(record))], marks),
-        "time_line": charts.time_line(_series(record), latency["median"]),
+        "histogram": charts.histogram([Series("latency", latencies_ms(record))], marks, unit),
+        "time_line": charts.time_line(_series(record), latency["median"], unit),
     }
     if stages:
         bars = [(name, one["mean"], f"{one['mean']:.2f} ms") for name, one in stages.items()]
@@ -131,41 +147,63 @@ def _stages(stages: Mapping[str, Any]) -> Rows:
     return [(n, s["count"], *(f"{s[key]:.3f}" for key in ("mean", "median", "max"))) for n, s in stages.items()]
 
 
-def _label(record: Record, records: Sequence[Record]) -> str:
-    """What tells a run from the others of a sweep."""
-    names = ("model", "batch_size", "precision", "nms_mode")
-    own, all_rows = row(record), [row(other) for other in records]
-    parts = [str(own[name]) for name in names if len({other[name] for other in all_rows}) > 1]
-    return " ".join(parts).replace("efficientdet-", "") or own["model"]
+def _short(row: SweepRow, rows: Sequence[SweepRow], columns: Sequence[str]) -> str:
+    """What tells a combination from the others of a sweep."""
+    varying = [head for head in columns if len({cell_text(other, head) for other in rows}) > 1]
+    return label(row, varying) or label(row, columns[:1])
 
 
-def _sweep(records: Sequence[Record]) -> Dict[str, Any]:
-    rates = [record["statistics"]["images_per_second"]["mean"] for record in records]
-    labels = [_label(record, records) for record in records]
-    bars = [(label, rate, f"{rate:.2f}") for label, rate in zip(labels, rates)]
-    found = {"throughput": charts.bars(bars, "Throughput by run"), "accuracy": ""}
+def _sweep(rows: Sequence[SweepRow]) -> Dict[str, Any]:
+    columns, measured = heads(rows), [row for row in rows if row.record is not None]
+    rates = [row.record["statistics"]["images_per_second"]["mean"] for row in measured]
+    labels = [label(row, columns) for row in measured]
+    bars = [(text, rate, f"{rate:.2f}") for text, rate in zip(labels, rates)]
+    found = {"throughput": charts.bars(bars, "Throughput by combination") if bars else "", "accuracy": ""}
     known = [
-        (label, rate, PUBLISHED_AP[record["model"]["name"]])
-        for label, rate, record in zip(labels, rates, records)
-        if record["model"]["name"] in PUBLISHED_AP
+        (_short(row, rows, columns), rate, PUBLISHED_AP[row.record["model"]["name"]])
+        for row, rate in zip(measured, rates)
+        if row.record["model"]["name"] in PUBLISHED_AP
     ]
     if known:
         found["accuracy"] = charts.points(known, "images/s", "published AP", "Throughput and published accuracy")
-    rows: Rows = []
-    for index, (label, rate, record) in enumerate(zip(labels, rates, records), 1):
-        latencies = latencies_ms(record)
-        mean = sum(latencies) / len(latencies)
-        numbers = (rate, mean, percentile(latencies, 50), percentile(latencies, 99))
-        rows.append((index, label, "; ".join(record["unstable"]), *(f"{value:.2f}" for value in numbers)))
-    return {"charts": found, "rows": rows, "runs": list(zip(labels, records))}
+    table = [
+        (number, *(cell_text(row, head) for head in columns), _remarks(row), *_numbers(row))
+        for number, row in enumerate(rows, 1)
+    ]
+    records = [row.record for row in measured]
+    names = [head.replace("_", " ") for head in columns]
+    unit = latency_unit(*records) if records else "ms"
+    heading = ("", *names, "remarks", "images/s", *(f"{name}, {unit}" for name in ("mean", "p50", "p99")))
+    missing = [f"{label(row, columns)}: {row.remark}" for row in rows if row.record is None]
+    return {
+        "charts": found, "rows": table, "heading": heading, "runs": list(zip(labels, records)), "missing": missing,
+        "any_random": any(record["weights"]["random"] for record in records),
+    }  # fmt: skip
+
+
+def _remarks(row: SweepRow) -> str:
+    unstable = [] if row.record is None else [f"UNSTABLE: {reason}" for reason in row.record["unstable"]]
+    return "; ".join([*filter(None, [row.remark]), *unstable])
+
+
+def _numbers(row: SweepRow) -> Tuple[str, ...]:
+    if row.record is None:
+        return ("-",) * 4
+    latencies = latencies_ms(row.record)
+    rate, mean = row.record["statistics"]["images_per_second"]["mean"], sum(latencies) / len(latencies)
+    return tuple(f"{value:.2f}" for value in (rate, mean, percentile(latencies, 50), percentile(latencies, 99)))
 
 
 def _comparison(first: Record, second: Record) -> Dict[str, Any]:
     series = [Series("A", latencies_ms(first), 1), Series("B", latencies_ms(second), 2)]
     rows: Rows = []
-    for line in compare(first, second):
+    lines = compare(first, second)
+    for line in lines:
         interval = "" if line.interval is None else f"{line.interval[0]:.3f} to {line.interval[1]:.3f}"
         rows.append((line.name, line.unit, *(f"{value:.3f}" for value in line.values), f"{line.ratio:.3f}", interval))
     told = [*work.work_differences(first, second), *work.differences(first, second, work.TOLD)]
-    found = {"histogram": charts.histogram(series), "time_line": charts.time_line(series)}
-    return {"charts": found, "rows": rows, "differences": [text.split(": ", 1) for text in told]}
+    unit = latency_unit(first, second)
+    found = {"histogram": charts.histogram(series, unit=unit), "time_line": charts.time_line(series, unit=unit)}
+    remarks = why_no_interval(first, second, lines)
+    differing = [text.split(": ", 1) for text in told]
+    return {"charts": found, "rows": rows, "remarks": remarks, "differences": differing}

@@ -25,6 +25,7 @@ from ipu_utils.report import record as records
 from ipu_utils.report.html import check_packages, write_page
 from ipu_utils.report.instances import Instances, combine
 from ipu_utils.report.result import Outcome, describe_instances, describe_stages
+from ipu_utils.report.sweep_rows import SweepRow
 
 
 class Publisher:
@@ -97,6 +98,7 @@ def write_records(
     found: Sequence[Mapping[str, Any]],
     stdout: IO[str],
     files: Sequence[Optional[Path]],
+    rows: Optional[Sequence[SweepRow]] = None,
 ) -> None:
     """Write records wherever the options want them.
 
@@ -106,25 +108,26 @@ def write_records(
       found: the records.
       stdout: what `-` stands for; several records are a line each there.
       files: the file of each record, where they go to files; a device or a pipe takes them all, as `-` does.
+      rows: of a sweep, all of its combinations; they are on the page.
 
     Raises:
       UserError: a file cannot be written.
     """
-    lines = (records.to_json(record, indent=1 if len(found) == 1 else None) + "\n" for record in found)
+    texts = (records.to_json(record, indent=1 if len(found) == 1 else None) + "\n" for record in found)
     if output.results_json == STANDARD_OUTPUT:
-        stdout.writelines(lines)
+        stdout.writelines(texts)
     elif output.results_json is not None and leads_to_stream(output.results_json):
-        write_atomically(output.results_json, (line.encode() for line in lines), "--results-json")
+        write_atomically(output.results_json, (text.encode() for text in texts), "--results-json")
     elif output.results_json is not None:
         for record, path in zip(found, files):
             write_atomically(path, ((records.to_json(record) + "\n").encode(),), "--results-json")
     if output.report is not None:
-        write_page(output.report, found)
-    rows = [records.row(record) for record in found]
+        write_page(output.report, found, rows=rows)
+    lines = [records.row(record) for record in found]
     if output.results_csv == STANDARD_OUTPUT:
-        stdout.write(records.csv_lines(records.columns(percentiles), rows, with_header=True))
+        stdout.write(records.csv_lines(records.columns(percentiles), lines, with_header=True))
     elif output.results_csv is not None:
-        append_rows(output.results_csv, percentiles, rows)
+        append_rows(output.results_csv, percentiles, lines)
     stdout.flush()
 
 

@@ -123,6 +123,12 @@ def latencies_ms(record: Mapping[str, Any]) -> List[float]:
     return [latency for instance in instances_of_record(record) for latency in instance]
 
 
+def latency_unit(*records: Mapping[str, Any]) -> str:
+    """What a latency of these records is of: "ms a batch", or "ms a request"; "ms" where they differ."""
+    of = {"request" if record["configuration"]["script"] == "embedded" else "batch" for record in records}
+    return f"ms a {of.pop()}" if len(of) == 1 else "ms"
+
+
 def instances_of_record(record: Mapping[str, Any]) -> List[List[float]]:
     """Latencies in milliseconds by instance, each in the order of its samples."""
     samples = record["samples"]

@@ -100,7 +100,25 @@ def describe_run(
     ]
     if embedded is not None:
         lines.append(_lines(("requests", describe_arrivals(config))))
+    if benchmark.one_pass:
+        lines.append(_lines(("pass", describe_pass(config))))
     return "\n".join([*lines, _lines(("measured", measured))])
+
+
+def describe_pass(config: RunConfig) -> str:
+    """Say how a run that takes each image once goes on, and what of it is not counted."""
+    benchmark, embedded = config.benchmark, config.embedded is not None
+    calls, warmup, batches = benchmark.num_repeats, benchmark.warmup, benchmark.benchmark_repeats
+    work = f"{calls} {'request' if embedded else 'call'}{'' if calls == 1 else 's'}"
+    work += "" if embedded else f" of {batches} {'batch' if batches == 1 else 'batches'}"
+    inside = not embedded and calls > 1
+    if not warmup:
+        told = "all counted"
+    elif inside:
+        told = "the first is not counted" if warmup == 1 else f"the first {warmup} are not counted"
+    else:
+        told = f"after {warmup} more that {'is' if warmup == 1 else 'are'} not counted"
+    return f"each image once: {work}, {told}"
 
 
 def describe_arrivals(config: RunConfig) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exit statuses, notes and what goes where."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -36,6 +37,25 @@ def test_a_program_that_was_compiled_as_asked_for_is_a_success_and_says_where_it
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         console.run_script(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (UserError("no", "  such\x1b folder"), "no\n  such\\x1b folder"),
+        (ValueError("odd\udcff"), "ValueError: odd\\udcff"),
+    ],
+)
+def test_the_error_is_left_where_a_sweep_looks_for_it(tmp_path, monkeypatch, error, reason):
+    path = tmp_path / "reason"
+    monkeypatch.setenv(console.REASON_VARIABLE, str(path))
+    assert console.run_script(lambda: 0) == 0 and not path.exists()
+    with contextlib.suppress(ValueError):
+        console.run_script(raising(error))
+    assert path.read_text() == reason
+    monkeypatch.setenv(console.REASON_VARIABLE, str(tmp_path / "no" / "folder"))
+    with contextlib.suppress(ValueError):
+        assert console.run_script(raising(error)) == 2
 
 
 def test_interruption_is_reported_as_shells_do():

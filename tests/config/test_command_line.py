@@ -107,6 +107,7 @@ TABLE = [
     ("report", None, {"a.html": Path("a.html")}, ("",)),
     ("results_csv", None, {"a.csv": Path("a.csv"), "-": Path("-")}, ("",)),
     ("output_dir", Path("./outputs"), {"elsewhere": Path("elsewhere")}, ("",)),
+    ("picture_names", "image", {word: word for word in ("image", "batch")}, ("original", "")),
     # this project's own
     ("device", "auto", {word: word for word in ("auto", "ipu", "cpu", "gpu")}, ("tpu", "CPU")),
     ("engine", "auto", {word: word for word in ("auto", "tensorflow", "openvino")}, ("onnx",)),

@@ -10,7 +10,9 @@ from config_loading import load, refused
 from PIL import Image
 
 import hparams_config
+from ipu_utils.base.console import REASON_VARIABLE
 from ipu_utils.base.errors import ConfigError, UserError
+from ipu_utils.config.preset_files import CONFIG_DIR
 from ipu_utils.config.run_config import (
     MODEL_NAMES,
     BenchmarkConfig,
@@ -232,6 +234,79 @@ def test_a_path_alone_is_read_for_what_it_is(image, tmp_path, capsys, script):
     assert folder.data.dataset_type == "image-directory"
     assert "is a folder" in folder.notes[0]
     assert "no such file or folder" in refused(capsys, "--image-path", tmp_path / "missing")
+
+
+def test_a_pattern_alone_is_a_folder_of_what_it_matches(image, tmp_path, capsys):
+    config = load("--image-path", tmp_path / "*.png")
+    assert config.data.dataset_type == "image-directory" and config.data.image_path == tmp_path / "*.png"
+    assert config.notes[0] == "--image-path is a pattern: --dataset-type image-directory."
+    assert "matches no image file" in refused(capsys, "--image-path", tmp_path / "*.jpg")
+    argv = ("--image-path", tmp_path / "*.png", "--dataset-type")
+    assert load(*argv, "image-directory").data.image_path == tmp_path / "*.png"
+    assert load(*argv, "repeated-image").data.image_path == image
+    assert "is a pattern, and --dataset-type single-image" in refused(capsys, *argv, "single-image")
+
+
+def test_a_wrong_command_line_is_left_as_the_reason_where_a_sweep_looks_for_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(REASON_VARIABLE, str(tmp_path / "reason"))
+    error = refused(capsys, "--image-path", tmp_path / "gone")
+    assert error.startswith(f"error: {(tmp_path / 'reason').read_text()}\n")
+
+
+def test_what_a_shell_makes_of_a_pattern_is_told_to_be_quoted(image, tmp_path, capsys):
+    (tmp_path / "b.png").touch()
+    assert "or quote a pattern" in refused(capsys, "--image-path", image, tmp_path / "b.png")
+    assert "quote" not in refused(capsys, "--image-path", image, tmp_path / "gone.png")
+
+
+# Photographs are run once
+
+
+WRITTEN = [("--output-predictions",), ("--coco-results", "r.json"), ("--contact-sheet", "s.png")]
+
+
+@pytest.mark.parametrize("asked", WRITTEN)
+@pytest.mark.parametrize("script", ["throughput", "embedded"])
+@pytest.mark.parametrize("kind", ["image-directory", "single-image"])
+def test_photographs_that_something_is_written_about_are_run_once(image, tmp_path, asked, script, kind):
+    path = image if kind == "single-image" else tmp_path
+    argv = ("--dataset-type", kind, "--image-path", path)
+    config = load(*argv, *asked, script=script)
+    assert config.benchmark.one_pass and config.benchmark.warmup == 1
+    assert f"each image is run once, because of {asked[0]}. To measure longer, add --num-repeats" in config.notes[-1]
+    assert not load(*argv, script=script).benchmark.one_pass
+
+
+@pytest.mark.parametrize("repeats", ["num_repeats", "benchmark_repeats", "min_seconds"])
+def test_who_says_how_often_to_run_gets_that(image, preset, repeats):
+    argv = ("--image-path", image.parent, "--output-predictions")
+    assert not load(*argv, f"--{repeats.replace('_', '-')}", "3").benchmark.one_pass
+    path = preset(f"efficientdet-d0: {{{repeats}: 3}}")
+    for device in ("ipu", "cpu"):
+        assert not load(*argv, "--config", path, device=device).benchmark.one_pass
+    path = preset(f"efficientdet-d0: {{host: {{{repeats}: 3}}}}")
+    assert not load(*argv, "--config", path, device="cpu").benchmark.one_pass
+    assert load(*argv, "--config", path).benchmark.one_pass, "what is said of a host is not said of an IPU"
+
+
+def test_what_the_presets_of_this_program_say_is_nobodys_wish(image, preset):
+    argv = ("--image-path", image.parent, "--output-predictions", "--config")
+    for own in ("efficientdet", "efficientdet-low-latency", CONFIG_DIR / "efficientdet.yml"):
+        assert load(*argv, own, device="cpu").benchmark.one_pass, own
+    assert load(*argv, preset("efficientdet-d0: {percentiles: 50}")).benchmark.one_pass
+
+
+@pytest.mark.parametrize("script", ["throughput", "embedded"])
+def test_a_warm_up_that_is_given_stays(image, preset, script):
+    argv = ("--image-path", image, "--output-predictions")
+    assert load(*argv, "--warmup", "3", script=script).benchmark.warmup == 3
+    assert load(*argv, "--config", preset("efficientdet-d0: {warmup: 0}"), script=script).benchmark.warmup == 0
+
+
+def test_noise_and_one_image_over_and_over_are_measured_as_ever(image):
+    assert not load("--output-predictions").benchmark.one_pass
+    argv = ("--dataset-type", "repeated-image", "--image-path", image)
+    assert not load(*argv, "--output-predictions").benchmark.one_pass
 
 
 # The embedded script's executable

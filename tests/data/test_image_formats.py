@@ -3,8 +3,10 @@
 
 import io
 import os
+import re
 import stat
 import struct
+from pathlib import Path
 
 import numpy as np
 import PIL
@@ -14,7 +16,7 @@ from PIL import Image, features
 from reference_formulas import photo
 
 from ipu_utils.base.errors import UserError
-from ipu_utils.base.image_folder import EXTENSIONS, list_folder, list_images
+from ipu_utils.base.image_folder import EXTENSIONS, is_pattern, list_folder, list_images
 from ipu_utils.config.model_options import DataConfig
 from ipu_utils.data.decode import check_image, formats, read_image, upright_size
 from ipu_utils.data.sources import ImageFiles, open_source
@@ -252,7 +254,8 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named(tmp_path):
     fill(tmp_path, "a.jpg", "IMG_1.HEIC", "sub/IMG_2.heic", "notes.txt", "README", ".DS_Store", ".git/x.png", "b.PSD")
     os.symlink(str(tmp_path / "sub"), str(tmp_path / "again"))
     os.mkfifo(str(tmp_path / "pipe.jpg"))
-    images, left_out = list_folder(tmp_path)
+    images, left_out, root = list_folder(tmp_path)
+    assert root == tmp_path
     assert [path.name for path in images] == ["a.jpg"]
     assert left_out.count == 9
     assert left_out.describe().splitlines() == [
@@ -293,6 +296,48 @@ def test_a_folder_without_images_says_what_is_there(tmp_path):
     fill(tmp_path, "IMG_1.HEIC", "IMG_2.HEIC", "notes.txt")
     with pytest.raises(UserError, match=r"holds no image.*In it: 2 \.heic, 1 \.txt"):
         list_images(tmp_path)
+
+
+def test_a_pattern_takes_the_images_that_it_matches(tmp_path, monkeypatch):
+    fill(tmp_path, "in/b.jpg", "in/a.jpg", "in/c.png", "in/notes.txt", "in/.x.jpg", "in/sub/d.jpg", "e.jpg")
+    for place, prefix in ((tmp_path, ""), (tmp_path / "in", "../"), (tmp_path.parent, f"{tmp_path}/")):
+        monkeypatch.chdir(place)
+        found = list_folder(f"{prefix}in/*.jpg")
+        assert found.images == [Path(f"{prefix}in/a.jpg"), Path(f"{prefix}in/b.jpg")]
+        assert (found.root, found.left_out.count) == (Path(f"{prefix}in"), 0)
+    found = list_folder(tmp_path / "in" / "*")
+    assert [path.name for path in found.images] == ["a.jpg", "b.jpg", "c.png"]
+    assert found.left_out.names == {".txt": ["notes.txt"], "folder": ["sub"]}
+    found = list_folder(tmp_path / "**" / "[de].jp?")
+    assert [path.relative_to(found.root).as_posix() for path in found.images] == ["e.jpg", "in/sub/d.jpg"]
+
+
+@pytest.mark.parametrize(
+    "pattern, message",
+    [("in/*.jpx", "It matches nothing"), ("gone/*.jpg", "It matches nothing"), ("in/*.txt", r"It matches 1 \.txt")],
+)
+def test_a_pattern_that_matches_no_image_says_so(tmp_path, pattern, message):
+    fill(tmp_path, "in/a.jpg", "in/notes.txt")
+    with pytest.raises(UserError, match=rf"--image-path .*{re.escape(pattern)} matches no image file.*{message}"):
+        list_images(tmp_path / pattern)
+
+
+def test_what_is_there_is_no_pattern_whatever_its_name(tmp_path):
+    fill(tmp_path, "day [1]/a*.jpg", "day [1]/ab.jpg", "day 1/c.jpg", "*/d.jpg")
+    assert not is_pattern(tmp_path / "day [1]" / "a*.jpg") and not is_pattern(tmp_path / "day [1]")
+    assert [path.name for path in list_images(tmp_path / "day [1]")] == ["a*.jpg", "ab.jpg"]
+    assert [path.name for path in list_images(tmp_path / "day [1]" / "?b.jpg")] == ["ab.jpg"]
+    assert [path.name for path in list_images(tmp_path / "*")] == ["d.jpg"]  # there is such a folder
+    assert not is_pattern(tmp_path / "day [1]" / "gone.jpg") and is_pattern(tmp_path / "day [2]" / "gone.jpg")
+
+
+def test_a_source_of_a_pattern_names_its_images_below_the_folder_that_is_there(tmp_path):
+    for name in ("x/1/a.jpg", "x/2/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        save(tmp_path / name, "a.jpg", 6)
+    data = DataConfig(dataset_type="image-directory", image_path=tmp_path / "x" / "?" / "a.jpg")
+    source = open_source(data, (32, 32), 1)
+    assert [source.name(number) for number in range(source.count)] == ["1/a.jpg", "2/a.jpg"]
 
 
 def test_a_source_knows_what_was_left_out_and_the_size_of_what_was_read(tmp_path):

@@ -59,16 +59,17 @@ def detections_of(checkpoint, tmp_path, monkeypatch, capsys):
     build = poplar_model.build()
     monkeypatch.setattr(ipu_nms, "IPU_LIBRARIES", {False: build / "tf", True: build / "tf_multi"})
 
-    def run(device, *arguments, model="efficientdet-d0", hparams=SHALLOW, script=ipu_inference):
+    def run(device, *arguments, model="efficientdet-d0", hparams=SHALLOW, script=ipu_inference, once=False):
         output = tmp_path / f"{device}-{len(list(tmp_path.iterdir()))}"
         command = [
             *("--device", device, "--model-name", model, "--model-dir", str(checkpoint(model, hparams))),
             *("--hparams", f"{hparams},{SOME_CANDIDATES}" if hparams else SOME_CANDIDATES, "--image-size", "64"),
             *("--dataset-type", "image-directory", "--image-path", str(PHOTOGRAPHS)),
-            *("--num-repeats", "1", "--output-predictions", "--output-dir", str(output), *arguments),
+            *("--output-predictions", "--output-dir", str(output), *arguments),
         ]
-        if script is ipu_inference:
-            command += ["--benchmark-repeats", "2"]
+        if not once:
+            command += ["--num-repeats", "1"]
+            command += ["--benchmark-repeats", "2"] if script is ipu_inference else []
         if device == "ipu":
             with ipu_stand_in.fresh_process():
                 status = run_script(lambda: script.main(command))
@@ -76,7 +77,7 @@ def detections_of(checkpoint, tmp_path, monkeypatch, capsys):
             status = run_script(lambda: script.main([*command, "--engine", "tensorflow"]))
         printed = capsys.readouterr()
         assert status == 0, printed.err
-        assert f"device:    {device}" in printed.out
+        assert f"device:    {device}" in printed.out and ("pass:      each image once: " in printed.out) == once
         return read_detections(output)
 
     return run
@@ -182,6 +183,14 @@ def test_an_executable_finds_the_host_detections(detections_of, arguments):
     arguments = ["--model-precision", "float", "--micro-batch-size", "1", *arguments]
     preset = ["--config", "efficientdet-low-latency"]
     found = detections_of("ipu", *preset, *arguments, "--num-repeats", "4", script=ipu_embedded_inference)
+    assert_equal(found, detections_of("cpu", *arguments))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [ipu_inference, ipu_embedded_inference])
+def test_photographs_are_run_once_on_an_ipu_too(detections_of, script):
+    arguments = ["--model-precision", "float", "--micro-batch-size", "2"]
+    found = detections_of("ipu", *arguments, "--opt-use-io-tiles", "false", script=script, once=True)
     assert_equal(found, detections_of("cpu", *arguments))
 
 

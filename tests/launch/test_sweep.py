@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,22 +20,30 @@ from ipu_utils.report.record import read_record
 TESTS = Path(__file__).resolve().parents[1]
 
 SCRIPT = """
+import os
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
+from ipu_utils.base.console import run_script
+from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import load_config
 from ipu_utils.report.publish import publisher
 from ipu_utils.measure.throughput import Samples
 from records import outcome
 
-config = load_config()
-if config.model.model_precision == "float16":
-    sys.exit("no such engine")
-with publisher(config) as results:
-    seconds = (0.1 * config.data.micro_batch_size,) * 3
-    asked = config.model.model_precision
-    model = dict(name=config.model.model_name, image_size=[64, 64], num_classes=90, input_type="uint8",
-                 precision="float32" if asked is None else asked.value)
-    results.publish(outcome(Samples(seconds, 1, config.data.micro_batch_size), model=model))
+def main():
+    config = load_config()
+    if config.model.model_precision == "float16":
+        raise UserError("no such engine")
+    if config.model.model_precision == "bfloat16" and config.data.seed == 9:
+        os.kill(os.getpid(), 9)
+    with publisher(config) as results:
+        seconds = (0.1 * config.data.micro_batch_size,) * 3
+        asked = config.model.model_precision
+        model = dict(name=config.model.model_name, image_size=[64, 64], num_classes=90, input_type="uint8",
+                     precision="float32" if asked is None else asked.value)
+        results.publish(outcome(Samples(seconds, 1, config.data.micro_batch_size), model=model))
+
+sys.exit(run_script(main))
 """
 
 
@@ -128,6 +137,36 @@ def test_a_failed_cell_does_not_lose_the_others_and_shows_in_the_status(project,
     assert out.splitlines()[-3].startswith("FAILED: what a combination said is above")
     assert out.splitlines()[-1] == "1 of 3 combinations have no numbers"
     assert sorted(path.name for path in tmp_path.glob("run-*.json")) == ["run-1.json", "run-3.json"]
+
+
+def test_the_page_has_every_combination_and_the_reason_of_those_that_failed(project, capfd, tmp_path):
+    argv = ("--model-name", "d1", "--model-precision", "float,fp16,bf16", "--seed", "9", "--report")
+    assert run(capfd, *argv, tmp_path / "r.html")[0] == 1
+    rows = re.findall(r"<tr><td>\d</td>.*", (tmp_path / "r.html").read_text())
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row)[:5] for row in rows]
+    assert cells == [
+        ["1", "efficientdet-d1", "1", "float", ""],
+        ["2", "efficientdet-d1", "1", "half", "FAILED (status 2): no such engine"],
+        ["3", "efficientdet-d1", "1", "bfloat16", "FAILED (ended by SIGKILL)"],
+    ]
+    assert run(capfd, *argv[:3], "fp16,half", "--report", tmp_path / "none.html")[0] == 1
+    assert (tmp_path / "none.html").read_text().count("FAILED (status 2): no such engine") == 4
+
+
+def test_an_interrupted_sweep_tells_which_combinations_did_not_run(project, capfd, tmp_path, monkeypatch):
+    wait = subprocess.Popen.wait
+
+    def interrupted(self, timeout=None):
+        if "--micro-batch-size=2" in self.args and timeout is None:
+            raise KeyboardInterrupt
+        return wait(self, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    status, out, _ = run(capfd, "--micro-batch-size", "1,2,3", "--report", tmp_path / "r.html")
+    assert status == 130 and "2 of 3 combinations have no numbers" in out
+    text = (tmp_path / "r.html").read_text()
+    assert text.count("not run to its end: the sweep was interrupted</td>") == 2
+    assert "d0 batch 3 -: not run to its end" in text
 
 
 def test_records_on_standard_output_are_a_line_each(project, capfd):

@@ -58,6 +58,13 @@ def test_one_at_a_time_counts_service_and_not_preparation(time):
     assert seen == [0, 1, 2]
 
 
+def test_what_is_done_with_the_results_of_a_request_is_not_timed(time):
+    done, into = [], []
+    client = server(time, 2.0)._replace(after=lambda number: (time.advance(7.0), done.append((number, list(into)))))
+    times = measure_requests([client], 2, None, time.clock, time.advance, into=into)
+    assert times.seconds == (2, 2) and done == [(0, [2]), (1, [2, 2])]
+
+
 def test_latency_counts_from_the_planned_arrival(time):
     # Two requests at once and a server of 1 s: the second waits for the first. The third finds the server free.
     assert measure(time, server(time), 3, [0.0, 0.0, 10.0]).seconds == (1, 2, 1)

@@ -112,6 +112,23 @@ def test_stages_can_be_cleared_between_warm_up_and_timed_calls():
     assert told == ["call", "warm", "call", "call"]
 
 
+def test_results_are_handed_on_as_they_come_and_that_is_not_timed():
+    now, told, into = [0.0], [], []
+    results = iter(["warm", "first", "second"])
+
+    def call():
+        now[0] += 1
+        return next(results)
+
+    def write(result):
+        told.append((result, list(into)))
+        now[0] += 10
+
+    timing = measure(call, calls=2, warmup=1, clock=lambda: now[0], on_result=write, into=into)
+    assert told == [("warm", []), ("first", [1]), ("second", [1, 1])], "what was measured is known before it is written"
+    assert (timing.seconds, timing.warmup_seconds) == ((1, 1), (1,))
+
+
 def test_percentiles_and_spread_are_below_the_original_lines():
     samples = Samples(tuple(0.1 * i for i in range(1, 6)), batches_per_call=10, batch_size=1)
     lines = format_distribution(samples, (50.0, 99.9)).splitlines()

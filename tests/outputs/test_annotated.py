@@ -2,6 +2,7 @@
 """Annotated pictures and detections.json: names, contents, what is left out, and folders that cannot be written to."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from hparams_config import get_inference_config
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import ImageFiles, NoiseImages
-from ipu_utils.outputs.annotated import PredictionWriter, clip_to_photograph, open_writer, size_label
+from ipu_utils.outputs import annotated
+from ipu_utils.outputs.annotated import PredictionWriter, clip_to_photograph, open_writer
+from ipu_utils.outputs.picture_names import names_by_batch, names_by_image, names_of, size_label
 
 SIZE = (64, 96)  # (height, width)
 HEIGHT, WIDTH = 120, 160  # of every photograph below
@@ -33,7 +36,8 @@ def source(tmp_path):
 
 @pytest.fixture
 def writer(source, tmp_path):
-    made = PredictionWriter(tmp_path / "out", "efficientdet-d0", SIZE, source, batch_size=2)
+    names = names_by_batch("efficientdet-d0", size_label(SIZE), source.count, batch_size=2)
+    made = PredictionWriter(tmp_path / "out", source, names)
     made.prepare()
     return made
 
@@ -157,7 +161,7 @@ def test_classes_without_a_name_are_numbered_and_label_maps_are_used(source, tmp
         ("coco", None, ["class 12", "person"]),
         ("own", {12: "street sign"}, ["street sign", "class 1"]),
     ):
-        made = PredictionWriter(tmp_path / folder, "m", 64, source, 1, label_map)
+        made = PredictionWriter(tmp_path / folder, source, ["a.jpg"], label_map)
         made.prepare()
         with made:
             made.write([0], detections([(12, 0.9, CAT[2]), (1, 0.8, CUP[2])]))
@@ -165,19 +169,20 @@ def test_classes_without_a_name_are_numbered_and_label_maps_are_used(source, tmp
 
 
 def test_noise_is_annotated_too(tmp_path):
-    made = PredictionWriter(tmp_path, "efficientdet-lite0", (64, 64), NoiseImages(2, (64, 64), 0), 1)
+    noise = NoiseImages(2, (64, 64), 0)
+    made = PredictionWriter(tmp_path, noise, names_by_image(noise, tmp_path))
     made.prepare()
     with made:
         made.write([1], detections([(1, 0.9, (5, 5, 60, 60))]))
     assert results(tmp_path)[0]["file"] == "generated-0001"
-    assert Image.open(str(tmp_path / "efficientdet-lite0_64_output_b1_img0.jpg")).size == (64, 64)
+    assert Image.open(str(tmp_path / "generated-0001.jpg")).size == (64, 64)
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (5, 300), (9, 9), (700, 900)])
 def test_pictures_of_any_size_are_annotated(tmp_path, height, width):
     Image.fromarray(photo(height, width, 0)).save(str(tmp_path / "x.png"))
     source = ImageFiles([tmp_path / "x.png"], tmp_path, SIZE)
-    made = PredictionWriter(tmp_path / "out", "m", SIZE, source, 1)
+    made = PredictionWriter(tmp_path / "out", source, ["x.jpg"])
     made.prepare()
     with made:
         made.write([0], detections([(1, 0.9, (0, 0, height, width))]))
@@ -198,27 +203,53 @@ def test_a_square_that_was_asked_for_is_spelt_with_both_sides_as_in_the_original
     assert size_label((384, 640), asked=True) == "640x384"
 
 
-def test_detections_replace_those_of_an_earlier_run_and_leave_nothing_unfinished(writer, tmp_path):
+def test_detections_replace_those_of_an_earlier_run_with_the_first_pictures_and_leave_nothing_unfinished(
+    writer, tmp_path
+):
     (tmp_path / "out" / "detections.json").write_text("old")
     with writer:
-        writer.write([0], detections([CAT]))
+        writer.write([], detections())
         assert (tmp_path / "out" / "detections.json").read_text() == "old"
-    assert len(results(tmp_path / "out")) == 1
+        writer.write([1], detections([CAT]))
+        assert [entry["file"] for entry in results(tmp_path / "out")] == ["b.png"]
+        writer.write([0], detections([CUP]))
+    assert [entry["file"] for entry in results(tmp_path / "out")] == ["a.png", "b.png"]
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
-def test_a_run_that_fails_half_way_leaves_no_list_of_detections(writer, tmp_path):
-    with pytest.raises(ZeroDivisionError), writer:
+def test_the_list_is_written_anew_while_pictures_come_but_not_with_each_of_them(writer, tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(annotated.time, "monotonic", lambda: now[0])
+    seen = []
+    with writer:
+        for number in range(5):
+            writer.write([number], detections([CAT]))
+            seen.append(len(results(tmp_path / "out")))
+            now[0] += 0.6
+    assert seen == [1, 1, 3, 3, 5] and len(results(tmp_path / "out")) == 5
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_run_that_ends_half_way_leaves_the_list_of_what_it_found(writer, tmp_path, error):
+    with pytest.raises(error), writer:
+        writer.write([3], detections([CAT]))
         writer.write([0], detections([CAT]))
+        raise error
+    assert [entry["file"] for entry in results(tmp_path / "out")] == ["a.png", "d.png"]
+
+
+def test_a_run_that_ends_before_it_found_anything_leaves_what_was_there(writer, tmp_path):
+    (tmp_path / "out" / "detections.json").write_text("old")
+    with pytest.raises(ZeroDivisionError), writer:
         raise ZeroDivisionError
-    assert not (tmp_path / "out" / "detections.json").exists()
+    assert (tmp_path / "out" / "detections.json").read_text() == "old"
 
 
 def test_a_file_in_place_of_the_folder_is_an_error_before_measuring(source, tmp_path):
     (tmp_path / "taken").write_text("a file")
     for folder in (tmp_path / "taken", tmp_path / "taken" / "below"):
         with pytest.raises(UserError, match=r"--output-dir .*taken.* cannot be written to"):
-            PredictionWriter(folder, "m", 64, source, 1).prepare()
+            PredictionWriter(folder, source, []).prepare()
 
 
 def test_a_folder_that_disappears_is_an_error(writer, tmp_path):
@@ -233,10 +264,43 @@ def test_the_writer_opens_only_when_predictions_are_asked_for(source, tmp_path):
 
     Batches.source = source
     hparams = get_inference_config("efficientdet-d0", image_size="96x64")
-    assert open_writer(OutputConfig(output_dir=tmp_path / "none"), "efficientdet-d0", hparams, Batches) is None
+    assert open_writer(OutputConfig(output_dir=tmp_path / "none"), hparams, Batches, []) is None
     assert not (tmp_path / "none").exists()
-    output = OutputConfig(output_predictions=True, output_dir=Path(tmp_path / "deep" / "er"))
-    with open_writer(output, "efficientdet-d0", hparams, Batches) as made:
-        made.write([3], detections([CAT]))
-    assert (tmp_path / "deep" / "er" / "efficientdet-d0_96x64_output_b1_img1.jpg").exists()
-    assert results(tmp_path / "deep" / "er")[0]["detections"][0]["name"] == "cat"
+    for how, name in (("image", "d.jpg"), ("batch", "efficientdet-d0_96x64_output_b1_img1.jpg")):
+        output = OutputConfig(output_predictions=True, output_dir=Path(tmp_path / how / "er"), picture_names=how)
+        with open_writer(output, hparams, Batches, names_of(output, "efficientdet-d0", hparams, Batches)) as made:
+            made.write([3], detections([CAT]))
+        assert (tmp_path / how / "er" / name).exists()
+        (entry,) = results(tmp_path / how / "er")
+        assert (entry["annotated"], entry["detections"][0]["name"]) == (name, "cat")
+
+
+def images_named(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(str(folder / name), "PNG")
+    return ImageFiles([folder / name for name in names], folder, SIZE)
+
+
+def test_pictures_have_the_names_of_their_images_and_no_two_the_same(tmp_path):
+    names = ["a.png", "a.jpg", "a-2.jpg", "A.webp", "park/a.png", "street/b.c.png"]
+    found = names_by_image(images_named(tmp_path / "in", *names), tmp_path / "out")
+    assert found == ["a.jpg", "a-3.jpg", "a-2.jpg", "A-4.jpg", "a-5.jpg", "b.c.jpg"]
+
+
+def test_no_picture_takes_the_name_of_an_image_in_its_folder(tmp_path):
+    source = images_named(tmp_path / "in", "a-annotated.png", "a.jpg", "a.png", "b/a.png")
+    wanted = ["a-annotated-annotated.jpg", "a-annotated.jpg", "a-annotated-2.jpg", "a-annotated-3.jpg"]
+    os.symlink("in", str(tmp_path / "link"))
+    for folder in ("in", "link"):
+        assert names_by_image(source, tmp_path / folder) == wanted
+    again = images_named(tmp_path / "in", "a-annotated.jpg", "a.jpg")
+    assert names_by_image(again, tmp_path / "in") == ["a-annotated-annotated.jpg", "a-annotated-2.jpg"]
+
+
+def test_names_of_pictures_are_no_longer_than_a_file_system_takes(tmp_path):
+    longest = "\u00e9" * 125  # 250 bytes
+    source = images_named(tmp_path / "in", f"{longest}.png", f"{longest}.jpg")
+    first, second = names_by_image(source, tmp_path / "out")
+    assert first == f"{longest}.jpg" and second == "\u00e9" * 124 + "-2.jpg"
+    assert len(second.encode()) <= 255

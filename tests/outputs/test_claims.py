@@ -21,8 +21,8 @@ from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.run_config import load_config
 from ipu_utils.data.sources import describe_left_out, open_source
 from ipu_utils.launch import sweep
-from ipu_utils.outputs.annotated import picture_names
 from ipu_utils.outputs.claims import Claim, check_apart, identity
+from ipu_utils.outputs.picture_names import names_by_batch
 from ipu_utils.report.record import make_record, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ def test_an_executable_is_an_input_too(place):
 
 def test_generated_names_count_as_outputs(place):
     (place / "out").mkdir()
-    name = picture_names("efficientdet-d0", "512", 3, 1)[1]
+    name = "2.jpg"
     arguments = [*FOLDER, "--output-predictions", "--output-dir", "out"]
     os.symlink("../in/1.jpg", str(place / "out" / name))
     with pytest.raises(UserError, match=f"--output-dir out/{name} would overwrite the image in/1.jpg"):
@@ -119,6 +119,12 @@ def test_generated_names_count_as_outputs(place):
     with pytest.raises(UserError, match=r"--report .* and --profile-dir .* are one file"):
         dry_run("--random-weights", "--profile-dir", "p", "--report", "p/app.json")
     dry_run(*arguments, "--report", "out/report.html", "--contact-sheet", "out/sheet.png")
+    with pytest.raises(UserError, match="are one file"):
+        dry_run(*arguments, "--picture-names", "batch", "--report", "out/efficientdet-d0_512_output_b1_img0.jpg")
+    dry_run(*FOLDER, "--output-predictions", "--output-dir", "in")
+    os.link("in/1.jpg", "in/1-annotated.jpg")  # a name that the run would give
+    with pytest.raises(UserError, match=r"--output-dir in/.* would overwrite the image in/1"):
+        dry_run(*FOLDER[:-1], "in/[12].jpg", "--output-predictions", "--output-dir", "in")
 
 
 @pytest.mark.parametrize("one", OUTPUTS)
@@ -234,12 +240,30 @@ def test_what_runs_have_written_into_the_folder_is_no_photograph(place, folder):
     os.symlink("in", "link")
     out = place / folder
     out.mkdir(parents=True, exist_ok=True)
-    names = [*picture_names("efficientdet-d0", "512", 2, 1), *picture_names("efficientdet-lite3x", "96x64", 3, 2)]
+    names = [*names_by_batch("efficientdet-d0", "512", 2, 1), *names_by_batch("efficientdet-lite3x", "96x64", 3, 2)]
     for name in names:
         shutil.copy("in/1.jpg", str(out / name))
     found, notes = listed("--output-predictions", "--output-dir", folder)
     assert found == ["1.jpg", "2.jpg"] and notes == ["5 pictures that runs have written are left out"]
     assert listed() == (found, notes), "nor for a run that writes none"
+
+
+def test_pictures_that_a_list_of_detections_names_are_no_photographs(place):
+    for folder in ("in", "in/deep"):
+        (place / folder).mkdir(exist_ok=True)
+        shutil.copy("in/1.jpg", f"{folder}/1-annotated.jpg")
+        shutil.copy("in/1.jpg", f'{folder}/caf\u00e9 "1".jpg')
+        entries = [{"file": 'a "b".png', "annotated": name} for name in ("1-annotated.jpg", 'caf\u00e9 "1".jpg')]
+        lines = ",\n".join(json.dumps({**entry, "detections": []}) for entry in entries)
+        (place / folder / "detections.json").write_text(f"[\n{lines}\n]\n")
+    shutil.copy("in/1.jpg", "in/deep/3.jpg")
+    assert listed() == (["1.jpg", "2.jpg", "deep/3.jpg"], ["4 pictures that runs have written are left out"])
+    for text in ("", "{", "[\n{}\n]\n", "\x00" * 100000):
+        (place / "in" / "deep" / "detections.json").write_text(text)
+        assert len(listed()[0]) == 5
+    (place / "in" / "deep" / "detections.json").unlink()
+    os.mkfifo(str(place / "in" / "deep" / "detections.json"))  # which nobody ever writes into
+    assert len(listed()[0]) == 5
 
 
 def test_the_whole_folder_of_outputs_is_left_out_where_it_is_inside_and_nothing_where_it_is_not(place):
@@ -253,20 +277,20 @@ def test_the_whole_folder_of_outputs_is_left_out_where_it_is_inside_and_nothing_
 
 
 def test_a_folder_of_nothing_but_results_says_so(place):
-    paths = [place / "in" / name for name in picture_names("efficientdet-d0", "512", 2, 1)]
+    paths = [place / "in" / name for name in names_by_batch("efficientdet-d0", "512", 2, 1)]
     with pytest.raises(UserError, match="holds no photograph, only 2 pictures that runs have written"):
         photographs(paths, place / "in")
 
 
 def test_a_repeated_image_is_a_photograph(place):
     (place / "in" / "0").mkdir()
-    shutil.copy("in/1.jpg", f"in/0/{picture_names('efficientdet-d0', '512', 1, 1)[0]}")
+    shutil.copy("in/1.jpg", f"in/0/{names_by_batch('efficientdet-d0', '512', 1, 1)[0]}")
     found = config("--random-weights", "--dataset-type", "repeated-image", "--image-path", "in")
     assert found.data.image_path == Path("in/1.jpg")
 
 
 def test_instances_share_photographs_alone(place):
-    shutil.copy("in/1.jpg", f"in/{picture_names('efficientdet-d0', '512', 1, 1)[0]}")
+    shutil.copy("in/1.jpg", f"in/{names_by_batch('efficientdet-d0', '512', 1, 1)[0]}")
     data = DataConfig(dataset_type="image-directory", image_path=Path("in"), share=(1, 2))
     source = open_source(data, (64, 64), 1)
     assert [source.name(number) for number in range(source.count)] == ["2.jpg"] and len(source.files) == 3

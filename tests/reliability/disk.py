@@ -88,9 +88,13 @@ def _kept(*names: str) -> Callable[[Stage], None]:
 def _pictures_kept(stage: Stage) -> None:
     from ipu_utils.data.decode import read_image
 
-    _kept(".jpg")(stage)
-    for path in (stage.folder / "kept").rglob("*.jpg"):
+    _kept(".jpg", ".json")(stage)
+    pictures = list((stage.folder / "kept").rglob("*.jpg"))
+    for path in pictures:
         read_image(path)
+    (list_file,) = (stage.folder / "kept").rglob("*.json")
+    listed = {entry["annotated"] for entry in json.loads(list_file.read_text())}
+    assert listed and listed <= {path.name for path in pictures}
 
 
 def _almost_full_table(folder: Path, executable: str) -> None:

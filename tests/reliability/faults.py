@@ -5,6 +5,7 @@ import concurrent.futures
 import ctypes
 import importlib.util
 import json
+import os
 import random
 import re
 import shutil
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, Callable, List, Sequence
 
 import numpy as np
@@ -30,11 +32,14 @@ ATTEMPTS = 3  # on a machine that is busy with something else
 ENDLESS = ["--num-repeats", "1000000", "--output-predictions", "--output-dir", "{folder}/out"]
 RECORD = ["--results-json", "{folder}/old.json"]
 BATCHES = ["--benchmark-repeats", "2"]
+ONCE = ["--image-path", "{folder}/in", "--output-predictions", "--output-dir", "{folder}/out"]
 RUNS = {  # name of a way to run: script, arguments
     "TensorFlow": ("throughput", [*MODEL, "--engine", "tensorflow", *BATCHES, *ENDLESS, *RECORD]),
     "OpenVINO": ("throughput", [*MODEL, "--engine", "openvino", *BATCHES, *ENDLESS, *RECORD]),
     "executable": ("embedded", ["--exec-file", "{executable}", *ENDLESS, *RECORD]),
     "compiling": ("embedded", [*MODEL, "--model-precision", "float", "--exec-output-dir", "{folder}/kept"]),
+    "photographs, in OpenVINO": ("throughput", [*MODEL, "--engine", "openvino", *ONCE, *RECORD]),
+    "photographs": ("embedded", ["--exec-file", "{executable}", *ONCE, *RECORD]),
 }
 PHASES = {  # what is interrupted: name of the way to run, phase
     "the throughput script in TensorFlow": (
@@ -44,13 +49,24 @@ PHASES = {  # what is interrupted: name of the way to run, phase
     "the embedded script": (
         "compiling", ("importing", "waiting for TensorFlow", "building", "exporting"), ["openvino"]),
     "the embedded script with an executable": ("executable", ("importing", "measuring", "writing"), ["executable"]),
+    "the throughput script over photographs": ("photographs, in OpenVINO", ("measuring",), ["executable"]),
+    "the embedded script over photographs": ("photographs", ("measuring",), ["executable"]),
 }  # fmt: skip
 FEW = {  # few counted calls, and many pictures
     "TensorFlow": ["--num-repeats", "2", "--benchmark-repeats", "400"],
     "OpenVINO": ["--num-repeats", "2", "--benchmark-repeats", "400"],
     "executable": ["--num-repeats", "400"],
 }
+QUICK = ("executable", "photographs")  # ways that start in no time
 OLD = '{"old": true}'
+
+
+def _photographs(folder: Path) -> None:
+    """More than are run before the signal comes."""
+    (folder / "in").mkdir()
+    photograph = ROOT / "tests" / "data" / "images" / "rocket.jpg"
+    for number in range(400):
+        os.symlink(str(photograph), str(folder / "in" / f"{number:03d}.jpg"))
 
 
 def _interrupted(way: str, phase: str, number: int) -> Callable[[Stage], Outcome]:
@@ -61,6 +77,7 @@ def _interrupted(way: str, phase: str, number: int) -> Callable[[Stage], Outcome
         filled = stage.filled([*arguments, *more])
         (stage.folder / "old.json").write_text(OLD)
         for _ in range(ATTEMPTS):
+            shutil.rmtree(str(stage.folder / "out"), ignore_errors=True)
             ended = act_during(phase, script, filled, lambda process: process.send_signal(number), delay)
             if ended.seconds <= SECONDS:
                 break
@@ -77,7 +94,18 @@ def _nothing_half_done(stage: Stage) -> None:
         folder = stage.folder / name
         left = [path.name for path in folder.iterdir()] if folder.exists() else []
         assert not [path for path in left if path.startswith(".") or path.endswith(".part")], left
-        assert "detections.json" not in left and not [path for path in left if path.endswith(".effdet")]
+        assert not [path for path in left if path.endswith(".effdet")]
+
+
+def _what_was_found(stage: Stage) -> None:
+    """The pictures that were written, whole, and a list of them; the last one may have come before its entry."""
+    _nothing_half_done(stage)
+    out = stage.folder / "out"
+    pictures = sorted(path.name for path in out.glob("*.jpg"))
+    listed = [entry["annotated"] for entry in json.loads((out / "detections.json").read_text())]
+    assert 2 <= len(listed) < 400 and listed == pictures[: len(listed)] and len(pictures) <= len(listed) + 1
+    for name in pictures:
+        read_image(out / name)
 
 
 def _signals() -> List[Case]:
@@ -86,10 +114,11 @@ def _signals() -> List[Case]:
             f"{number.name} while {what} is {phase}",
             status=128 + number,
             words=["Benchmark interrupted: partial results", "throughput"] if phase in ("measuring", "writing") else [],
+            prepare=_photographs if way.startswith("photographs") else lambda folder: None,
             run=_interrupted(way, phase, number),
-            check=_nothing_half_done,
+            check=_what_was_found if way.startswith("photographs") else _nothing_half_done,
             needs=[*needs, "linux"],
-            slow=way != "executable",
+            slow=way not in QUICK or (way, number) == ("photographs", signal.SIGTERM),
         )
         for what, (way, phases, needs) in PHASES.items()
         for phase in phases

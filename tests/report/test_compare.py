@@ -69,8 +69,18 @@ def test_the_comparison_is_printed_side_by_side(files, capsys):
         "latency min            98.000      196.000    2.000",
         "latency max           102.000      204.000    2.000",
         "5 and 5 samples: no interval where they are too few to tell a difference",
-        "throughput in samples/sec, latencies in ms; the intervals answer for these samples, not for another day",
+        "throughput in samples/sec, latencies in ms a batch; the intervals answer for these samples, not for another "
+        "day",
     ]
+
+
+def test_latencies_of_requests_are_called_so(files, capsys):
+    first, second = make(BASE), make(BASE)
+    for record in (first, second):
+        record["configuration"]["script"] = "embedded"
+    assert "latencies in ms a request;" in run(capsys, *files(first, second))[1]
+    _, out, _ = run(capsys, *files(first, make(BASE)), "--force")
+    assert "latencies in ms;" in out
 
 
 def test_two_samples_are_too_few_to_call_anything_different(files, capsys):

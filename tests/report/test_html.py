@@ -2,6 +2,8 @@
 """The HTML page: what is on it, that nothing in a record can break out of its text, and how a real browser takes it."""
 
 import copy
+import html
+import itertools
 import re
 import shutil
 import subprocess
@@ -22,6 +24,7 @@ from ipu_utils.report import charts
 from ipu_utils.report import record as records
 from ipu_utils.report.html import PUBLISHED_AP, write_page
 from ipu_utils.report.publish import publisher
+from ipu_utils.report.sweep_rows import SweepRow
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +37,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.attributes, self.words = [], [], [], []
+        self.source, self.open, self.tags, self.attributes, self.words = text, [], [], [], []
         self.feed(text)
         assert self.open == []
 
@@ -53,6 +56,14 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.words.append(data)
+
+    def rows(self, column):
+        """Texts of the cells of the table that has such a column, its heading first."""
+        found = [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+                 for row in re.findall(r"<tr>(.*?)</tr>", self.source)]  # fmt: skip
+        start = next(number for number, row in enumerate(found) if column in row)
+        table = itertools.takewhile(lambda row: len(row) == len(found[start]), found[start:])
+        return [[html.unescape(cell) for cell in row] for row in table]
 
     @property
     def text(self):
@@ -141,11 +152,68 @@ def test_a_sweep_shows_throughput_against_published_accuracy(tmp_path):
     assert "lite0" in read.text and "not measured here" in read.text
 
 
-def test_a_sweep_of_anything_else_is_labelled_by_what_varies(tmp_path):
+def test_a_sweep_of_anything_else_is_labelled_by_what_varies_too(tmp_path):
     found = [copy.deepcopy(make()) for _ in range(2)]
     found[1]["nms"]["mode"] = "multi-class"
     read = page(tmp_path, *found)
-    assert "Configuration: best-class" in read.text and "Configuration: multi-class" in read.text
+    for mode in ("best-class", "multi-class"):
+        assert f"Configuration: d0 batch 2 float {mode}" in read.text
+        assert read.rows("model")[0][:5] == ["", "model", "batch", "precision", "nms mode"]
+        assert [row[4] for row in read.rows("model")[1:]] == ["best-class", "multi-class"]
+
+
+def failed_sweep():
+    """Three combinations of a sweep over precisions and NMS modes: one ran, one failed, one did not run."""
+    record = make(Samples((0.1,) * 20 + (0.9,), 1, 1))
+    expected = {"model": "efficientdet-d1", "batch": "2", "precision": "half"}
+    swept = [{"model_precision": word, "nms_mode": "multi-class"} for word in ("fp32", "fp16", "bf16")]
+    return [
+        SweepRow(swept[0], record),
+        SweepRow(swept[1], None, "FAILED (status 2): no <half> here", expected),
+        SweepRow(swept[2], None, "not run"),
+    ]
+
+
+def test_every_row_of_a_sweep_says_what_it_is_and_why_it_has_no_numbers(tmp_path):
+    rows = failed_sweep()
+    write_page(tmp_path / "page.html", [rows[0].record], rows=rows)
+    read = Page((tmp_path / "page.html").read_text())
+    unstable = "UNSTABLE: tail: p99 is 9.0 times p50"
+    assert read.rows("model") == [
+        ["", "model", "batch", "precision", "nms mode", "remarks", "images/s", "mean, ms a batch", "p50, ms a batch",
+         "p99, ms a batch"],
+        ["1", "efficientdet-d0", "1", "float", "multi-class", unstable, "7.24", "138.10", "100.00", "900.00"],
+        ["2", "efficientdet-d1", "2", "half", "multi-class", "FAILED (status 2): no <half> here", "-", "-", "-", "-"],
+        ["3", "-", "-", "bf16", "multi-class", "not run", "-", "-", "-", "-"],
+    ]  # fmt: skip
+    assert "2 of 3 combinations have no numbers" in read.text
+    assert "d1 batch 2 half multi-class: FAILED (status 2): no <half> here" in read.text
+    banner = "random weights: the speed is real, the detections mean nothing"
+    assert read.text.index(banner) < read.text.index("All combinations")
+
+
+def test_a_sweep_without_any_numbers_has_a_page_that_says_why(tmp_path):
+    write_page(tmp_path / "page.html", [], rows=failed_sweep()[1:])
+    read = Page((tmp_path / "page.html").read_text())
+    assert len(read.rows("model")) == 3 and "svg" not in read.tags and "random weights" not in read.text
+
+
+def test_what_a_latency_is_of_stands_beside_it(tmp_path):
+    record = make(noisy(20))
+    text = page(tmp_path, record).text
+    assert text.count("latency, ms a batch") == 2 and "ms a batch; 20 samples" in text
+    record["configuration"]["script"] = "embedded"
+    text = page(tmp_path, record).text
+    assert "ms a batch" not in text and text.count("latency, ms a request") == 2
+
+
+def test_percentiles_of_two_samples_are_not_called_different(tmp_path):
+    read = page(tmp_path, comparison=(make(noisy(2)), make(Samples((0.9, 0.91), 1, 1))))
+    lines = read.rows("unit")
+    assert {row[1] for row in lines[2:]} == {"ms a batch"} and {row[5] for row in lines[1:]} == {""}
+    assert "2 and 2 samples: no interval where they are too few to tell a difference" in read.text
+    read = page(tmp_path, comparison=(make(noisy(200)), make(noisy(200, 1))))
+    assert [row[0] for row in read.rows("unit") if row[5]][-1] == "latency p99" and "no interval" not in read.text
 
 
 def test_a_comparison_has_both_and_what_differs(tmp_path):

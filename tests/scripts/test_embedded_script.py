@@ -23,7 +23,9 @@ from ipu_utils.base import hardware
 from ipu_utils.base.console import run_script
 from ipu_utils.executable import fingerprint
 from ipu_utils.executable.file import read_executable, write_executable
+from ipu_utils.executable.runtime import Session
 from ipu_utils.nms import libraries
+from ipu_utils.outputs.writers import Outputs
 from ipu_utils.report.record import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -213,7 +215,47 @@ def test_photographs_end_to_end_and_predictions(run, kept, tmp_path):
     assert "end-to-end: from an image file, decoded and resized for each request, to detections in memory" in out
     entries = json.loads((folder / "detections.json").read_text())
     assert [entry["file"] for entry in entries] == ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"]
-    assert len(list(folder.glob("efficientdet-lite0_96x64_output_b*_img0.jpg"))) == 4
+    assert [entry["annotated"] for entry in entries] == sorted(path.name for path in folder.glob("*.jpg"))
+
+
+@pytest.mark.parametrize("more", [[], ["--measure", "end-to-end"], ["--requests-in-flight", "2"]])
+def test_each_photograph_is_requested_once(run, kept, tmp_path, monkeypatch, more):
+    written, computed, write, compute = [], [], Outputs.write, Session.run
+
+    def watched(self, ids, found):
+        written.extend(int(number) for number in ids)
+        write(self, ids, found)
+
+    def counted(self):
+        computed.append(self)
+        compute(self)
+
+    arguments = ["--exec-file", kept / NAME, "--image-path", PHOTOGRAPHS, "--output-predictions", "--output-dir"]
+    assert run(*arguments, tmp_path / "measured", *FEW, *more)[0] == 0
+    monkeypatch.setattr(Outputs, "write", watched)
+    monkeypatch.setattr(Session, "run", counted)
+    status, out, err = run(*arguments, tmp_path / "out", *more, "--results-json", tmp_path / "r.json")
+    assert status == 0 and "note: each image is run once, because of --output-predictions" in err
+    assert "pass:      each image once: 4 requests, after 1 more that is not counted\n" in out
+    assert "detections an image (mean of 4)" in out and written == [0, 1, 2, 3]
+    assert len(computed) == 1 + len({*computed}) + 4, "the very first request, a warm-up each, and one an image"
+    record = read_record(tmp_path / "r.json")
+    assert len(record["samples"]["instances"][0]["seconds"]) == 4 == record["configuration"]["num_repeats"]
+    one, other = (json.loads((tmp_path / name / "detections.json").read_text()) for name in ("measured", "out"))
+    assert one == other and [entry["annotated"] for entry in one] == [
+        "astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg",
+    ]  # fmt: skip
+
+
+def test_more_photographs_than_lie_in_memory_are_all_requested(run, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr("ipu_utils.launch.requests.POOL_BYTES", 2 * 64 * 96 * 3)
+    arguments = ["--exec-file", kept / NAME, "--image-path", PHOTOGRAPHS, "--output-predictions", "--output-dir"]
+    status, out, err = run(*arguments, tmp_path / "out")
+    assert status == 0 and "not requested" not in err and "requests:  4 requests" in out
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 4
+    assert "2 of 4 images are not requested" in run(*arguments, tmp_path / "measured", *FEW)[2]
+    one, other = ((tmp_path / name / "detections.json").read_text() for name in ("measured", "out"))
+    assert one == other
 
 
 def test_a_given_file_is_run_as_it_is(run, kept):

@@ -20,6 +20,7 @@ from ipu_utils.base.keras2 import tf
 from ipu_utils.config.normalisation import normalisation_of
 from ipu_utils.model import random_weights
 from ipu_utils.model.network import build_network
+from ipu_utils.outputs.writers import Outputs
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "data" / "images"
 # The smallest network, cut further: most of a run's time is building and tracing it.
@@ -181,8 +182,9 @@ def test_host_post_processing_can_be_part_of_the_measured_span(script):
 def test_every_photograph_of_a_folder_is_annotated_once_at_its_own_size(script, tmp_path):
     # Three images a batch: the second batch is not full, and the names follow the folder's order all the same.
     status, _, _ = script(
-        *SMALL, "--micro-batch-size", "3", "--random-weights", "--output-predictions", *FROM_PHOTOGRAPHS
-    )
+        *SMALL, "--micro-batch-size", "3", "--random-weights", "--output-predictions", *FROM_PHOTOGRAPHS,
+        "--picture-names", "batch",
+    )  # fmt: skip
     assert status == 0
     pictures = sorted((tmp_path / "outputs").glob("*.jpg"))
     assert [path.name for path in pictures] == [
@@ -193,6 +195,49 @@ def test_every_photograph_of_a_folder_is_annotated_once_at_its_own_size(script, 
     for image, found in zip(originals, detections(tmp_path / "outputs").values()):
         for _, _, ymin, xmin, ymax, xmax in found:
             assert 0 <= ymin < ymax <= image.height and 0 <= xmin < xmax <= image.width
+
+
+ONCE = [*SMALL[:6], *SMALL[-4:], "--random-weights", "--output-predictions", "--image-path"]
+NAMES = ["astronaut", "chelsea", "coffee", "rocket"]
+
+
+def test_each_photograph_is_run_once_and_written_when_it_was(script, tmp_path, monkeypatch):
+    written, write = [], Outputs.write
+
+    def watched(self, ids, found):
+        write(self, ids, found)
+        written.append(sorted(path.stem for path in (tmp_path / "outputs").glob("*.jpg")))
+
+    monkeypatch.setattr(Outputs, "write", watched)
+    status, output, notes = script(*ONCE, PHOTOGRAPHS, "--results-json", "r.json")
+    assert status == 0 and "note: each image is run once, because of --output-predictions" in notes
+    assert field(output, "pass") == "each image once: 4 calls of 1 batch, the first is not counted"
+    record = json.loads((tmp_path / "r.json").read_text())
+    calls = [*record["start_up_seconds"]["warm_up"], *record["samples"]["instances"][0]["seconds"]]
+    assert len(calls) * record["samples"]["batches_per_call"] * record["samples"]["batch_size"] == 4
+    told = record["configuration"]
+    assert (told["num_repeats"], told["benchmark_repeats"], told["warmup"]) == (4, 1, 1)
+    assert written == [NAMES[: number + 1] for number in range(4)], "one after the other, and none again"
+    script(*ONCE, PHOTOGRAPHS, "--num-repeats", "2", "--output-dir", tmp_path / "measured")
+    assert_same_detections(detections(tmp_path / "outputs"), detections(tmp_path / "measured"))
+
+
+def test_what_was_found_before_an_interruption_stays(script, tmp_path, monkeypatch):
+    write = Outputs.write
+
+    def interrupted(self, ids, found):
+        if self.written == 2:
+            raise KeyboardInterrupt
+        write(self, ids, found)
+
+    monkeypatch.setattr(Outputs, "write", interrupted)
+    status, output, errors = script(*ONCE, f"{PHOTOGRAPHS}/*.*g")
+    assert status == 130 and errors.endswith("interrupted by SIGINT\n")
+    assert "partial results of 2 of 3 counted calls" in output
+    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [
+        "astronaut.jpg", "chelsea.jpg", "detections.json",
+    ]  # fmt: skip
+    assert list(detections("outputs")) == ["astronaut.png", "chelsea.png"]
 
 
 @pytest.mark.parametrize("kind", ["single-image", "repeated-image"])

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What --image-path leads to, and whether --dataset-type reads such a thing."""
+
+import dataclasses
+from pathlib import Path
+from typing import FrozenSet, List
+
+from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.image_folder import is_pattern, list_folder, photographs
+from ipu_utils.config.model_options import DataConfig
+from ipu_utils.config.options import path_kind
+
+GENERATED = DataConfig.dataset_type
+
+
+def _nothing_there(path: Path) -> str:
+    return f"--image-path {path}: there is no such file or folder."
+
+
+def kind_of_images(path: Path) -> str:
+    """As `path_kind`, and "pattern" for one."""
+    return path_kind("--image-path", path) or ("pattern" if is_pattern(path) else "")
+
+
+def check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> DataConfig:
+    """Check that the path is there and of the type that the dataset reads."""
+    path = data.image_path
+    if data.dataset_type == GENERATED:
+        if "image_path" in typed and "dataset_type" in typed:
+            notes.append("--image-path is not used: --dataset-type is generated.")
+        elif "image_path" in typed:  # alone it says what the dataset is, see `_derive`, if there is something
+            raise ConfigError(_nothing_there(path))
+        return data
+    kind = kind_of_images(path)
+    if not kind:
+        raise ConfigError(_nothing_there(path))
+    if data.dataset_type == "image-directory":
+        if kind == "pattern":
+            list_folder(path)  # says so when it matches nothing
+        elif kind != "folder":
+            raise ConfigError(
+                f"--image-path {path} is a file, and --dataset-type image-directory reads a folder: name the folder, "
+                "or use --dataset-type single-image."
+            )
+        return data
+    if kind != "file" and data.dataset_type == "repeated-image":
+        found = list_folder(path)
+        first = photographs(found.images, found.root, data.results_dir)[0]
+        notes.append(f"--dataset-type repeated-image repeats the first image of the {kind}, {first}.")
+        return dataclasses.replace(data, image_path=first)
+    if kind != "file":
+        raise ConfigError(
+            f"--image-path {path} is a {kind}, and --dataset-type single-image reads one image: name the image, "
+            "or use --dataset-type image-directory."
+        )
+    return data
