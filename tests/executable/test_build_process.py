@@ -68,7 +68,6 @@ def test_the_network_is_the_one_that_is_built_in_this_process(wanted, tmp_path, 
 
 
 def test_tensorflow_that_is_here_already_is_used(wanted, monkeypatch):
-    monkeypatch.setattr(build_process, "check_precision", lambda precision: None)
     monkeypatch.setattr(build_process, "build_here", lambda config, header: ("here", None))
     monkeypatch.setattr(build_process, "build_in_process", lambda config, header: ("apart", None))
     assert build_process.build(*wanted)[0] == "here"

@@ -30,9 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PHOTOGRAPHS = sorted((ROOT / "tests" / "data" / "images").glob("*.[pj][np]g"))
 HEIGHT, WIDTH = 96, 128
 
-pytestmark = pytest.mark.skipif(
-    not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
-)
+pytestmark = [
+    pytest.mark.xdist_group("runtime"),
+    pytest.mark.skipif(
+        not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
+    ),
+]
 
 
 def run_config(*arguments):

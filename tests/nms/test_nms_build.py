@@ -76,7 +76,7 @@ def test_a_library_of_another_interface_is_refused(host_libraries, monkeypatch):
     libdetect._library.cache_clear()
     monkeypatch.setattr(libdetect, "_INTERFACE", 999)
     with pytest.raises(ipu_nms.CustomOpsNotFoundException, match="of another version"):
-        libdetect._library()
+        libdetect._library(libraries.libdetect_path())
 
 
 def test_only_the_interface_is_exported(host_libraries):

@@ -228,14 +228,6 @@ CASES = [
     ),
     Case("--compile-only without a place for the file", ["--compile-only"], 2, ["add --exec-output-dir"], "embedded"),
     Case(
-        "the TensorFlow engine for an executable",
-        ["--engine", "tensorflow"],
-        2,
-        ["ipu_inference.py"],
-        "embedded",
-        needs=["openvino"],
-    ),
-    Case(
         "a million requests in flight",
         ["--requests-in-flight", "1000000"],
         2,

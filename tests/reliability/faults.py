@@ -304,6 +304,7 @@ CASES = [
         check=_both_complete,
         run=_two_at_once("embedded", [*RUNS["executable"][1], "--num-repeats", "20", *RECORDS]),
         needs=["executable"],
+        slow=True,
     ),
     Case(
         "two runs at once that compile into the same folder",

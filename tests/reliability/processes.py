@@ -108,6 +108,7 @@ def _sweeps() -> List[Case]:
             "embedded",
             run=_sweep("measuring", act),
             needs=["executable", "linux"],
+            slow=given != "Ctrl-C twice",
         )
         for given, number, act in deeds
     ]
@@ -133,7 +134,7 @@ CASES = [
             "embedded",
             run=_instances(_to_first_instance(number)),
             needs=["executable", "mpirun", "linux"],
-            slow=number == signal.SIGTERM,
+            slow=True,
         )
         for number in (signal.SIGINT, signal.SIGTERM)
     ),

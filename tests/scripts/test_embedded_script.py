@@ -33,9 +33,12 @@ PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
 MODEL = ["--model-name", "efficientdet-lite0", "--image-size", "96x64", "--random-weights"]
 NAME = "efficientdet-lite0_96x64_float32.effdet"
 
-pytestmark = pytest.mark.skipif(
-    not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
-)
+pytestmark = [
+    pytest.mark.xdist_group("embedded script"),
+    pytest.mark.skipif(
+        not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
+    ),
+]
 
 
 def stand_still(monkeypatch):

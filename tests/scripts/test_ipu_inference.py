@@ -22,6 +22,8 @@ from ipu_utils.model import random_weights
 from ipu_utils.model.network import build_network
 from ipu_utils.outputs.writers import Outputs
 
+pytestmark = pytest.mark.xdist_group("throughput script")
+
 PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "data" / "images"
 # The smallest network, cut further: most of a run's time is building and tracing it.
 MODEL, CUT = "efficientdet-lite0", "fpn_cell_repeats=1,box_class_repeats=1"
@@ -102,7 +104,7 @@ def test_unreadable_images_are_skipped_named_and_make_the_status_3_unless_accept
     (folder / "broken.jpg").write_bytes((folder / "rocket.jpg").read_bytes()[:5000])
     (folder / "empty.png").write_bytes(b"")
     (folder / "phone.HEIC").write_bytes(b"")
-    arguments = [*SMALL, "--random-weights", "--dataset-type", "image-directory", "--image-path", folder]
+    arguments = [*TWO_IMAGES, "--random-weights", "--dataset-type", "image-directory", "--image-path", folder]
     status, output, _ = script(*arguments, "--output-predictions")
     assert status == 3
     assert field(output, "skipped") == "2 files that could not be read"
@@ -182,7 +184,7 @@ def test_host_post_processing_can_be_part_of_the_measured_span(script):
 def test_every_photograph_of_a_folder_is_annotated_once_at_its_own_size(script, tmp_path):
     # Three images a batch: the second batch is not full, and the names follow the folder's order all the same.
     status, _, _ = script(
-        *SMALL, "--micro-batch-size", "3", "--random-weights", "--output-predictions", *FROM_PHOTOGRAPHS,
+        *TWO_IMAGES, "--micro-batch-size", "3", "--random-weights", "--output-predictions", *FROM_PHOTOGRAPHS,
         "--picture-names", "batch",
     )  # fmt: skip
     assert status == 0
