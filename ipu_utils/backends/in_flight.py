@@ -69,10 +69,12 @@ class Loop:
     def candidates(self) -> float:
         """Mean number of candidates an image in the first batch of the feed."""
         session = self._free.get()
-        session.load(*next(iter(self._feed))[:2])
-        session.run()
-        self._free.put(session)
-        return session.candidates()
+        try:
+            session.load(*next(iter(self._feed))[:2])
+            session.run()
+            return session.candidates()
+        finally:
+            self._free.put(session)
 
     def span(self, label: str) -> ContextManager:
         """There is no profiler to mark anything for."""

@@ -9,8 +9,8 @@ from typing import NamedTuple, Optional
 from ipu_utils.base import hardware
 
 MOST_STREAMS = 8  # of TensorFlow, unless somebody asks for more
-# OpenVINO: pixels of images that are computed at the same time. Activations grow with them, 2 GB an image with the
-# largest model.
+# OpenVINO and LiteRT: pixels of images that are computed at the same time. Activations grow with them, 2 GB an image with
+# the largest model.
 MOST_PIXELS = 4 << 20
 
 
@@ -26,7 +26,7 @@ class Streams(NamedTuple):
 
 
 def choose_streams(threads: int, pixels: int) -> int:
-    """How many batches of `pixels` pixels OpenVINO computes side by side: one a thread, as memory allows, at least one.
+    """How many batches of `pixels` pixels are computed side by side: one a thread, as memory allows, at least one.
 
     A batch on one core needs no waiting between the threads of a layer, of which the small maps of the BiFPN have much.
     """
@@ -39,15 +39,17 @@ def streams_of(
     """Decide on threads and streams of an engine.
 
     Args:
-      engine: "openvino"; everything else is TensorFlow.
+      engine: "openvino", "litert" or "tensorflow".
       num_threads: of all streams together; None: one a core that this process may use.
       num_streams: batches computed side by side; None: as many as suit the engine.
       pixels: of a batch, rows times columns times images; TensorFlow does not ask.
     """
     threads = num_threads or hardware.usable_cores()
     # Whole batches side by side use cores better than one batch split over them: `benchmarks/engines.py`.
-    chosen = choose_streams(threads, pixels) if engine == "openvino" else min(threads, MOST_STREAMS)
+    chosen = min(threads, MOST_STREAMS) if engine in ("tensorflow", "auto") else choose_streams(threads, pixels)
     streams = num_streams or chosen
+    if engine == "litert":  # A batch is computed in the thread that asks for it: one more would be computed, too.
+        return Streams(threads, streams, streams)
     # One more than there are streams: a stream has work while another batch is read or post-processed, and where a
     # graph is narrow.
     return Streams(threads, streams, streams + 1)

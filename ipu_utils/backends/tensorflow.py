@@ -13,7 +13,6 @@ from ipu_utils.backends.host import Make
 from ipu_utils.backends.streams import streams_of
 from ipu_utils.base import hardware
 from ipu_utils.base.detections import Detections
-from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
@@ -23,6 +22,7 @@ from ipu_utils.executable.runtime import PostProcessing, make_detector
 from ipu_utils.executable.tensorflow import engine_name
 from ipu_utils.model.host import Host
 from ipu_utils.model.network import precision_of, preview_weights
+from ipu_utils.nms.libraries import CustomOpsNotFoundException
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Compiler:
     def detector(self, header: Header) -> Tuple[Optional[PostProcessing], str]:
         try:
             make_detector(header)
-        except UserError as error:
+        except CustomOpsNotFoundException as error:
             logger.warning("TensorFlow's own operators do NMS, which are slower: %s", error)
             return Operators(header), "TensorFlow's operators"
         return None, "libdetect"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """OpenVINO as this project uses it: how it is imported, what it is told, what it can do here. Imports it on demand."""
 
+import functools
 import sys
 from typing import Any, Dict, Optional
 
@@ -44,6 +45,16 @@ def import_openvino() -> Any:
     return openvino
 
 
+@functools.lru_cache(maxsize=None)
+def core_of(openvino: Any) -> Any:
+    """The one Core of this process, which is never freed.
+
+    OpenVINO's plug-in for a CPU gives the thread a stack for signals, and takes it away again when it is freed. Where
+    several are not freed in reverse order, the next Ctrl-C finds a stack that is gone: a segmentation fault.
+    """
+    return openvino.Core()
+
+
 def engine_name(openvino: Any) -> str:
     """Name and full version, as it is kept in executables and printed."""
     return f"OpenVINO {openvino.get_version()}"
@@ -74,7 +85,7 @@ def properties(precision: str, num_threads: Optional[int], num_streams: Optional
 def check_precision(precision: str) -> None:
     """Raise UserError when OpenVINO cannot compute in a precision on this CPU."""
     words = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
-    offered = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    offered = core_of(import_openvino()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     limit = instruction_sets.limit()
     if precision == "bfloat16" and limit is not None and not limit.kept & BFLOAT16_SETS:
         raise UserError(

@@ -129,6 +129,8 @@ def _why_no_half(config: "RunConfig") -> Optional[str]:
     """None where the device of a run computes in half, else why it does not."""
     if config.device.device != "cpu" or config.device.engine == "tensorflow":
         return None  # TensorFlow has half on every device, the IPU its own
+    if config.device.engine == "litert":
+        return "--engine litert computes in float alone"
     try:
         check_precision(Precision.HALF.value)
     except UserError as error:

@@ -4,7 +4,14 @@
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Tuple
 
-from ipu_utils.base.openvino_api import OPENVINO_TYPES, check_precision, engine_name, import_openvino, properties
+from ipu_utils.base.openvino_api import (
+    OPENVINO_TYPES,
+    check_precision,
+    core_of,
+    engine_name,
+    import_openvino,
+    properties,
+)
 from ipu_utils.executable.file import Header
 from ipu_utils.executable.ports import output_names
 
@@ -28,7 +35,7 @@ def read_network(frozen: Frozen, names: List[str], output_type: Optional[str] = 
     from openvino.preprocess import PrePostProcessor
 
     # Not openvino.convert_model: reading the file needs no TensorFlow of a version it knows, and reports to nobody.
-    model = openvino.Core().read_model(str(frozen.path))
+    model = core_of(openvino).read_model(str(frozen.path))
     for tensor, name in zip(frozen.outputs, names):
         model.output(tensor).get_tensor().set_names({name})
     if output_type is not None:
@@ -53,5 +60,5 @@ def compile_frozen(frozen: Frozen, header: Header, num_threads: Optional[int] = 
     check_precision(header.precision)
     class_names, box_names = output_names(header)
     model = read_network(frozen, class_names + box_names, header.output_type)
-    compiled = openvino.Core().compile_model(model, "CPU", properties(header.precision, num_threads))
+    compiled = core_of(openvino).compile_model(model, "CPU", properties(header.precision, num_threads))
     return compiled.export_model().getvalue()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """LiteRT runs an executable on a CPU through XNNPACK: a flatbuffer as LiteRT's own tools read it. No TensorFlow."""
 
+import contextlib
 import ctypes
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ipu_utils.executable.ports import INPUT, Port, check_ports, output_names
 __all__ = ["Network", "Request", "engine_name", "load"]
 
 Tensor = Tuple[int, Dict[str, Any]]  # number and description
+_said: List[bool] = []
 
 
 def load(executable: Executable, num_threads: Optional[int], num_streams: Optional[int], kind: str) -> "Network":
@@ -38,7 +40,7 @@ class Network:
 
     def _request(self) -> "Request":
         try:
-            with start_notices.held_back():
+            with _quiet():
                 interpreter = import_litert().Interpreter(model_content=self._content, num_threads=self._threads)
                 inputs, outputs = _tensors(interpreter)
                 interpreter.allocate_tensors()
@@ -64,6 +66,14 @@ class Request:
         self._interpreter.invoke()
 
 
+def _quiet() -> ContextManager:
+    """Hold back what LiteRT says once a process, when the first network is loaded."""
+    if _said:
+        return contextlib.nullcontext()
+    _said.append(True)
+    return start_notices.held_back()
+
+
 def _tensors(interpreter: Any) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
     """The inputs and the outputs by the names of the network's signature."""
     runner = interpreter.get_signature_runner()
@@ -80,6 +90,7 @@ def _memory(interpreter: Any, tensor: Tensor) -> np.ndarray:
     """
     view = interpreter.tensor(tensor[0])()
     memory = (ctypes.c_char * view.nbytes).from_address(view.ctypes.data)
+    memory.owner = interpreter  # which lives as long as an array of its memory
     return np.frombuffer(memory, view.dtype).reshape(view.shape)
 
 

@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from ipu_utils.base import hardware, openvino_api
-from ipu_utils.base.openvino_api import OPENVINO_TYPES, import_openvino, properties
+from ipu_utils.base.openvino_api import OPENVINO_TYPES, core_of, import_openvino, properties
 from ipu_utils.base.printable import one_line
 from ipu_utils.executable.file import Executable, ExecutableError, Header
 from ipu_utils.executable.ports import Port, aligned_zeros, check_ports, output_names
@@ -77,7 +77,7 @@ def _ports(found: Sequence[Any]) -> List[Port]:
 
 def _import(executable: Executable, file: np.ndarray, num_threads: Optional[int], num_streams: Optional[int]) -> Any:
     openvino = import_openvino()
-    settings, core = properties(executable.header.precision, num_threads, num_streams), openvino.Core()
+    settings, core = properties(executable.header.precision, num_threads, num_streams), core_of(openvino)
     try:
         try:
             return core.import_model(openvino.Tensor(file, shared_memory=True), "CPU", settings)

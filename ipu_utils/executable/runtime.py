@@ -114,7 +114,8 @@ class EmbeddedModel:
         # With several streams each post-processes in its own thread.
         threads = self.num_threads if num_streams is None else 1
         self._detector = make_detector(header, threads) if detector is None else detector
-        self._session, self._lock = self.session(), threading.Lock()
+        self._session: Optional[Session] = None  # of `detect`, where that is called
+        self._lock = threading.Lock()
 
     @classmethod
     def load(
@@ -163,6 +164,7 @@ class EmbeddedModel:
             )
         fitted = fit_image(image, self.header.image_size, self.header.mean_rgb)
         with self._lock:
+            self._session = self._session or self.session()
             self._session.load(fitted.image, fitted.scale_to_original)
             self._session.run()
             return self._session.detections().of_image(0)

@@ -20,7 +20,7 @@ from typing import NamedTuple, Optional, Union
 
 from hparams_config import Config
 from ipu_utils.backends.host import folders_of, kept_size
-from ipu_utils.backends.openvino import wanted
+from ipu_utils.backends.open import COMPILERS
 from ipu_utils.backends.streams import streams_of
 from ipu_utils.base import cgroups
 from ipu_utils.base.errors import UserError
@@ -74,7 +74,8 @@ def estimate(config: RunConfig, hparams: Config, look: bool = True) -> Estimate:
         return Estimate(int(FIXED_BYTES + PER_BATCH_BYTE * running), batches)
     needed, kept = RUNNING_BYTES + PER_RUNNING_BYTE * running, None
     if look and folders_of(config) != (None, None):
-        kept = kept_size(config, wanted(config))
+        compilers = COMPILERS["openvino" if device.engine == "auto" else device.engine]()
+        kept = kept_size(config, compilers.Compiler(config).wanted())
     needed = max(needed, BUILDING_BYTES + PER_BUILDING_BYTE * image) if kept is None else needed + PER_FILE_BYTE * kept
     return Estimate(int(needed), batches)
 

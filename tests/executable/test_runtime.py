@@ -228,6 +228,25 @@ def test_libdetect_reads_the_memory_that_the_network_writes(model):
     assert (session.class_outputs[0] != 7).all()
 
 
+INTERRUPTED = """
+import os, signal, sys
+from ipu_utils.executable.runtime import EmbeddedModel
+models = [EmbeddedModel.load(sys.argv[1]) for _ in range(3)]
+while models:
+    models.pop(0)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interruption_after_models_were_dropped_in_any_order_is_an_exception(path):
+    command = [sys.executable, "-c", INTERRUPTED, str(path)]
+    done = subprocess.run(command, cwd=str(ROOT), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done
+
+
 def test_a_model_may_be_dropped_while_a_worker_lives(path):
     worker = EmbeddedModel.load(path).session()  # the file stays mapped for the weights
     worker.run()
