@@ -9,8 +9,8 @@ from typing import NamedTuple, Optional
 from ipu_utils.base import hardware
 
 MOST_STREAMS = 8  # of TensorFlow, unless somebody asks for more
-# OpenVINO and LiteRT: pixels of images that are computed at the same time. Activations grow with them, 2 GB an image with
-# the largest model.
+# Of OpenVINO and LiteRT: pixels of images that are computed at the same time. Activations grow with them, 2 GB an image
+# with the largest model.
 MOST_PIXELS = 4 << 20
 
 
