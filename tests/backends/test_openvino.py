@@ -45,12 +45,9 @@ MODEL = ["--device", "cpu", "--model-name", "efficientdet-lite0", "--image-size"
 FEW = ["--engine", "openvino", "--num-repeats", "2", "--benchmark-repeats", "4"]
 FROM_PHOTOGRAPHS = ["--dataset-type", "image-directory", "--image-path", str(PHOTOGRAPHS)]
 
-pytestmark = [
-    pytest.mark.xdist_group("openvino"),
-    pytest.mark.skipif(
-        not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
+)
 
 
 @pytest.fixture(autouse=True)

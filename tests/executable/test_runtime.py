@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shared_folder import shared_folder
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (there is none for Python 3.8 in requirements.txt)")
 
@@ -30,12 +31,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PHOTOGRAPHS = sorted((ROOT / "tests" / "data" / "images").glob("*.[pj][np]g"))
 HEIGHT, WIDTH = 96, 128
 
-pytestmark = [
-    pytest.mark.xdist_group("runtime"),
-    pytest.mark.skipif(
-        not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not libraries.libdetect_path().is_file(), reason="NMS/host/build/libdetect.so is not built: run make"
+)
 
 
 def run_config(*arguments):
@@ -91,8 +89,9 @@ def reference(config):
 def path(config, reference, tmp_path_factory):
     """An executable of the reference's network."""
     header = cache.with_weights(wanted(config), reference.model.weights, True)
-    path = tmp_path_factory.mktemp("executables") / "d0.effdet"
-    write_executable(path, header, freeze.compile_network(reference.outputs, header))
+    path = shared_folder(tmp_path_factory, "runtime") / "d0.effdet"
+    if not path.exists():
+        write_executable(path, header, freeze.compile_network(reference.outputs, header))
     return path
 
 

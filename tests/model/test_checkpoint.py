@@ -18,8 +18,6 @@ from ipu_utils.base.printable import shown
 from ipu_utils.model import checkpoint
 from tf2.efficientdet_keras import EfficientDetNet
 
-pytestmark = pytest.mark.xdist_group("checkpoint")
-
 DATA = Path(__file__).resolve().parents[1] / "data"
 GOLDEN = golden_network.live("efficientdet-lite0")
 

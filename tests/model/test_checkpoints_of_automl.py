@@ -20,8 +20,6 @@ from ipu_utils.model import checkpoint, checkpoint_files
 from ipu_utils.model.checkpoint_match import listed
 from tf2.efficientdet_keras import EfficientDetNet
 
-pytestmark = pytest.mark.xdist_group("automl")
-
 DATA = Path(__file__).resolve().parents[1] / "data"
 GOLDEN = np.load(DATA / "golden" / "live-efficientdet-d0-320x192.npz")
 CLASS_BIAS = "class_net/class-predict/bias"

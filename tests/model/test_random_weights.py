@@ -13,8 +13,6 @@ from ipu_utils.model import random_weights
 from ipu_utils.model.host import Host
 from ipu_utils.model.network import build_network
 
-pytestmark = pytest.mark.xdist_group("random weights")
-
 SIZE, WANTED, THRESHOLD = 256, 150, 0.4
 CUT = "fpn_cell_repeats=2,box_class_repeats=2"  # most of the time is building the network
 

@@ -12,8 +12,6 @@ import hparams_config
 from ipu_utils.base.keras2 import tf
 from tf2.efficientdet_keras import EfficientDetNet
 
-pytestmark = pytest.mark.xdist_group("golden")
-
 LAYERS = 20
 
 

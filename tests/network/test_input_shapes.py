@@ -19,8 +19,6 @@ from ipu_utils.data.resize import fit_image
 from ipu_utils.model.network import build_network
 from ipu_utils.outputs.agreement import iou
 
-pytestmark = pytest.mark.xdist_group("shapes")
-
 IMAGES = golden_network.DATA / "images"
 SHAPES = {"square": (288, 288), "16:9": (288, 512), "9:16": (512, 288)}
 OTHER_SQUARE = (272, 272)  # resizes a little more

@@ -32,8 +32,6 @@ from ipu_utils.model.host import Host
 from ipu_utils.model.network import Prepared, build_network, heads_of
 from ipu_utils.nms import libraries
 
-pytestmark = pytest.mark.xdist_group("photographs")
-
 INPUT_ERROR = 0.03  # of the normalised input: half a grey level, and half of one more where it is padding
 OUTPUT_ERROR = (
     0.06  # in standard deviations, in the mean: what pixels as whole numbers cost; black padding costs 0.07 up

@@ -10,6 +10,7 @@ import coco_set
 import numpy as np
 import pytest
 from PIL import Image
+from shared_folder import shared_folder
 
 import hparams_config
 import ipu_inference
@@ -21,8 +22,6 @@ from ipu_utils.config.normalisation import normalisation_of
 from ipu_utils.model import random_weights
 from ipu_utils.model.network import build_network
 from ipu_utils.outputs.writers import Outputs
-
-pytestmark = pytest.mark.xdist_group("throughput script")
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "data" / "images"
 # The smallest network, cut further: most of a run's time is building and tracing it.
@@ -36,7 +35,7 @@ FROM_PHOTOGRAPHS = ["--dataset-type", "image-directory", "--image-path", str(PHO
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """A folder for networks, so that tests which ask for the same one build it once."""
-    return tmp_path_factory.mktemp("kept")
+    return shared_folder(tmp_path_factory, "throughput")
 
 
 @pytest.fixture
