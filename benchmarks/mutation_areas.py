@@ -67,7 +67,7 @@ AREAS = (
     ),
     Area(
         "weights",
-        ("ipu_utils/weights*.py",),
+        ("ipu_utils/model/checkpoint*.py", "ipu_utils/model/weights_text.py"),
         20,
         (
             "tests/model/test_weights_text.py",
@@ -78,7 +78,7 @@ AREAS = (
     ),
     Area(
         "coordinates",
-        ("ipu_utils/coco*.py", "ipu_utils/outputs/annotated.py", "visualize/*.py", "tf2/label_util.py"),
+        ("ipu_utils/outputs/coco*.py", "ipu_utils/outputs/annotated.py", "visualize/*.py", "tf2/label_util.py"),
         24,
         (
             "tests/network/test_label_util.py",

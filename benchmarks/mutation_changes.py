@@ -98,6 +98,9 @@ def matters(change: Change) -> bool:
 def candidates(area: Area, seed: int) -> Iterator[Change]:
     """An area's changes in the order in which they are tried, one of every line but comments, brackets and imports."""
     draw = random.Random(f"{seed} {area.name}")
+    absent = [pattern for pattern in area.files if not any(ROOT.glob(pattern))]
+    if absent:
+        raise SystemExit(f"area {area.name}: no file is called {', '.join(absent)}")
     files = sorted({str(path.relative_to(ROOT)) for pattern in area.files for path in ROOT.glob(pattern)})
     lines = [line for file in files for line in changes(file)]
     draw.shuffle(lines)
