@@ -2,26 +2,16 @@
 """Executables for LiteRT on a CPU. TensorFlow is imported only to build, in a process of its own where it can be."""
 
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Tuple
 
 from ipu_utils.backends.host import Make
 from ipu_utils.base.errors import UserError
-from ipu_utils.base.litert_api import engine_name, import_litert
+from ipu_utils.base.litert_api import engine_name
 from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
 from ipu_utils.executable.build_process import build, preview_weights
 from ipu_utils.executable.file import Header, write_executable
-from ipu_utils.nms import libraries
-
-
-def missing() -> Optional[str]:
-    """What LiteRT lacks to run the network here, with the way to get it; None when nothing does."""
-    try:
-        import_litert()
-    except UserError as error:
-        return str(error).rstrip(".")
-    return libraries.libdetect_missing()
 
 
 class Compiler:

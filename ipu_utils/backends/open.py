@@ -4,13 +4,14 @@
 import dataclasses
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ipu_utils.backends.host import HostBackend
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.executable.engines import word_of
+from ipu_utils.executable.engines import ENGINES, word_of
 from ipu_utils.executable.file import ExecutableError, read_header
+from ipu_utils.nms import libraries
 
 # By the word of --engine: imported on demand, as a start from a file must not wait for TensorFlow.
 COMPILERS = {
@@ -36,7 +37,7 @@ def choose_engine(config: RunConfig) -> RunConfig:
         engine = _engine_of(given, asked)
     elif device == "cpu" and asked != "tensorflow":
         engine = "openvino" if asked == "auto" else asked
-        why_not = COMPILERS[engine]().missing()
+        why_not = _missing(engine)
         if why_not is not None:
             if asked != "auto":
                 raise UserError(why_not + ".")
@@ -45,6 +46,15 @@ def choose_engine(config: RunConfig) -> RunConfig:
     if engine != "tensorflow" and config.output.debug:
         notes += ("--debug has no effect: it is TensorFlow that tells where operations run.",)
     return dataclasses.replace(config, device=dataclasses.replace(config.device, engine=engine), notes=notes)
+
+
+def _missing(engine: str) -> Optional[str]:
+    """What an engine lacks to run the network here, with the way to get it; None when nothing does."""
+    try:
+        ENGINES[engine].module().engine_name()
+    except UserError as error:
+        return str(error).rstrip(".")
+    return libraries.libdetect_missing()
 
 
 def _engine_of(path: Path, asked: str) -> str:

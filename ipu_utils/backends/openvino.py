@@ -2,26 +2,15 @@
 """Executables for OpenVINO on a CPU. TensorFlow is imported only to build, in a process of its own where it can be."""
 
 import functools
-from typing import Optional, Tuple
+from typing import Tuple
 
 from ipu_utils.backends.host import Make
 from ipu_utils.base import hardware
-from ipu_utils.base.errors import UserError
 from ipu_utils.base.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
 from ipu_utils.executable.build_process import build, compile_into, preview_weights
 from ipu_utils.executable.file import Header
-from ipu_utils.nms import libraries
-
-
-def missing() -> Optional[str]:
-    """What OpenVINO lacks to run the network here, with the way to get it; None when nothing does."""
-    try:
-        import_openvino()
-    except UserError as error:
-        return str(error).rstrip(".")
-    return libraries.libdetect_missing()
 
 
 def wanted(config: RunConfig) -> Header:

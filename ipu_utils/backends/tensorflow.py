@@ -3,7 +3,7 @@
 
 import logging
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
 from ipu_utils.executable.file import Header, write_executable
 from ipu_utils.executable.freeze_graph import build_network, freeze_graph
-from ipu_utils.executable.runtime import PostProcessing, make_detector
+from ipu_utils.executable.runtime import Levels, PostProcessing, make_detector
 from ipu_utils.executable.tensorflow import engine_name
 from ipu_utils.model.host import Host
 from ipu_utils.model.network import precision_of, preview_weights
@@ -73,17 +73,10 @@ class Operators:
         config = Config({**header.anchors, **{name: getattr(header, name) for name in names}})
         self._detect = tf.function(lambda *heads: postprocess_predictions(config, *heads, mode=header.nms_mode))
 
-    def run(
-        self,
-        class_outputs: Sequence[np.ndarray],
-        box_outputs: Sequence[np.ndarray],
-        scales: np.ndarray,
-        *,
-        dtype: str,
-    ) -> Detections:
+    def run(self, class_outputs: Levels, box_outputs: Levels, scales: np.ndarray, *, dtype: str) -> Detections:
         """See `ipu_utils.nms.libdetect.Detector.run`; there are no indices."""
 
-        def tensors(outputs: Sequence[np.ndarray]) -> List[tf.Tensor]:
+        def tensors(outputs: Levels) -> List[tf.Tensor]:
             return [tf.constant(output.view(tf.as_dtype(dtype).as_numpy_dtype)) for output in outputs]
 
         found = self._detect(tensors(class_outputs), tensors(box_outputs), tf.constant(scales))

@@ -30,17 +30,13 @@ from ipu_utils.nms.nms_settings import nms_settings
 BYTES_A_THREAD = 32 << 20
 
 
+Levels = Sequence[np.ndarray]  # outputs of the heads, finest level first
+
+
 class PostProcessing(Protocol):
     """What computes detections: `ipu_utils.nms.libdetect.Detector`, and what stands in for it."""
 
-    def run(
-        self,
-        class_outputs: Sequence[np.ndarray],
-        box_outputs: Sequence[np.ndarray],
-        scales: np.ndarray,
-        *,
-        dtype: str,
-    ) -> Detections:
+    def run(self, class_outputs: Levels, box_outputs: Levels, scales: np.ndarray, *, dtype: str) -> Detections:
         """See `ipu_utils.nms.libdetect.Detector.run`."""
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -102,14 +102,33 @@ def _at_once(config: RunConfig) -> int:
     return streams_of(device.engine, device.num_threads, device.num_streams, pixels).in_flight
 
 
-def as_they_come(config: RunConfig, writer: Optional[Outputs], loop: Loop) -> Callable[[List], None]:
-    """What `measure` is to do with the outputs of each call: write them, where images are run once, else nothing."""
+class CallResults:
+    """What calls find: written as they come, where images are run once.
 
-    def write(outputs: List) -> None:
-        for batch in outputs:
-            writer.write(*loop.results(batch))
+    Attributes:
+      lengths: number of detections of each image, of all calls where images are run once, else of the last call.
+    """
 
-    return write if writer is not None and config.benchmark.one_pass else lambda outputs: None
+    def __init__(self, config: RunConfig, writer: Optional[Outputs], loop: Loop):
+        """Take what to write to, already entered, or None."""
+        self._one_pass, self._writer, self._loop = config.benchmark.one_pass, writer, loop
+        self.lengths: List[int] = []
+
+    def take(self, outputs: List[Any]) -> None:
+        """Take the outputs of a call, between the timed spans."""
+        if self._one_pass:
+            self._read(outputs)
+
+    def end(self, outputs: List[Any]) -> None:
+        """Take those of the last call, behind all others."""
+        if not self._one_pass:
+            self._read(outputs)
+
+    def _read(self, outputs: List[Any]) -> None:
+        for ids, detections in map(self._loop.results, outputs):
+            self.lengths += detections.lengths.tolist()
+            if self._one_pass and self._writer is not None:
+                self._writer.write(ids, detections)
 
 
 class RequestResults:

@@ -16,7 +16,7 @@ from ipu_utils.data.sources import describe_left_out
 from ipu_utils.launch import dry_run
 from ipu_utils.launch.conclude import conclude
 from ipu_utils.launch.memory_check import check_memory
-from ipu_utils.launch.one_pass import as_they_come
+from ipu_utils.launch.one_pass import CallResults
 from ipu_utils.measure.objects import mean_objects
 from ipu_utils.measure.stages import POST_PROCESSING
 from ipu_utils.measure.throughput import Samples, measure
@@ -62,6 +62,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
 
     # The first repeat, which may still compile, is not counted; a single one is preceded by an extra one.
     calls = max(1, benchmark.num_repeats - benchmark.warmup)
+    found = CallResults(config, writer, loop)
     with writer or contextlib.nullcontext():
         with progress_bar(calls + benchmark.warmup, "calls", config.output.quiet) as bar:
             timing = measure(
@@ -71,13 +72,13 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
                 benchmark.min_seconds or 0.0,
                 on_call=bar.update,
                 on_warm=begin,
-                on_result=as_they_come(config, writer, loop),
+                on_result=found.take,
                 span=loop.span,
                 into=results.expect(calls, benchmark.benchmark_repeats, config.data.micro_batch_size),
             )
         stages = loop.stages.seconds()
-        lengths = [length for outputs in timing.outputs[-1] for length in loop.results(outputs).detections.lengths]
-        objects = mean_objects(loop.candidates(), lengths)
+        found.end(timing.outputs[-1])
+        objects = mean_objects(loop.candidates(), found.lengths)
         if writer is not None:
             write_predictions(writer, loop, batches)
 

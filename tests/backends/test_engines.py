@@ -22,8 +22,8 @@ def chosen(*arguments, device="cpu"):
 def with_openvino(monkeypatch, tmp_path):
     """As if OpenVINO were installed and libdetect built."""
     (tmp_path / "libdetect.so").write_text("")
-    monkeypatch.setattr("ipu_utils.backends.openvino.import_openvino", lambda: None)
-    monkeypatch.setattr("ipu_utils.backends.litert.import_litert", lambda: None)
+    for name in ("openvino", "litert"):
+        monkeypatch.setattr(f"ipu_utils.executable.{name}.engine_name", lambda: "an engine")
     monkeypatch.setattr(libraries, "libdetect_path", lambda: tmp_path / "libdetect.so")
 
 

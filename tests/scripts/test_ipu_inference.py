@@ -213,6 +213,7 @@ def test_each_photograph_is_run_once_and_written_when_it_was(script, tmp_path, m
     status, output, notes = script(*ONCE, PHOTOGRAPHS, "--results-json", "r.json")
     assert status == 0 and "note: each image is run once, because of --output-predictions" in notes
     assert field(output, "pass") == "each image once: 4 calls of 1 batch, the first is not counted"
+    assert field(output, "objects").endswith("(mean of 4)")
     record = json.loads((tmp_path / "r.json").read_text())
     calls = [*record["start_up_seconds"]["warm_up"], *record["samples"]["instances"][0]["seconds"]]
     assert len(calls) * record["samples"]["batches_per_call"] * record["samples"]["batch_size"] == 4
