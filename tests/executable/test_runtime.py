@@ -39,6 +39,7 @@ pytestmark = pytest.mark.skipif(
 def run_config(*arguments):
     # In float32, which a CPU with AMX would not choose by itself.
     model = ["--image-size", f"{WIDTH}x{HEIGHT}", "--random-weights", "--model-precision", "float"]
+    model += ["--hparams", "fpn_cell_repeats=1,box_class_repeats=1"]  # most of the time is building the network
     return load_config([*model, *arguments], "embedded", choose_device=lambda requested: "cpu")
 
 

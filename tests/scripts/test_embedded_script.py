@@ -31,7 +31,8 @@ from ipu_utils.report.record import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOGRAPHS = ROOT / "tests" / "data" / "images"
-MODEL = ["--model-name", "efficientdet-lite0", "--image-size", "96x64", "--random-weights"]
+CUT = ["--hparams", "fpn_cell_repeats=1,box_class_repeats=1"]  # most of compiling is building the network
+MODEL = ["--model-name", "efficientdet-lite0", "--image-size", "96x64", "--random-weights", *CUT]
 NAME = "efficientdet-lite0_96x64_float32.effdet"
 
 pytestmark = pytest.mark.skipif(

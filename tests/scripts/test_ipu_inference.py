@@ -138,6 +138,7 @@ def test_a_single_repeat_is_measured(script):
     assert status == 0 and "\tthroughput: " in output and "Stats captured" not in output
 
 
+@pytest.mark.slow
 def test_random_weights_give_the_candidates_that_were_asked_for_and_nms_something_to_suppress(script):
     _, output, _ = script(*TWO_IMAGES, "--random-weights", "--random-candidates", "120")
     candidates, found = objects(output)
@@ -180,6 +181,7 @@ def test_host_post_processing_can_be_part_of_the_measured_span(script):
     assert "detections in host memory" in field(output, "measured")
 
 
+@pytest.mark.slow
 def test_every_photograph_of_a_folder_is_annotated_once_at_its_own_size(script, tmp_path):
     # Three images a batch: the second batch is not full, and the names follow the folder's order all the same.
     status, _, _ = script(
