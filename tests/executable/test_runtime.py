@@ -229,13 +229,14 @@ def test_libdetect_reads_the_memory_that_the_network_writes(model):
 
 
 INTERRUPTED = """
-import os, signal, sys
+import os, signal, sys, time
 from ipu_utils.executable.runtime import EmbeddedModel
 models = [EmbeddedModel.load(sys.argv[1]) for _ in range(3)]
 while models:
     models.pop(0)
 try:
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)  # another thread may be the one that gets the signal, and this one hears of it a moment later
 except KeyboardInterrupt:
     print("interrupted")
 """
