@@ -231,12 +231,13 @@ def test_libdetect_reads_the_memory_that_the_network_writes(model):
 INTERRUPTED = """
 import os, signal, sys, time
 from ipu_utils.executable.runtime import EmbeddedModel
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process has it ignored
 models = [EmbeddedModel.load(sys.argv[1]) for _ in range(3)]
 while models:
     models.pop(0)
 try:
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)  # another thread may be the one that gets the signal, and this one hears of it a moment later
+    time.sleep(10)  # another thread may be the one that gets the signal, and this one hears of it a moment later
 except KeyboardInterrupt:
     print("interrupted")
 """
