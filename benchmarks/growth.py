@@ -84,7 +84,7 @@ def count_multiply_adds(case: Case) -> float:
     from ipu_utils.model.network import build_network
 
     config = load_config(case.options(), "embedded", choose_device=lambda name: "cpu")
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
     network = build_network(hparams)
     image = tf.TensorSpec((1, *hparams.image_size, 3), tf.float32)
     graph = tf.function(lambda images: network(images, training=False)).get_concrete_function(image).graph

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What half and bfloat16 do to a model's numbers, against float: head outputs and detections on your own images.
+"""What lower precisions do to a model's numbers, against float: head outputs, detections, and accuracy on your images.
 
     python -m ipu_utils.compare_precision --model-name efficientdet-d0 --image-path photographs
 
-Deviations are in standard deviations of the float output, of the worst output and image. Detections agree when class
-and box (IoU above 0.9) are the same. Both engines of a host are compared where they are there: TensorFlow's graph with
-batch norm folded, as the throughput script runs it, and OpenVINO's executables.
+Every engine that is installed runs in every precision that it has. Deviations are in standard deviations of the float
+output, of the worst output and image. Detections are found again when class and box are the same, at three IoU. With
+--coco-annotations COCO's twelve numbers follow, and how far they are from those of float. int8 is calibrated on
+--calibration-images, else on the images themselves, which flatters it.
 """
 
 from ipu_utils.base import program
@@ -14,63 +15,69 @@ if __name__ == "__main__":
     program.begin()
 
 import argparse
+import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
-    import numpy as np
-
     from ipu_utils.base.console import progress_bar, run_script, show_notes
     from ipu_utils.base.errors import UserError
     from ipu_utils.base.image_folder import list_folder
     from ipu_utils.base.printable import report_line
     from ipu_utils.config.command_line import Parser
-    from ipu_utils.config.model_options import PRECISION_WORDS
-    from ipu_utils.config.run_config import load_config
+    from ipu_utils.config.run_config import RunConfig, load_config
     from ipu_utils.config.run_hparams import follow_hparams, hparams_of
     from ipu_utils.data.sources import ImageFiles
+    from ipu_utils.executable.engines import ENGINES
+    from ipu_utils.outputs import coco_eval
     from ipu_utils.outputs.agreement import Agreement
+    from ipu_utils.outputs.coco import Annotations, CocoWriter
+    from ipu_utils.outputs.coco_classes import classes_of
 
-WORDS = ("float", "half", "bfloat16")
-ENGINES = ("tensorflow", "openvino")
-
-Heads = Callable[[np.ndarray], List[np.ndarray]]  # as those of `ipu_utils.backends.heads`
+WORDS = ("float", "bfloat16", "half", "int8")
+REFERENCE = "tensorflow float"
 
 
-def compare(
-    reference: Heads, others: Dict[str, Heads], detect: Callable, source: ImageFiles, on_image: Callable = lambda: None
-) -> Dict[str, Agreement]:
+class Row(NamedTuple):
+    """What one engine does in one precision."""
+
+    run: Callable  # see `ipu_utils.backends.heads.Run`
+    weights: str  # for the report
+    agreement: Agreement
+    results: Optional[CocoWriter]  # its detections, where there are annotations
+
+
+def compare(rows: Dict[str, Row], source: ImageFiles, on_image: Callable = lambda: None) -> None:
     """Run everything on one image after the other, so that outputs of a single image are in memory."""
-    agreements = {name: Agreement() for name in others}
     for image_id in range(source.count):
         fitted = source.try_fitted(image_id)
         if fitted is not None:
-            expected = reference(fitted.image[None])
-            detections = detect(expected, fitted.scale_to_original)
-            for name, heads in others.items():
-                outputs = heads(fitted.image[None])
-                agreements[name].add_heads(expected, outputs)
-                agreements[name].add_detections(detections, detect(outputs, fitted.scale_to_original))
+            reference = rows[REFERENCE].run(fitted)
+            for name, row in rows.items():
+                found = reference if name == REFERENCE else row.run(fitted)
+                row.agreement.add_heads(reference.outputs, found.outputs)
+                row.agreement.add_detections(reference.detections.of_image(0), found.detections.of_image(0))
+                if row.results is not None:
+                    row.results.write([image_id], found.detections[:4])
         on_image()
-    return agreements
 
 
 def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]:
-    """Return this program's options, and those that it hands to the throughput script's parser."""
+    """Return this program's options, and those that it hands to the embedded script's parser."""
     parser = Parser(
         prog="-m ipu_utils.compare_precision", description=__doc__, allow_abbrev=False,
-        epilog="Options of ipu_inference.py about the model are taken too: --model-name, --model-dir, --no-ema, "
-        "--random-weights, --hparams, --image-size, --nms-mode, --preset, --seed.",
+        epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
+        "--no-ema, --random-weights, --hparams, --image-size, --calibration-images, --nms-mode, --score-preset, --seed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--image-path", type=Path, required=True, metavar="PATH",
                         help="an image, a folder of images, or a quoted pattern such as 'photos/*.jpg'")  # fmt: skip
+    parser.add_argument("--coco-annotations", type=Path, metavar="FILE", help="compare with these, too (default: none)")
     parser.add_argument("--max-images", type=int, default=16, metavar="N", help="the first N of them (default: 16)")
-    parser.add_argument("--precisions", nargs="+", choices=WORDS, default=["half", "bfloat16"],
-                        help="what to compare with float in TensorFlow (default: half bfloat16)")  # fmt: skip
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="default: both")
+    parser.add_argument("--precisions", nargs="+", choices=WORDS, default=list(WORDS), help="default: all")
+    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES), help="default: all")
     return parser.parse_known_args(argv)
 
 
@@ -82,47 +89,74 @@ def open_images(path: Path, most: int, hparams: Any) -> ImageFiles:
     return ImageFiles(paths[: max(1, most)], root, hparams.image_size, skip_bad=True, mean_rgb=hparams.mean_rgb)
 
 
+def configure(typed: Sequence[str], engine: str, word: str) -> RunConfig:
+    """The run of an engine in a precision; what hparams say is followed, without its notes."""
+    more = ["--engine", engine, "--model-precision", word]
+    return follow_hparams(load_config([*typed, *more], "embedded", lambda requested: "cpu"))
+
+
+def open_rows(options: argparse.Namespace, typed: Sequence[str], folder: Path, results: Callable) -> Dict[str, Row]:
+    """Compile and load everything that can be, the reference first; a note says why the rest is left out."""
+    from ipu_utils.backends import heads  # what it imports is not waited for by a mistyped option
+
+    asked = [f"{engine} {word}" for engine in options.engines for word in options.precisions]
+    rows: Dict[str, Row] = {}
+    for name in dict.fromkeys([REFERENCE, *asked]):
+        try:
+            run, weights = heads.opened(configure(typed, *name.split()), folder)
+        except UserError as error:
+            if name == REFERENCE:
+                raise
+            show_notes([f"{name} is left out: {error}"])
+        else:
+            rows[name] = Row(run, weights, Agreement(), results())
+    if len(rows) < 2:
+        raise UserError("nothing to compare with float: the notes above say why.")
+    return rows
+
+
+def accuracy_lines(rows: Dict[str, Row]) -> List[str]:
+    """COCO's numbers of each row, and below them how far they are from those of the reference."""
+    names = [name for name, *_ in coco_eval.METRICS]
+    lines = [f"{'':20} " + " ".join(f"{name:>7}" for name in names)]
+    reference = rows[REFERENCE].results.accuracy().values
+    for name, row in rows.items():
+        values = row.results.accuracy().values
+        lines.append(f"{name:20} " + " ".join("   none" if value < 0 else f"{value:7.4f}" for value in values))
+        if name != REFERENCE:
+            lines.append(f"{'':20} " + " ".join(f"{ours - theirs:+7.4f}" for ours, theirs in zip(values, reference)))
+    return lines
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     options, rest = parse(argv)
-    source_options = ["--dataset-type", "single-image" if options.image_path.is_file() else "image-directory",
-                      "--image-path", str(options.image_path), "--micro-batch-size", "1"]  # fmt: skip
-    config = load_config([*rest, *source_options], choose_device=lambda requested: "cpu")
+    typed = [*rest, "--image-path", str(options.image_path), "--micro-batch-size", "1"]
+    config = load_config([*typed, "--engine", "tensorflow"], "embedded", lambda requested: "cpu")
     followed = follow_hparams(config)
     show_notes(followed.notes[len(config.notes) :])
-    config = followed
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    hparams = hparams_of(followed.model, followed.data.image_size, followed.nms.score_preset)
     source = open_images(options.image_path, options.max_images, hparams)
-    from ipu_utils.backends import heads  # TensorFlow, for which a mistyped option need not wait
+    annotations = None
+    if options.coco_annotations is not None:
+        coco_eval.require()
+        annotations = Annotations(options.coco_annotations)
 
-    model = heads.build(config)
-    others: Dict[str, Heads] = {}
-    for engine in options.engines:
-        for word in options.precisions:
-            try:
-                if engine == "tensorflow":
-                    others[f"{engine} {word}"] = heads.in_tensorflow(model, PRECISION_WORDS[word].value)
-                else:
-                    typed = [*rest, *source_options, "--model-precision", word]
-                    executable = follow_hparams(load_config(typed, "embedded", lambda requested: "cpu"))
-                    others[f"{engine} {word}"] = heads.in_openvino(model, executable)
-            except UserError as error:
-                show_notes([f"{engine} {word} is left out: {error}"])
-    if not others:
-        raise UserError("nothing to compare with float: the notes above say why.")
-    with progress_bar(source.count, "images") as bar:
-        found = compare(
-            heads.in_tensorflow(model, "float32"),
-            others,
-            heads.detector_of(model, config.nms.nms_mode.value),
-            source,
-            bar.update,
-        )
+    def results() -> Optional[CocoWriter]:
+        return None if annotations is None else CocoWriter(source, None, annotations, classes_of(hparams))
+
+    with tempfile.TemporaryDirectory(prefix="efficientdet-") as folder:
+        rows = open_rows(options, typed, Path(folder), results)
+        with progress_bar(source.count, "images") as bar:
+            compare(rows, source, bar.update)
+    print(report_line("weights", rows[REFERENCE].weights))
     threshold = hparams.nms_configs.score_thresh
-    print(report_line("weights", model.weights))
     print(report_line("images", f"{source.readable} of {options.image_path}; detections above {threshold}"))
     print(f"reference: float in TensorFlow\n{Agreement.HEADER}")
-    for name, agreement in found.items():
-        print(agreement.row(name))
+    for name, row in rows.items():
+        if name != REFERENCE:
+            print(row.agreement.row(name))
+    if annotations is not None:
+        print("\n".join(accuracy_lines(rows)))
 
 
 if __name__ == "__main__":

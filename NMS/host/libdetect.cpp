@@ -12,6 +12,7 @@
 struct detect_handle {
   std::vector<float> anchors;
   std::vector<std::size_t> levelAnchors;
+  std::vector<nms_host::Quantisation> logitUnits, regressionUnits; // of the levels, empty without
   std::size_t classes;
   nms_host::Mode mode;
   nms_core::Options options;
@@ -67,7 +68,24 @@ const char *complaint(const detect_config &config, const std::int64_t *levels) {
   return nullptr;
 }
 
-std::size_t sizeOf(std::int32_t dtype) { return dtype == DETECT_FLOAT32 ? sizeof(float) : sizeof(std::uint16_t); }
+constexpr float mostScale = 1e36f; // 255 times it is a number still, so that different integers stay different
+
+// Copies quantisations; false when one makes no sense.
+bool unitsOf(const detect_quantisation *given, std::size_t count, nms_host::AlignedInputs &inputs,
+             std::vector<nms_host::Quantisation> &units) {
+  const detect_quantisation *levels = inputs.array<detect_quantisation>(given, count);
+  for (std::size_t level = 0; level < count; ++level) {
+    const detect_quantisation &one = levels[level];
+    if (!(one.scale > 0.0f && one.scale <= mostScale) || one.zero_point < -128 || one.zero_point > 127)
+      return false;
+    units.push_back({one.scale, one.zero_point});
+  }
+  return true;
+}
+
+std::size_t sizeOf(std::int32_t dtype) {
+  return dtype == DETECT_FLOAT32 ? sizeof(float) : dtype == DETECT_INT8 ? sizeof(std::int8_t) : sizeof(std::uint16_t);
+}
 
 // Does every class that a caller names exist? A class is reported as its number and one.
 bool classesExist(const std::int32_t *classes, std::size_t count, std::size_t number) {
@@ -114,7 +132,13 @@ detect_handle *detect_create(const detect_config *config, char *error, int64_t e
           handle->imageHeight = given.image_height;
           handle->imageWidth = given.image_width;
           handle->threads = static_cast<std::size_t>(given.threads);
-          return handle.release();
+          const bool quantised = given.class_quantisation && given.box_quantisation;
+          if ((given.class_quantisation || given.box_quantisation) &&
+              !(quantised && unitsOf(given.class_quantisation, count, inputs, handle->logitUnits) &&
+                unitsOf(given.box_quantisation, count, inputs, handle->regressionUnits)))
+            what = "a quantisation needs scales above 0, up to 1e36, and zero points of -128 to 127, of both kinds of outputs";
+          else
+            return handle.release();
         }
       } catch (const std::bad_alloc &) {
         what = "not enough memory";
@@ -131,8 +155,8 @@ void detect_destroy(detect_handle *handle) { delete handle; }
 int32_t detect_run(detect_handle *handle, const void *const *class_outputs, const int32_t *const *class_ids,
                    const void *const *box_outputs, int32_t dtype, int64_t batch, const float *scales, float *boxes,
                    float *scores, int32_t *classes, int32_t *indices, int32_t *lengths) {
-  if (!handle || !class_outputs || !box_outputs || batch < 0 || dtype < DETECT_FLOAT32 || dtype > DETECT_BFLOAT16 ||
-      (class_ids && handle->mode == Mode::multiClass))
+  if (!handle || !class_outputs || !box_outputs || batch < 0 || dtype < DETECT_FLOAT32 || dtype > DETECT_INT8 ||
+      (class_ids && handle->mode == Mode::multiClass) || (dtype == DETECT_INT8 && handle->logitUnits.empty()))
     return DETECT_BAD_ARGUMENT;
   if (batch > 0 && (!boxes || !scores || !classes || !indices || !lengths))
     return DETECT_BAD_ARGUMENT;
@@ -154,8 +178,14 @@ int32_t detect_run(detect_handle *handle, const void *const *class_outputs, cons
       const std::int32_t *labels = ids ? inputs.array<std::int32_t>(ids[i], anchors) : nullptr;
       if (labels && !classesExist(labels, anchors, handle->classes))
         return DETECT_BAD_CLASS;
-      call.heads.levels.push_back({handle->levelAnchors[i], inputs.at(logits[i], size, anchors * values * size), labels,
-                                   inputs.at(regressions[i], size, anchors * 4 * size)});
+      nms_host::Level level{};
+      level.anchors = handle->levelAnchors[i];
+      level.logits = inputs.at(logits[i], size, anchors * values * size);
+      level.labels = labels;
+      level.regressions = inputs.at(regressions[i], size, anchors * 4 * size);
+      if (dtype == DETECT_INT8)
+        level.logitUnits = handle->logitUnits[i], level.regressionUnits = handle->regressionUnits[i];
+      call.heads.levels.push_back(level);
     }
     call.heads.type = static_cast<DType>(dtype);
     call.heads.batch = images;

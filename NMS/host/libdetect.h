@@ -20,11 +20,17 @@ extern "C" {
 #define DETECT_API
 #endif
 
-#define DETECT_INTERFACE 2 /* raised when a structure or function changes its meaning */
+#define DETECT_INTERFACE 3 /* raised when a structure or function changes its meaning */
 
-enum { DETECT_FLOAT32 = 0, DETECT_FLOAT16 = 1, DETECT_BFLOAT16 = 2 };
+enum { DETECT_FLOAT32 = 0, DETECT_FLOAT16 = 1, DETECT_BFLOAT16 = 2, DETECT_INT8 = 3 };
 enum { DETECT_BEST_CLASS = 0, DETECT_CLASS_AGNOSTIC = 1, DETECT_MULTI_CLASS = 2 };
 enum { DETECT_OK = 0, DETECT_BAD_ARGUMENT = 1, DETECT_OUT_OF_MEMORY = 2, DETECT_BAD_CLASS = 3 };
+
+/* The integers of a quantised output stand for scale * (stored - zero_point). */
+typedef struct {
+  float scale;        /* above 0, at most 1e36 */
+  int32_t zero_point; /* -128 to 127 */
+} detect_quantisation;
 
 typedef struct {
   const float *anchors;         /* [sum of level_anchors, 4]: y1, x1, y2, x2 in pixels, finest level first; copied */
@@ -39,6 +45,10 @@ typedef struct {
   float image_height;     /* boxes are clipped to it */
   float image_width;
   int32_t threads; /* at least 1: how many threads a call may use, its own included */
+  /* For DETECT_INT8, else null, both or none: [num_levels], of class_outputs and of box_outputs; copied. Thresholds are
+   * compared with, and boxes computed from, what the integers stand for, in float. */
+  const detect_quantisation *class_quantisation;
+  const detect_quantisation *box_quantisation;
 } detect_config;
 
 typedef struct detect_handle detect_handle;
@@ -56,7 +66,7 @@ DETECT_API void detect_destroy(detect_handle *handle);
  *   class_ids: null, or num_levels addresses of [N, anchors of the level] int32, the class of that logit, from 0 to
  *     num_classes - 1, else DETECT_BAD_CLASS (not in DETECT_MULTI_CLASS).
  *   box_outputs: num_levels addresses of [N, anchors of the level, 4] regressions.
- *   dtype: of class_outputs and box_outputs.
+ *   dtype: of class_outputs and box_outputs; DETECT_INT8 where the handle has quantisations.
  *   scales: null, or [N] factors for the clipped boxes.
  * Writes K rows an image: boxes [N, K, 4], scores [N, K], classes [N, K] (one-based; 0 where unused), indices [N, K]
  * (anchor, in DETECT_MULTI_CLASS anchor * num_classes + class; -1 where unused) and lengths [N].

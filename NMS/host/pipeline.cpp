@@ -61,9 +61,10 @@ void forEachRow(const T *values, std::size_t rows, std::size_t size, float limit
 
 // Appends the candidates among `rows` anchors, whose first is number `offset` of the image.
 template <typename T>
-void collectLogits(const T *logits, const std::int32_t *labels, std::size_t rows, std::size_t offset,
-                   std::size_t classes, Mode mode, const LogitLimit &limit, float scoreThreshold,
+void collectLogits(const T *logits, const Quantisation &units, const std::int32_t *labels, std::size_t rows,
+                   std::size_t offset, std::size_t classes, Mode mode, const LogitLimit &limit, float scoreThreshold,
                    std::vector<Candidate> &out) {
+  const float stored = storedLimit(logits, limit.value, units);
   const auto add = [&](float logit, std::size_t index, std::int32_t label) {
     const float score = nms_core::sigmoid(logit);
     if (nms_core::isCandidate(score, scoreThreshold))
@@ -71,22 +72,24 @@ void collectLogits(const T *logits, const std::int32_t *labels, std::size_t rows
   };
   if (labels) {
     makeRoom(out, rows);
-    forEachRow(logits, rows, 1, limit.value, limit.all,
-               [&](std::size_t row) { add(static_cast<float>(logits[row]), offset + row, labels[row]); });
+    forEachRow(logits, rows, 1, stored, limit.all,
+               [&](std::size_t row) { add(valueOf(logits[row], units), offset + row, labels[row]); });
   } else if (mode == Mode::multiClass) {
-    forEachRow(logits, rows, classes, limit.value, limit.all, [&](std::size_t row) {
+    forEachRow(logits, rows, classes, stored, limit.all, [&](std::size_t row) {
       const T *values = logits + row * classes;
       makeRoom(out, classes);
-      for (std::size_t label = 0; label < classes; ++label)
-        if (limit.all || static_cast<float>(values[label]) > limit.value)
-          add(static_cast<float>(values[label]), (offset + row) * classes + label, static_cast<std::int32_t>(label));
+      for (std::size_t label = 0; label < classes; ++label) {
+        const float logit = valueOf(values[label], units);
+        if (limit.all || logit > limit.value)
+          add(logit, (offset + row) * classes + label, static_cast<std::int32_t>(label));
+      }
     });
   } else {
     makeRoom(out, rows);
-    forEachRow(logits, rows, classes, limit.value, limit.all, [&](std::size_t row) {
+    forEachRow(logits, rows, classes, stored, limit.all, [&](std::size_t row) {
       const T *values = logits + row * classes;
       const std::size_t label = fastArgMax(values, classes);
-      add(static_cast<float>(values[label]), offset + row, static_cast<std::int32_t>(label));
+      add(valueOf(values[label], units), offset + row, static_cast<std::int32_t>(label));
     });
   }
 }
@@ -122,7 +125,7 @@ bool collect(const DetectCall &call, std::size_t image, std::size_t begin, std::
                      [&](const Level &level, std::size_t row, std::size_t rows, std::size_t anchor) {
                        const std::size_t place = image * level.anchors + row;
                        const std::size_t width = level.labels ? 1 : call.heads.classes;
-                       collectLogits(static_cast<const T *>(level.logits) + place * width,
+                       collectLogits(static_cast<const T *>(level.logits) + place * width, level.logitUnits,
                                      level.labels ? level.labels + place : nullptr, rows, anchor, call.heads.classes,
                                      call.mode, limit, call.options.scoreThreshold, out);
                      });
@@ -133,8 +136,11 @@ template <typename T> nms_core::Corners cornersOf(const Heads &heads, std::size_
   const Level *level = heads.levels.data();
   for (; row >= level->anchors; ++level)
     row -= level->anchors;
-  return nms_core::decodeBox(static_cast<const T *>(level->regressions) + (image * level->anchors + row) * 4,
-                             heads.anchors + anchor * 4);
+  const T *stored = static_cast<const T *>(level->regressions) + (image * level->anchors + row) * 4;
+  float regression[4];
+  for (std::size_t k = 0; k < 4; ++k)
+    regression[k] = valueOf(stored[k], level->regressionUnits);
+  return nms_core::decodeBox(regression, heads.anchors + anchor * 4);
 }
 
 template <typename T> bool finish(const DetectCall &call, std::size_t image, Workspace &space, const Interrupt &stop) {
@@ -337,7 +343,7 @@ template <typename Run> Outcome forType(DType type, const Run &run) {
     switch (type) {
     case DType::float16: return run(Half());
     case DType::bfloat16: return run(BFloat16());
-    case DType::float32: break;
+    default: break;
     }
     return run(float());
   } catch (const std::bad_alloc &) {
@@ -356,7 +362,14 @@ Outcome decode(const DecodeCall &call, const Context &context) {
 }
 
 Outcome detect(const DetectCall &call, const Context &context) {
-  return forType(call.heads.type, [&](auto t) { return detectAs<decltype(t)>(call, context); });
+  const auto run = [&](auto t) { return detectAs<decltype(t)>(call, context); };
+  if (call.heads.type != DType::int8)
+    return forType(call.heads.type, run);
+  try {
+    return run(Int8());
+  } catch (const std::bad_alloc &) {
+    return Outcome::outOfMemory;
+  }
 }
 
 } // namespace nms_host

@@ -50,10 +50,11 @@ struct Level {
   const void *logits;         // [N, A, C]; or, where `labels` is given, [N, A], the greatest logit of each anchor
   const std::int32_t *labels; // null, or [N, A], the class that has it
   const void *regressions;    // [N, A, 4]
+  Quantisation logitUnits{1.0f, 0}, regressionUnits{1.0f, 0}; // of DType::int8
 };
 
 struct Heads {
-  DType type;
+  DType type; // int8 in a DetectCall alone
   std::size_t batch, classes;
   std::vector<Level> levels;
   const float *anchors; // [sum of A, 4], corners in pixels, finest level first

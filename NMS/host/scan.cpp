@@ -69,6 +69,20 @@ std::size_t firstAbove16(const std::uint16_t *bits, std::size_t groups, std::siz
   return groups;
 }
 
+NMS_TARGETS
+std::size_t firstAbove8(const std::int8_t *stored, std::size_t groups, std::size_t size, std::size_t start,
+                        std::int8_t limit) {
+  for (std::size_t group = start; group < groups; ++group) {
+    const std::int8_t *p = stored + group * size;
+    std::int8_t found = 0;
+    for (std::size_t i = 0; i < size; ++i)
+      found = static_cast<std::int8_t>(found | (p[i] > limit));
+    if (found)
+      return group;
+  }
+  return groups;
+}
+
 // The key of a number; NaNs get the least value of all, which no number has.
 NMS_INLINE std::int32_t rankOf(const float *value) {
   const std::int32_t key = keyOf(bitsOf(*value));
@@ -82,6 +96,8 @@ template <typename T, int infinity> NMS_INLINE std::int32_t rankOf16(const T *va
 
 NMS_INLINE std::int32_t rankOf(const Half *value) { return rankOf16<Half, 0x7c00>(value); }
 NMS_INLINE std::int32_t rankOf(const BFloat16 *value) { return rankOf16<BFloat16, 0x7f80>(value); }
+
+NMS_INLINE std::int32_t rankOf(const Int8 *value) { return value->bits; }
 
 // Two passes without a branch: the greatest rank, then the first place where it stands.
 template <typename T> NMS_INLINE std::size_t firstOfGreatest(const T *row, std::size_t count) {
@@ -102,6 +118,7 @@ template <typename T> NMS_INLINE std::size_t firstOfGreatest(const T *row, std::
 NMS_TARGETS std::size_t argMaxOf(const float *row, std::size_t count) { return firstOfGreatest(row, count); }
 NMS_TARGETS std::size_t argMaxOf(const Half *row, std::size_t count) { return firstOfGreatest(row, count); }
 NMS_TARGETS std::size_t argMaxOf(const BFloat16 *row, std::size_t count) { return firstOfGreatest(row, count); }
+NMS_TARGETS std::size_t argMaxOf(const Int8 *row, std::size_t count) { return firstOfGreatest(row, count); }
 
 } // namespace
 
@@ -118,8 +135,16 @@ std::size_t firstGroupAbove(const BFloat16 *values, std::size_t groups, std::siz
   return firstAbove16(reinterpret_cast<const std::uint16_t *>(values), groups, size, start, keyBelow<BFloat16>(limit));
 }
 
+std::size_t firstGroupAbove(const Int8 *values, std::size_t groups, std::size_t size, std::size_t start, float limit) {
+  if (limit < -128.0f)
+    return start < groups ? start : groups;
+  return firstAbove8(reinterpret_cast<const std::int8_t *>(values), groups, size, start,
+                     static_cast<std::int8_t>(limit < 127.0f ? limit : 127.0f));
+}
+
 std::size_t fastArgMax(const float *row, std::size_t count) { return argMaxOf(row, count); }
 std::size_t fastArgMax(const Half *row, std::size_t count) { return argMaxOf(row, count); }
 std::size_t fastArgMax(const BFloat16 *row, std::size_t count) { return argMaxOf(row, count); }
+std::size_t fastArgMax(const Int8 *row, std::size_t count) { return argMaxOf(row, count); }
 
 } // namespace nms_host

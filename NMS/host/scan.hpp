@@ -17,11 +17,24 @@ std::size_t firstGroupAbove(const float *values, std::size_t groups, std::size_t
 std::size_t firstGroupAbove(const Half *values, std::size_t groups, std::size_t size, std::size_t start, float limit);
 std::size_t firstGroupAbove(const BFloat16 *values, std::size_t groups, std::size_t size, std::size_t start,
                             float limit);
+// The limit is one of stored integers, see `storedLimit`.
+std::size_t firstGroupAbove(const Int8 *values, std::size_t groups, std::size_t size, std::size_t start, float limit);
+
+// The limit for stored values that does what `limit` does for what they stand for: for integers the greatest that stands
+// for no more, -129 where all stand for more.
+template <typename T> inline float storedLimit(const T *, float limit, const Quantisation &) { return limit; }
+inline float storedLimit(const Int8 *, float limit, const Quantisation &quantisation) {
+  std::int32_t stored = 127;
+  while (stored >= -128 && valueOf(Int8{static_cast<std::int8_t>(stored)}, quantisation) > limit)
+    --stored;
+  return static_cast<float>(stored);
+}
 
 // What nms_core::argMax returns, ties and NaNs included, faster. `count` is at least 1.
 std::size_t fastArgMax(const float *row, std::size_t count);
 std::size_t fastArgMax(const Half *row, std::size_t count);
 std::size_t fastArgMax(const BFloat16 *row, std::size_t count);
+std::size_t fastArgMax(const Int8 *row, std::size_t count);
 
 // Calls onRow(row) for the rows of [rows, size] that may hold a value above the limit, in order. Rows without one are
 // passed over in blocks; the callee still has to test, it may be called for rows that hold none.

@@ -9,7 +9,8 @@
 
 namespace nms_host {
 
-enum class DType : std::int32_t { float32 = 0, float16 = 1, bfloat16 = 2 }; // numbers are part of libdetect's interface
+// The numbers are part of libdetect's interface.
+enum class DType : std::int32_t { float32 = 0, float16 = 1, bfloat16 = 2, int8 = 3 };
 
 inline std::uint32_t bitsOf(float value) {
   std::uint32_t bits;
@@ -80,6 +81,23 @@ struct BFloat16 {
   operator float() const { return floatOf(static_cast<std::uint32_t>(bits) << 16); }
 };
 
-static_assert(sizeof(Half) == 2 && sizeof(BFloat16) == 2, "pointers to tensors are reinterpreted as these types");
+// A value of a quantised output, which means nothing without its `Quantisation`.
+struct Int8 {
+  std::int8_t bits;
+};
+
+// What the integers of a tensor stand for: scale * (stored - zeroPoint). Other types stand for themselves.
+struct Quantisation {
+  float scale; // above 0, so that integers are ordered as what they stand for
+  std::int32_t zeroPoint;
+};
+
+template <typename T> inline float valueOf(T stored, const Quantisation &) { return static_cast<float>(stored); }
+inline float valueOf(Int8 stored, const Quantisation &quantisation) {
+  return static_cast<float>(stored.bits - quantisation.zeroPoint) * quantisation.scale;
+}
+
+static_assert(sizeof(Half) == 2 && sizeof(BFloat16) == 2 && sizeof(Int8) == 1,
+              "pointers to tensors are reinterpreted as these types");
 
 } // namespace nms_host

@@ -331,7 +331,7 @@ inline std::string checkOne(Source &source) {
   switch (problem.type) {
   case DType::float16: return checkBoth<Half>(problem, source);
   case DType::bfloat16: return checkBoth<BFloat16>(problem, source);
-  case DType::float32: break;
+  default: break;
   }
   return checkBoth<float>(problem, source);
 }

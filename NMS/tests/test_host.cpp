@@ -234,6 +234,102 @@ void theCInterfaceDetectsTheSame() {
   CHECK(refused([](detect_config &c) { c.image_height = 0.0f; }));
 }
 
+// Integers against the floats that they stand for, bit for bit, in every mode.
+void integersDetectTheSameAsWhatTheyStandFor() {
+  for (std::uint32_t seed = 0; seed < 600; ++seed) {
+    Source source(seed);
+    Problem problem = makeProblem(source);
+    problem.type = DType::float32;
+    problem.batch = 1 + seed % 2;
+    DetectMemory<float> memory(problem, source);
+    const std::size_t count = problem.levels.size();
+    std::vector<std::vector<std::int8_t>> logits(count), regressions(count);
+    std::vector<detect_quantisation> logitUnits, regressionUnits;
+    std::vector<const void *> logitsAt, regressionsAt, floatLogitsAt, floatRegressionsAt;
+    const auto quantise = [&](std::vector<float> &values, std::vector<std::int8_t> &stored,
+                              std::vector<detect_quantisation> &units, std::vector<const void *> &at,
+                              std::vector<const void *> &floatsAt) {
+      const detect_quantisation unit{source.choice({0.001f, 0.05f, 0.0471f, 1.0f, 6e35f}) * (0.5f + source.unit()),
+                                     static_cast<std::int32_t>(source.below(256)) - 128};
+      for (float &value : values) {
+        stored.push_back(static_cast<std::int8_t>(static_cast<int>(source.below(256)) - 128));
+        value = static_cast<float>(stored.back() - unit.zero_point) * unit.scale;
+      }
+      units.push_back(unit);
+      at.push_back(stored.data());
+      floatsAt.push_back(values.data());
+    };
+    for (std::size_t i = 0; i < count; ++i) {
+      quantise(memory.logits[i], logits[i], logitUnits, logitsAt, floatLogitsAt);
+      quantise(memory.regressions[i], regressions[i], regressionUnits, regressionsAt, floatRegressionsAt);
+    }
+    const std::vector<std::int64_t> levels(problem.levels.begin(), problem.levels.end());
+    detect_config config = configOf(memory, problem, levels);
+    config.class_quantisation = logitUnits.data();
+    config.box_quantisation = regressionUnits.data();
+    char error[100] = "";
+    detect_handle *handle = detect_create(&config, error, sizeof error);
+    if (!handle) { // such as sigma with a threshold of minus infinity
+      CHECK(error[0] != 0);
+      continue;
+    }
+    const std::size_t rows = problem.batch * problem.options.maxDetections;
+    struct Answer {
+      std::vector<float> corners, scores;
+      std::vector<std::int32_t> classes, indices, lengths;
+    };
+    const auto answer = [&](std::int32_t type, const std::vector<const void *> &classOutputs,
+                            const std::vector<const void *> &boxOutputs) {
+      Answer found{std::vector<float>(rows * 4), std::vector<float>(rows), std::vector<std::int32_t>(rows),
+                   std::vector<std::int32_t>(rows), std::vector<std::int32_t>(problem.batch)};
+      CHECK(detect_run(handle, classOutputs.data(), nullptr, boxOutputs.data(), type,
+                       static_cast<std::int64_t>(problem.batch), memory.call.scales, found.corners.data(),
+                       found.scores.data(), found.classes.data(), found.indices.data(),
+                       found.lengths.data()) == DETECT_OK);
+      return found;
+    };
+    const Answer ours = answer(DETECT_INT8, logitsAt, regressionsAt);
+    const Answer floats = answer(DETECT_FLOAT32, floatLogitsAt, floatRegressionsAt);
+    CHECK(ours.lengths == floats.lengths && ours.indices == floats.indices && ours.classes == floats.classes);
+    for (std::size_t i = 0; i < ours.corners.size(); ++i)
+      CHECK(same(ours.corners[i], floats.corners[i]) && same(ours.scores[i / 4], floats.scores[i / 4]));
+    detect_destroy(handle);
+  }
+}
+
+void quantisationsThatMakeNoSenseAreRefused() {
+  const float anchors[4] = {0.0f, 0.0f, 1.0f, 1.0f};
+  const std::int64_t levels = 1;
+  detect_config config{};
+  config.anchors = anchors, config.level_anchors = &levels, config.num_levels = 1, config.num_classes = 1;
+  config.max_detections = 1, config.threads = 1, config.image_height = 1.0f, config.image_width = 1.0f;
+  char error[200] = "";
+  const auto made = [&](const detect_quantisation *of_classes, const detect_quantisation *of_boxes) {
+    config.class_quantisation = of_classes, config.box_quantisation = of_boxes;
+    detect_handle *handle = detect_create(&config, error, sizeof error);
+    detect_destroy(handle);
+    return handle != nullptr;
+  };
+  const detect_quantisation good{0.1f, -128};
+  CHECK(made(&good, &good) && made(nullptr, nullptr));
+  CHECK(!made(&good, nullptr) && !made(nullptr, &good));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const detect_quantisation &bad : {detect_quantisation{0.0f, 0}, detect_quantisation{-1.0f, 0},
+                                         detect_quantisation{nan, 0}, detect_quantisation{2e36f, 0},
+                                         detect_quantisation{1.0f, 128}, detect_quantisation{1.0f, -129}})
+    CHECK(!made(&bad, &good) && !made(&good, &bad));
+  // Integers are nothing to a handle that does not know what they stand for.
+  config.class_quantisation = nullptr, config.box_quantisation = nullptr;
+  detect_handle *handle = detect_create(&config, error, sizeof error);
+  const std::int8_t stored[4] = {0, 0, 0, 0};
+  const void *at = stored;
+  float corners[4], score;
+  std::int32_t number, index, length;
+  CHECK(detect_run(handle, &at, nullptr, &at, DETECT_INT8, 1, nullptr, corners, &score, &number, &index, &length) ==
+        DETECT_BAD_ARGUMENT);
+  detect_destroy(handle);
+}
+
 } // namespace
 
 int main() {
@@ -251,6 +347,8 @@ int main() {
   everyCallCanBeInterrupted();
   longSelectionsCanBeInterrupted();
   theCInterfaceDetectsTheSame();
+  integersDetectTheSameAsWhatTheyStandFor();
+  quantisationsThatMakeNoSenseAreRefused();
   if (failures == 0)
     std::printf("all tests of the host library passed\n");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -8,7 +8,7 @@ from ipu_utils.backends.host import Make
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.litert_api import engine_name
 from ipu_utils.base.signals import temporary_folder
-from ipu_utils.config.run_config import RunConfig
+from ipu_utils.config.run_config import Precision, RunConfig
 from ipu_utils.executable import cache, fingerprint
 from ipu_utils.executable.build_process import build, preview_weights
 from ipu_utils.executable.file import Header, write_executable
@@ -23,11 +23,13 @@ class Compiler:
     def wanted(self) -> Header:
         chosen = self._config.model.model_precision
         precision = "float32" if chosen is None else chosen.value
-        if precision != "float32":
+        if precision not in ("float32", "int8"):
             raise UserError(
-                f"--engine litert computes in float, not in {chosen.word}: use --model-precision float, or --engine "
-                "openvino."
+                f"--engine litert computes in float and int8, not in {chosen.word}: use --model-precision float, or "
+                "--engine openvino."
             )
+        if precision == "int8" and self._config.model.io_precision is Precision.HALF:
+            raise UserError("--engine litert takes no images in half with int8: use --io-precision uint8 or float.")
         features = fingerprint.cpu_features()
         return cache.plan(self._config, precision, precision, self._engine, features, builder=cache.LITE)
 

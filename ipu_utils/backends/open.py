@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from ipu_utils.backends.host import HostBackend
 from ipu_utils.base.errors import UserError
-from ipu_utils.config.run_config import RunConfig
+from ipu_utils.config.run_config import Precision, RunConfig
 from ipu_utils.executable.engines import ENGINES, word_of
 from ipu_utils.executable.file import ExecutableError, read_header
 from ipu_utils.nms import libraries
@@ -22,7 +22,7 @@ COMPILERS = {
 
 
 def choose_engine(config: RunConfig) -> RunConfig:
-    """Resolve `--engine auto`: OpenVINO on a CPU where it can be used, TensorFlow elsewhere; a note says why not.
+    """Resolve `--engine auto`: on a CPU OpenVINO, for int8 LiteRT; TensorFlow elsewhere, and a note says why not.
 
     Raises:
       UserError: an engine was asked for and cannot be used, or a given executable is another engine's.
@@ -36,10 +36,12 @@ def choose_engine(config: RunConfig) -> RunConfig:
     if device == "cpu" and given is not None:
         engine = _engine_of(given, asked)
     elif device == "cpu" and asked != "tensorflow":
-        engine = "openvino" if asked == "auto" else asked
+        is_int8 = config.model.model_precision is Precision.INT8
+        first = "litert" if is_int8 else "openvino"  # the faster one: docs/PERFORMANCE.md
+        engine = first if asked == "auto" else asked
         why_not = _missing(engine)
         if why_not is not None:
-            if asked != "auto":
+            if asked != "auto" or is_int8:
                 raise UserError(why_not + ".")
             engine = "tensorflow"
             notes += (f"the network runs in TensorFlow, which is slower on a CPU. {why_not}.",)

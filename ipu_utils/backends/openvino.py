@@ -5,12 +5,14 @@ import functools
 from typing import Tuple
 
 from ipu_utils.backends.host import Make
-from ipu_utils.base import hardware
+from ipu_utils.base import hardware, machine
 from ipu_utils.base.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
 from ipu_utils.executable.build_process import build, compile_into, preview_weights
+from ipu_utils.executable.calibration import calibration_of
 from ipu_utils.executable.file import Header
+from ipu_utils.executable.quantise_openvino import import_nncf
 
 
 def wanted(config: RunConfig) -> Header:
@@ -19,7 +21,9 @@ def wanted(config: RunConfig) -> Header:
     precision = hardware.default_precision() if chosen is None else chosen.value
     # The network writes bfloat16 and libdetect reads it; float32 would be a conversion of every output.
     output_type = precision if precision == "bfloat16" else "float32"
-    return cache.plan(config, precision, output_type, engine_name(import_openvino()), fingerprint.cpu_features())
+    engine, features = engine_name(import_openvino()), fingerprint.cpu_features()
+    options = {"nncf": machine.package_version("nncf")} if precision == "int8" else None
+    return cache.plan(config, precision, output_type, engine, features, options)
 
 
 class Compiler:
@@ -35,9 +39,15 @@ class Compiler:
         return header
 
     def build(self, header: Header) -> Tuple[Header, Make]:
-        header, freeze = build(self._config, header)
-        threads = self._config.device.num_threads
-        return header, functools.partial(compile_into, header=header, freeze=freeze, num_threads=threads)
+        config, batches = self._config, None
+        if header.precision == "int8":
+            import_nncf()  # Say now that it is missing.
+            images = calibration_of(config, cache.hparams_of(config), header.random_weights)
+            batches = images.batches(header.batch_size)
+        header, freeze = build(config, header)
+        threads = config.device.num_threads
+        make = functools.partial(compile_into, header=header, freeze=freeze, num_threads=threads, calibration=batches)
+        return header, make
 
     def preview(self, header: Header) -> str:
         return preview_weights(self._config, header)

@@ -68,12 +68,12 @@ def properties(precision: str, num_threads: Optional[int], num_streams: Optional
     logical processors share a core and which cores a socket.
 
     Args:
-      precision: type name.
+      precision: type name; of an int8 network what is not quantised is float32.
       num_threads: of all streams together.
       num_streams: requests that are computed side by side, each on its share of the threads; None: one at a time, on
         all of them.
     """
-    chosen = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision]}
+    chosen = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": OPENVINO_TYPES.get(precision, "f32")}
     if num_streams is not None:
         chosen.update(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=num_streams)
     threads = hardware.quota_threads() if num_threads is None else num_threads
@@ -84,7 +84,7 @@ def properties(precision: str, num_threads: Optional[int], num_streams: Optional
 
 def check_precision(precision: str) -> None:
     """Raise UserError when OpenVINO cannot compute in a precision on this CPU."""
-    words = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
+    words = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8"}
     offered = core_of(import_openvino()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     limit = instruction_sets.limit()
     if precision == "bfloat16" and limit is not None and not limit.kept & BFLOAT16_SETS:

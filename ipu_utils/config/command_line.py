@@ -10,7 +10,7 @@ from ipu_utils.base.console import leave_reason
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
-from ipu_utils.config.options import Rule, boolean, did_you_mean, flag_of, rules_of
+from ipu_utils.config.options import FORMER_NAMES, Rule, boolean, did_you_mean, flag_of, rules_of
 from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
 
 TITLES = {
@@ -218,11 +218,12 @@ def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
 
 
 def _add_option(group: Any, name: str, rule: Rule, as_typed: bool) -> None:
+    flags = [flag_of(name), *(flag_of(former) for former, now in FORMER_NAMES.items() if now == name)]
     described = f"{rule.help} (default: {rule.default_text})".replace("%", "%%")
     if isinstance(rule.default, bool):
         action = StoreFalseOverridable if rule.default else StoreTrueOverridable
-        group.add_argument(flag_of(name), action=action, metavar="true|false", help=described)
+        group.add_argument(*flags, action=action, metavar="true|false", help=described)
     elif as_typed:
-        group.add_argument(flag_of(name), metavar=rule.kind.metavar, help=described)
+        group.add_argument(*flags, metavar=rule.kind.metavar, help=described)
     else:
-        group.add_argument(flag_of(name), action=StoreChecked, rule=rule, metavar=rule.kind.metavar, help=described)
+        group.add_argument(*flags, action=StoreChecked, rule=rule, metavar=rule.kind.metavar, help=described)

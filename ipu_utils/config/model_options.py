@@ -5,11 +5,34 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Optional, Tuple, Union
 
 from ipu_utils.base.errors import ConfigError
-from ipu_utils.config.facets import COMPILED, CONTENT, IPU_PROGRAM, ON_IPU, TALK, WORK, Compiled, axis, compiled_as
-from ipu_utils.config.options import Checked, Word, boolean, choice, image_size, option, path, text, whole_number, words
+from ipu_utils.config.facets import (
+    COMPILED,
+    CONTENT,
+    IPU_PROGRAM,
+    ON_CPU,
+    ON_IPU,
+    TALK,
+    WORK,
+    Compiled,
+    axis,
+    compiled_as,
+)
+from ipu_utils.config.options import (
+    Checked,
+    Word,
+    boolean,
+    choice,
+    count_or_path,
+    image_size,
+    option,
+    path,
+    text,
+    whole_number,
+    words,
+)
 from ipu_utils.nms.nms_settings import SCORE_THRESHOLDS
 
 SIZES = ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x", "lite0", "lite1", "lite2", "lite3", "lite3x", "lite4")
@@ -20,6 +43,7 @@ MIN_IO_TILES, MAX_IO_TILES = 32, 192
 MAX_PREFETCH_DEPTH = 255  # the infeed queue's own limit
 # Beyond what anybody runs, below what breaks lists, threads and clocks.
 MAX_BATCH, MAX_COUNT, MAX_THREADS = 65536, 10_000_000, 1024
+CALIBRATION_IMAGES = 64  # as many as int8 is calibrated on where nobody says how many
 
 
 class Precision(Word):
@@ -28,6 +52,7 @@ class Precision(Word):
     FLOAT = "float32"
     HALF = "float16"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
     UINT8 = "uint8"
 
     @property
@@ -48,6 +73,7 @@ PRECISION_WORDS = {
     "float": Precision.FLOAT,
     "half": Precision.HALF,
     "bfloat16": Precision.BFLOAT16,
+    "int8": Precision.INT8,
     "uint8": Precision.UINT8,
 }
 
@@ -170,11 +196,20 @@ class ModelConfig(Checked):
     )
     model_precision: Optional[Precision] = option(
         None,
-        _precision("float", "half", "bfloat16"),
-        "number type of the network",
+        _precision("float", "half", "bfloat16", "int8"),
+        "number type of the network; int8 is calibrated on --calibration-images",
         "what suits the device: half on an IPU, bfloat16 on a CPU with AMX, float elsewhere",
         facets=CONTENT._replace(compiled=compiled_as("precision"), sweep=axis(3)),
         first=7,
+    )
+    calibration_images: Union[int, Path, None] = option(
+        None,
+        count_or_path(MAX_BATCH, "PATH|N"),
+        "images that the ranges of int8 are taken from, like those that it is going to see: a folder, an image, a "
+        "quoted pattern, or how many of the run's own",
+        f"{CALIBRATION_IMAGES} of the run's own; for random weights on generated data, of the images that those are "
+        "made from",
+        facets=CONTENT._replace(read_by=ON_CPU, compiled=COMPILED),
     )
     partials_precision: Optional[Precision] = option(
         None,
@@ -213,7 +248,7 @@ class NmsConfig(Checked):
         "class, boxes of every class suppress each other; multi-class: every class of an anchor is a candidate",
         facets=WORK._replace(compiled=compiled_as("nms_mode"), sweep=axis(4)),
     )
-    preset: Optional[str] = option(
+    score_preset: Optional[str] = option(
         None,
         words(*SCORE_THRESHOLDS),
         f"score threshold: accuracy keeps what scores above {SCORE_THRESHOLDS['accuracy']}, as measuring AP needs, "

@@ -10,7 +10,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple, Union
 
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.config.facets import Facets
@@ -56,6 +56,10 @@ def _closeness(typed: str, word: str) -> float:
 def _folded(word: str) -> str:
     """A word without what people type in different ways: case, `_` or `-`, dashes in front."""
     return word.strip().lower().replace("_", "-").lstrip("-")
+
+
+# Names that options had before, which commands and presets may still use.
+FORMER_NAMES = {"preset": "score_preset"}
 
 
 def flag_of(name: str) -> str:
@@ -195,6 +199,17 @@ def path(metavar: str, written_file: bool = False) -> Kind:
         return expanded
 
     return Kind("a path", metavar, convert, is_path=True, is_written_file=written_file)
+
+
+def count_or_path(at_most: int, metavar: str) -> Kind:
+    """A number of things, from 1, or a path where they are: "16" is a number, "./16" a path."""
+    count, other = whole_number(1, at_most), path(metavar)
+
+    def convert(value: Any) -> Union[int, Path]:
+        is_number = isinstance(value, int) or (isinstance(value, str) and value.strip().isdigit())
+        return count.convert(value) if is_number else other.convert(value)
+
+    return Kind(f"a path, or {count.expected}", metavar, convert)
 
 
 def image_size() -> Kind:

@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, NamedTuple
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.safe_yaml import load_yaml
 from ipu_utils.config.model_options import MODEL_NAMES
-from ipu_utils.config.options import Rule, did_you_mean, path_kind
+from ipu_utils.config.options import FORMER_NAMES, Rule, did_you_mean, path_kind
 from ipu_utils.config.sections import all_rules
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "ipu_configs"
@@ -98,6 +98,7 @@ def _check_keys(where: str, section: Mapping[Any, Any]) -> Dict[str, Any]:
     checked = {}
     for key, value in section.items():
         name = str(key).replace("-", "_")
+        name = FORMER_NAMES.get(name, name)
         if name in known and name not in rules:
             raise ConfigError(f"{where}: {key!r} can only be given on the command line.")
         if name not in rules:

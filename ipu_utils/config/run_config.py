@@ -213,6 +213,8 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
         notes.append(f"no effect on this device ({device}): {_flags(idle)}.")
     if on_ipu:
         config = _check_ipu(config, notes)
+    elif "calibration_images" in config.typed and config.model.model_precision is not Precision.INT8:
+        notes.append("--calibration-images has no effect without --model-precision int8.")
     if config.embedded is not None:
         _check_executable(config.embedded)
         config = dataclasses.replace(config, benchmark=outlasting(config, notes))
@@ -244,8 +246,9 @@ def _by_user(config: RunConfig, name: str) -> bool:
 def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
     """Refuse what an IPU cannot do, and say what an unusual choice costs."""
     ipu, typed = config.ipu, config.typed
-    if config.model.model_precision is Precision.BFLOAT16:
-        raise ConfigError("--model-precision bfloat16 does not exist on an IPU: use half or float.")
+    precision = config.model.model_precision
+    if precision in (Precision.BFLOAT16, Precision.INT8):
+        raise ConfigError(f"--model-precision {precision.word} does not exist on an IPU: use half or float.")
     if ipu.synthetic and config.output.about_images:
         raise ConfigError(
             f"--synthetic sends no results to the host, so there is nothing for {config.output.about_images}: drop one."

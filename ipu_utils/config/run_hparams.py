@@ -35,7 +35,7 @@ def is_advprop(model: ModelConfig) -> bool:
 
 
 def hparams_of(
-    model: ModelConfig, image_size: Optional[Tuple[int, int]] = None, preset: Optional[str] = None
+    model: ModelConfig, image_size: Optional[Tuple[int, int]] = None, score_preset: Optional[str] = None
 ) -> hparams_config.Config:
     """Return the configuration that a run builds its network from; --hparams wins over what follows from the rest.
 
@@ -44,15 +44,15 @@ def hparams_of(
     Args:
       model: model_name, hparams, and where the weights come from.
       image_size: (height, width) in pixels, None for the model's own.
-      preset: one of SCORE_THRESHOLDS.
+      score_preset: one of SCORE_THRESHOLDS.
 
     Raises:
       ConfigError: the name, the changes or the size are wrong, or the changes are another model's.
     """
     found = read_config(model)
     settings: Dict[str, Any] = {} if found is None else dict(found.changes)
-    if preset:
-        settings["nms_configs"] = {**settings.get("nms_configs", {}), "score_thresh": SCORE_THRESHOLDS[preset]}
+    if score_preset:
+        settings["nms_configs"] = {**settings.get("nms_configs", {}), "score_thresh": SCORE_THRESHOLDS[score_preset]}
     try:
         config = hparams_config.get_inference_config(model.model_name, model.hparams, image_size, settings)
         if is_advprop(model):
@@ -83,7 +83,7 @@ def follow_hparams(config: "RunConfig") -> "RunConfig":
     if config.embedded is not None and config.embedded.exec_file is not None:
         return config  # made already
     model, notes = config.model, []
-    hparams = hparams_of(model, config.data.image_size, config.nms.preset)
+    hparams = hparams_of(model, config.data.image_size, config.nms.score_preset)
     found = read_config(model)
     if found is not None:
         notes.append(found.note())

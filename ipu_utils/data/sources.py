@@ -179,6 +179,10 @@ class ImageFiles(ImageSource):
         self._sizes[image_id] = image.shape[:2]
         return image
 
+    def sha256(self, image_id: int) -> bytes:
+        """SHA-256 of an image's file."""
+        return _sha256_of_file(self.paths[self._checked(image_id)])
+
     def _size(self, image_id: int) -> Tuple[int, int]:
         height, width = self._sizes[image_id].tolist()
         return (height, width) if height else upright_size(self.paths[image_id])

@@ -18,7 +18,9 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, List, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Iterable, List, Optional, Tuple
+
+import numpy as np
 
 from ipu_utils.base import start_notices
 from ipu_utils.base.errors import UserError
@@ -92,11 +94,15 @@ def load_in_process(config: RunConfig, header: Header) -> Header:
 
 
 def compile_into(
-    path: Path, header: Header, freeze: Callable[[str], Frozen], num_threads: Optional[int] = None
+    path: Path,
+    header: Header,
+    freeze: Callable[[str], Frozen],
+    num_threads: Optional[int] = None,
+    calibration: Optional[Iterable[np.ndarray]] = None,
 ) -> None:
     """Compile what `build` returned and write the file."""
     with temporary_folder("efficientdet-") as folder:
-        write_executable(path, header, compile_frozen(freeze(folder), header, num_threads))
+        write_executable(path, header, compile_frozen(freeze(folder), header, num_threads, calibration))
 
 
 class _Child:

@@ -13,6 +13,7 @@ from ipu_utils.config.options import flag_of
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.sections import all_rules
 from ipu_utils.executable import fingerprint
+from ipu_utils.executable.calibration import calibration_of
 from ipu_utils.executable.file import Executable, ExecutableError, Header, differences, with_weights
 from ipu_utils.model import checkpoint_files, weights_text
 from ipu_utils.nms.anchors import ANCHOR_KEYS
@@ -27,7 +28,7 @@ PROGRAM = "ipu_utils.backends.ipu_build"  # an IPU's
 
 def hparams_of(config: RunConfig) -> hparams_config.Config:
     """The model configuration of a run."""
-    return run_hparams.hparams_of(config.model, config.data.image_size, config.nms.preset)
+    return run_hparams.hparams_of(config.model, config.data.image_size, config.nms.score_preset)
 
 
 def plan(
@@ -56,6 +57,8 @@ def plan(
     made = {"seed": config.data.seed, "candidates": model.random_candidates}
     recipe = made if random else {"no_ema": model.no_ema}
     more = {"NMS operator": fingerprint.of_files(operator)} if operator else {}
+    calibration = calibration_of(config, hparams, random) if precision == "int8" else None
+    more.update({} if calibration is None else {"calibration images": calibration.sha256})
     more.update({} if options is None else {"options": fingerprint.digest(options)})
     labels = label_util.get_label_map("coco" if hparams.label_map is None else hparams.label_map) or {}
     return Header(
@@ -81,6 +84,7 @@ def plan(
         },
         engine=engine,
         target=target,
+        calibration="" if calibration is None else calibration.text,
         versions=fingerprint.versions(),
     )
 
@@ -98,6 +102,9 @@ def told_anew(found: Header, config: RunConfig) -> Header:
     else:
         path = checkpoint_files.checkpoint_name(model.weights_path)
         text = weights_text.from_here(found.weights, path, run_hparams.path_remark(model, hparams_of(config)))
+    if found.calibration:
+        text_of_images = calibration_of(config, hparams_of(config), found.random_weights).text
+        found = dataclasses.replace(found, calibration=text_of_images)
     return with_weights(found, text, found.random_weights)
 
 
@@ -151,7 +158,9 @@ def cached_file(folder: Path, header: Header) -> Path:
 
 
 def file_name(header: Header) -> str:
-    """Name of a host's executable in --exec-output-dir: one for every model, size, batch and precision."""
+    """Name of a host's executable in --exec-output-dir: one for every model, size, batch, precision and engine."""
     height, width = header.image_size
     batch = "" if header.batch_size == 1 else f"_b{header.batch_size}"
-    return f"{header.model_name}_{width}x{height}{batch}_{header.precision}.effdet"
+    engine = header.engine.partition(" ")[0].lower()
+    engine = "" if engine == "openvino" else f"_{engine}"  # whose files had their names first
+    return f"{header.model_name}_{width}x{height}{batch}_{header.precision}{engine}.effdet"

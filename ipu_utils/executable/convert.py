@@ -2,7 +2,9 @@
 """From a frozen network in a file to an executable: convert, compile, export. Needs OpenVINO, not TensorFlow."""
 
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
+
+import numpy as np
 
 from ipu_utils.base.openvino_api import (
     OPENVINO_TYPES,
@@ -14,6 +16,7 @@ from ipu_utils.base.openvino_api import (
 )
 from ipu_utils.executable.file import Header
 from ipu_utils.executable.ports import output_names
+from ipu_utils.executable.quantise_openvino import quantise
 
 
 class Frozen(NamedTuple):
@@ -46,13 +49,19 @@ def read_network(frozen: Frozen, names: List[str], output_type: Optional[str] = 
     return model
 
 
-def compile_frozen(frozen: Frozen, header: Header, num_threads: Optional[int] = None) -> bytes:
+def compile_frozen(
+    frozen: Frozen,
+    header: Header,
+    num_threads: Optional[int] = None,
+    calibration: Optional[Iterable[np.ndarray]] = None,
+) -> bytes:
     """Compile what `header` describes and return it as OpenVINO exports it.
 
     Args:
       frozen: from images [B, h, w, 3], pixels 0..255, to the class outputs and behind them the box outputs.
       header: what to compile; its engine must be this OpenVINO.
       num_threads: threads that the network is going to run on.
+      calibration: batches of images, uint8 [B, h, w, 3], for a network in int8.
     """
     openvino = import_openvino()
     if header.engine != engine_name(openvino):
@@ -60,5 +69,7 @@ def compile_frozen(frozen: Frozen, header: Header, num_threads: Optional[int] = 
     check_precision(header.precision)
     class_names, box_names = output_names(header)
     model = read_network(frozen, class_names + box_names, header.output_type)
+    if header.precision == "int8":
+        model = quantise(model, (batch.astype(header.input_type) for batch in calibration))
     compiled = core_of(openvino).compile_model(model, "CPU", properties(header.precision, num_threads))
     return compiled.export_model().getvalue()

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol
 
 import numpy as np
 
+from ipu_utils.base.quantisation import HeadQuantisation
 from ipu_utils.executable.file import Executable, ExecutableError, Header
 
 
@@ -29,6 +30,7 @@ class Network(Protocol):
 
     num_threads: int  # on which it runs
     device_name: str  # device and threads, for reports
+    quantisation: Optional[HeadQuantisation]  # of the outputs where they are int8, else None
 
     def request(self) -> Request:
         """A request with memory of its own; several may run at the same time."""

@@ -24,7 +24,7 @@ import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from ipu_utils.base.printable import shown
 from ipu_utils.executable.header_rules import check_header
 
 MAGIC = b"EFFDET\r\n"
-FORMAT_VERSION = 3  # 1 did not say what surrounds an image in the network's input, 2 what made the network
+FORMAT_VERSION = 4  # 1 did not say what surrounds an image in the input, 2 what made the network, 3 knew no int8
 MAX_HEADER_BYTES = 1 << 20
 ROOT = 0  # number of the user root
 ALIGNMENT = 64  # of the network inside the file, so that it can be used where it is mapped
@@ -56,7 +56,7 @@ class Header:
     image_size: Tuple[int, int]  # (height, width) in pixels
     batch_size: int
     input_type: str  # type name of the images that the network takes: "uint8", "float16" or "float32"
-    output_type: str  # type name of all outputs
+    output_type: str  # type name of all outputs; what int8 stands for is told by the network itself
     mean_rgb: Tuple[float, float, float]  # the model's mean colour, 0..255: what surrounds an image in the input
     num_classes: int
     anchors: Dict[str, Any]  # arguments of ipu_utils.nms.anchors.Anchors, but the image size
@@ -69,6 +69,7 @@ class Header:
     fingerprint: Dict[str, str]  # SHA-256 of weights, configuration and code: see ipu_utils.executable.fingerprint
     engine: str  # what compiled the network, with its version
     target: Tuple[str, ...]  # architecture and instruction sets that it was compiled for
+    calibration: str = ""  # of int8: on which images, for people; else empty
     versions: Dict[str, str] = dataclasses.field(default_factory=dict)  # of the packages that made the network
 
 
@@ -90,6 +91,13 @@ def origin(header: Header) -> Dict[str, Any]:
 def weights_identity(header: Header) -> Tuple[str, str]:
     """SHA-256 of the weights, and of what it is."""
     return header.fingerprint.get("weights", ""), "the checkpoint's files, or the recipe of random weights"
+
+
+def calibration_in(header: Header) -> Optional[Dict[str, str]]:
+    """What an int8 network was calibrated on: in words, and its SHA-256; None of others."""
+    if not header.calibration:
+        return None
+    return {"images": header.calibration, "sha256": header.fingerprint.get("calibration images", "")}
 
 
 # Types as JSON has them; tuples and class ids are brought back by `_header_from`.
@@ -282,7 +290,7 @@ def differences(header: Header, wanted: Header) -> List[str]:
     found = []
     for field in dataclasses.fields(Header):
         has, wants = getattr(header, field.name), getattr(wanted, field.name)
-        if field.name in ("weights", "random_weights") or has == wants:
+        if field.name in ("weights", "random_weights", "calibration") or has == wants:
             continue  # what the fingerprint identifies, told to people
         if field.name == "fingerprint":
             found += [f"it was made from other {part}" for part in wants if has.get(part) != wants[part]]

@@ -48,7 +48,7 @@ def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable
 
 def build_heads(config: "RunConfig", header: Header) -> Tuple[Header, Callable]:
     """As `build_network`, but the function goes from images to (class_outputs, box_outputs), float32."""
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
     device = Host("cpu", hardware.usable_cores())
     # Engines bring the network to its precision; what they convert is float32.
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)

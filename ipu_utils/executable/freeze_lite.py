@@ -6,9 +6,13 @@ What this module imports is what such a file is known by: see `ipu_utils.executa
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Tuple
+
+import numpy as np
 
 from ipu_utils.base.keras2 import tf
+from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.executable.calibration import Calibration, calibration_of
 from ipu_utils.executable.convert import Frozen
 from ipu_utils.executable.file import Header
 from ipu_utils.executable.freeze import build_heads
@@ -23,20 +27,30 @@ if TYPE_CHECKING:
 def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
     """See `ipu_utils.executable.freeze.build_network`; the file in the folder is LiteRT's."""
     header, heads = build_heads(config, header)
-    return header, functools.partial(freeze_network, heads, header)
+    calibration = None
+    if header.precision == "int8":
+        hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
+        calibration = calibration_of(config, hparams, header.random_weights)
+    return header, functools.partial(freeze_network, heads, header, calibration=calibration)
 
 
-def freeze_network(heads: Callable, header: Header, folder: str) -> Frozen:
+def freeze_network(heads: Callable, header: Header, folder: str, calibration: Optional[Calibration] = None) -> Frozen:
     """Convert what `header` describes and write it into a folder; for `heads` see `ipu_utils.executable.freeze`.
 
     The names of the signature are those of `ipu_utils.executable.ports`.
+
+    Args:
+      calibration: images for a network in int8.
     """
+    is_quantised = header.precision == "int8"
+    # Of int8 the converter makes the input's type, whose integers are pixels: see `_quantise`.
+    input_type = "float32" if is_quantised else header.input_type
 
     def step(images: tf.Tensor) -> Tuple[tf.Tensor, ...]:
         class_outputs, box_outputs = heads(images)
         return (*class_outputs, *box_outputs)
 
-    signature = [tf.TensorSpec((header.batch_size, *header.image_size, 3), header.input_type, name=INPUT)]
+    signature = [tf.TensorSpec((header.batch_size, *header.image_size, 3), input_type, name=INPUT)]
     function = as_function(frozen_and_folded(step, signature))
     classes, boxes = output_names(header)
     names = classes + boxes
@@ -46,6 +60,25 @@ def freeze_network(heads: Callable, header: Header, folder: str) -> Frozen:
         return dict(zip(names, function(images)))
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([named.get_concrete_function()], tf.Module())
+    if is_quantised:
+        _quantise(converter, header, calibration)
     path = Path(folder, "network.tflite")
     path.write_bytes(converter.convert())
     return Frozen(path, tuple(names))
+
+
+def _quantise(converter: Any, header: Header, calibration: Calibration) -> None:
+    """Have all of the network computed in integers, from pixels as they are to quantised outputs."""
+
+    def batches() -> Iterator[List[np.ndarray]]:
+        for batch in calibration.batches(header.batch_size):
+            images = batch.astype(np.float32)
+            # With both ends of the range among its values, the input's integers are the pixels themselves.
+            images[:, 0, 0, :], images[:, 0, 1, :] = 0, 255
+            yield [images]
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = batches
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.as_dtype(header.input_type)
+    converter.inference_output_type = tf.as_dtype(header.output_type)

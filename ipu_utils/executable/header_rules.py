@@ -32,8 +32,8 @@ def check_header(header: Any) -> None:
         raise ValueError(f"batch_size should be 1 to {MAX_BATCH} and num_classes 1 to {MAX_CLASSES}")
     for name, value, known in (
         ("input_type", header.input_type, ("uint8", *FLOAT_TYPES)),
-        ("output_type", header.output_type, FLOAT_TYPES),
-        ("precision", header.precision, FLOAT_TYPES),
+        ("output_type", header.output_type, (*FLOAT_TYPES, "int8")),
+        ("precision", header.precision, (*FLOAT_TYPES, "int8")),
         ("nms_mode", header.nms_mode, tuple(mode.value for mode in NmsMode)),
     ):
         if value not in known:
@@ -43,8 +43,9 @@ def check_header(header: Any) -> None:
     for text in (header.model_name, header.engine, *header.target, *header.versions, *header.versions.values()):
         if not isinstance(text, str) or len(text) > MAX_TEXT or not text.isprintable():
             raise ValueError("a name in it cannot be printed")
-    if len(header.weights) > MAX_WEIGHTS_TEXT or shown(header.weights) != header.weights:
-        raise ValueError("what it says of its weights cannot be printed")
+    for what, text in (("weights", header.weights), ("calibration", header.calibration)):
+        if len(text) > MAX_WEIGHTS_TEXT or shown(text) != text:
+            raise ValueError(f"what it says of its {what} cannot be printed")
     try:
         Anchors(**header.anchors, image_size=ANYTHING)
         nms_settings(header.nms_configs)

@@ -10,6 +10,7 @@ import numpy as np
 from ipu_utils.base import hardware, start_notices
 from ipu_utils.base.litert_api import engine_name, import_litert
 from ipu_utils.base.printable import one_line
+from ipu_utils.base.quantisation import HeadQuantisation, Quantisation
 from ipu_utils.executable.file import Executable, ExecutableError, Header
 from ipu_utils.executable.ports import INPUT, Port, check_ports, output_names
 
@@ -33,6 +34,7 @@ class Network:
         self._threads = max(1, num_threads // num_streams)
         self.device_name = f"cpu ({hardware.cpu_name()}, {num_threads} threads)"
         self._first: Optional[Request] = self._request()
+        self.quantisation = self._first.quantisation
 
     def request(self) -> "Request":
         found, self._first = self._first, None
@@ -49,6 +51,7 @@ class Network:
                 f"{self._executable.path} cannot be loaded by LiteRT: {one_line(error)}. Compile it again."
             ) from error
         check_ports(self._executable, list(map(_port, inputs.items())), list(map(_port, outputs.items())))
+        _check_pixels(self._executable, inputs[INPUT])
         return Request(interpreter, self._executable.header, inputs, outputs)
 
 
@@ -61,6 +64,10 @@ class Request:
         classes, boxes = output_names(header)
         self.class_outputs: List[np.ndarray] = [_memory(interpreter, outputs[name]) for name in classes]
         self.box_outputs: List[np.ndarray] = [_memory(interpreter, outputs[name]) for name in boxes]
+        self.quantisation: Optional[HeadQuantisation] = None
+        if header.output_type == "int8":
+            found = ([_quantisation(outputs[name]) for name in names] for names in (classes, boxes))
+            self.quantisation = HeadQuantisation(*found)
 
     def run(self) -> None:
         self._interpreter.invoke()
@@ -92,6 +99,20 @@ def _memory(interpreter: Any, tensor: Tensor) -> np.ndarray:
     memory = (ctypes.c_char * view.nbytes).from_address(view.ctypes.data)
     memory.owner = interpreter  # which lives as long as an array of its memory
     return np.frombuffer(memory, view.dtype).reshape(view.shape)
+
+
+def _check_pixels(executable: Executable, tensor: Tensor) -> None:
+    """Raise ExecutableError where the integers of the input do not stand for pixels."""
+    scale, zero_point = tensor[1]["quantization"]
+    if executable.header.input_type == "uint8" and (scale, zero_point) not in ((0.0, 0), (1.0, 0)):
+        raise ExecutableError(
+            f"{executable.path} takes pixels times {scale:g} from {zero_point}, not pixels. Compile it again."
+        )
+
+
+def _quantisation(tensor: Tensor) -> Quantisation:
+    scale, zero_point = tensor[1]["quantization"]
+    return Quantisation(float(scale), int(zero_point))
 
 
 def _port(named: Tuple[str, Tensor]) -> Port:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network of a run, as its report and record describe it. No TensorFlow."""
 
-from typing import Any, Callable, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from hparams_config import Config
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.executable.file import Header, weights_identity
+from ipu_utils.executable.file import Header, calibration_in, weights_identity
 from ipu_utils.executable.file import origin as origin_of_file
 from ipu_utils.executable.fingerprint import of_hparams
 from utils import parse_image_size
@@ -26,6 +26,7 @@ class ModelInfo(NamedTuple):
     weights: str  # what the weights are
     random: bool  # they are random ones
     identity: Callable[[], Tuple[str, str]]  # SHA-256 of the weights, and of what it is
+    calibration: Optional[Mapping[str, str]]  # of int8: its images in words, their SHA-256
     origin: Mapping[str, Any]  # which sources, engine and versions the network comes from
 
 
@@ -44,6 +45,7 @@ def info_of_file(header: Header) -> ModelInfo:
         header.weights,
         header.random_weights,
         lambda: weights_identity(header),
+        calibration_in(header),
         origin_of_file(header),
     )
 
@@ -67,5 +69,6 @@ def info_of_run(config: RunConfig, hparams: Config, prepared: Any, origin: Mappi
         prepared.weights,
         prepared.random,
         prepared.identity,
+        None,
         origin,
     )

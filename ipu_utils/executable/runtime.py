@@ -10,13 +10,14 @@ names = [model.header.label_map.get(number, str(number)) for number in classes]
 
 import threading
 from pathlib import Path
-from typing import Any, List, Optional, Protocol, Sequence, Union
+from typing import Any, List, Optional, Protocol, Sequence, Tuple, Union
 
 import numpy as np
 
 from ipu_utils.base import hardware
 from ipu_utils.base.detections import Detections, ImageDetections
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.quantisation import HeadQuantisation, as_float32
 from ipu_utils.data.resize import fit_image
 from ipu_utils.executable import fingerprint
 from ipu_utils.executable.engines import ENGINES, Network, word_of
@@ -45,11 +46,15 @@ class Session:
 
     def __init__(self, network: Network, header: Header, detector: PostProcessing):
         self._request, self._header, self._detector = network.request(), header, detector
+        self._quantisation = network.quantisation
         self._scales = np.ones(header.batch_size, np.float32)
 
     @property
     def class_outputs(self) -> List[np.ndarray]:
-        """Of the last run, finest level first: [B, h, w, anchors * classes]; bfloat16 as uint16, its bits."""
+        """Of the last run, finest level first: [B, h, w, anchors * classes], in the header's output type.
+
+        bfloat16 comes as uint16, its bits; what int8 stands for is told by `float_outputs`.
+        """
         return self._request.class_outputs
 
     @property
@@ -70,11 +75,18 @@ class Session:
         """Detect in the outputs computed last; boxes in pixels of the original images."""
         return self._detector.run(self.class_outputs, self.box_outputs, self._scales, dtype=self._header.output_type)
 
+    def float_outputs(self) -> Tuple[List[np.ndarray], List[np.ndarray]]:
+        """Copies in float32 of class outputs and box outputs: what numbers of other types stand for."""
+        units = self._quantisation or HeadQuantisation([None] * len(self.class_outputs), [None] * len(self.box_outputs))
+        outputs = (self.class_outputs, self.box_outputs)
+        return tuple([as_float32(*pair) for pair in zip(*both)] for both in zip(outputs, units))
+
     def candidates(self) -> float:
         """Mean number of candidates an image in the outputs computed last."""
         header = self._header
         threshold = header.nms_configs.get("score_thresh")
-        return mean_candidates(self.class_outputs, header.num_classes, threshold, header.nms_mode == "multi-class")
+        logits, _ = self.float_outputs()
+        return mean_candidates(logits, header.num_classes, threshold, header.nms_mode == "multi-class")
 
 
 class EmbeddedModel:
@@ -109,7 +121,7 @@ class EmbeddedModel:
         self.num_threads, self.device_name = self._network.num_threads, self._network.device_name
         # With several streams each post-processes in its own thread.
         threads = self.num_threads if num_streams is None else 1
-        self._detector = make_detector(header, threads) if detector is None else detector
+        self._detector = make_detector(header, threads, self._network.quantisation) if detector is None else detector
         self._session: Optional[Session] = None  # of `detect`, where that is called
         self._lock = threading.Lock()
 
@@ -180,12 +192,14 @@ def check_image(image: Any) -> None:
         )
 
 
-def make_detector(header: Header, num_threads: Optional[int] = None) -> Detector:
-    """Return the post-processing that a header describes."""
+def make_detector(
+    header: Header, num_threads: Optional[int] = None, quantisation: Optional[HeadQuantisation] = None
+) -> Detector:
+    """Return the post-processing that a header describes; `quantisation` is the network's."""
     anchors = Anchors(**header.anchors, image_size=header.image_size)
     levels = anchors.feat_sizes[anchors.min_level : anchors.max_level + 1]
     nms = nms_settings(header.nms_configs)
-    item = 2 if header.output_type in ("bfloat16", "float16") else 4
+    item = {"int8": 1, "float32": 4}.get(header.output_type, 2)
     work = header.batch_size * len(anchors.boxes) * header.num_classes * item // BYTES_A_THREAD
     return Detector(
         anchors.boxes,
@@ -198,6 +212,7 @@ def make_detector(header: Header, num_threads: Optional[int] = None) -> Detector
         nms.max_output_size,
         header.nms_mode,
         max(1, min(work, num_threads or hardware.usable_cores())),
+        quantisation,
     )
 
 

@@ -29,7 +29,7 @@ class Network:
 
     def __init__(self, executable: Executable, host: Host):
         self._header, self._host = executable.header, host
-        self.num_threads, self.device_name = host.num_threads, host.name
+        self.num_threads, self.device_name, self.quantisation = host.num_threads, host.name, None
         classes, boxes = output_names(self._header)
         outputs = tuple(f"{name}:0" for name in classes + boxes)
         try:

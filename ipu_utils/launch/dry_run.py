@@ -23,7 +23,7 @@ from utils import parse_image_size
 
 def describe_config(config: RunConfig) -> str:
     """The configuration as YAML that `--config FILE.yml` reads; what is no option of a preset is a remark."""
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
     height, width = parse_image_size(hparams.image_size)
     remarks = [
         f"# script: {config.script}, preset: {config.config_name}, device: {config.device.device}",
@@ -80,14 +80,14 @@ def conclude(config: RunConfig, preview: Callable[[], Preview], source: ImageSou
     if config.output.profile_dir is not None:
         check_writable(app_json_path(config.output.profile_dir), "--profile-dir")
     found = preview()
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
     told = writers.check(config.output, source, found.header or hparams)
     print("\n".join(map(shown, _described(config, found, source, told))))
 
 
 def _described(config: RunConfig, found: Preview, source: ImageSource, annotations: Sequence[str]) -> List[str]:
     """What would run, as the report says it; then every option with its value and where that comes from."""
-    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.preset), config.benchmark
+    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.score_preset), config.benchmark
     name, size, batch = config.model.model_name, parse_image_size(hparams.image_size), config.data.micro_batch_size
     mode, thresholds = config.nms.nms_mode.value, hparams.nms_configs
     if found.header is not None:  # made already, of what its header says

@@ -106,7 +106,7 @@ def check_ends(config: RunConfig) -> None:
         check_folder(config.output.output_dir)
     hparams = None
     if config.embedded.exec_file is None:  # else the file tells, which is opened before anything is measured
-        hparams = hparams_of(config.model, config.data.image_size, config.nms.preset)
+        hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
     writers.check(config.output, source, hparams)
 
 

@@ -35,7 +35,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
     Returns:
       The exit status.
     """
-    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.preset), config.benchmark
+    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.score_preset), config.benchmark
     check_memory(config, hparams)
     start = time.perf_counter()
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.

@@ -25,19 +25,12 @@ def mean_candidates(
     """Mean number an image of anchors, or with `every_class` of pairs of anchor and class, above a score.
 
     Args:
-      class_outputs: logits of each level, [B, H, W, anchors * num_classes]; bfloat16 as uint16, its bits.
+      class_outputs: logits of each level, float32 [B, H, W, anchors * num_classes].
       threshold: None counts all.
     """
     total = 0
     for output in class_outputs:
-        logits = as_float32(output).reshape(-1, num_classes)
+        logits = output.reshape(-1, num_classes)
         scores = 1 / (1 + np.exp(-(logits if every_class else logits.max(1))))
         total += scores.size if threshold is None else int(np.count_nonzero(scores > threshold))
     return total / len(class_outputs[0])
-
-
-def as_float32(output: np.ndarray) -> np.ndarray:
-    """A copy in float32; bfloat16 comes as uint16, its bits: the upper half of a float32."""
-    if output.dtype == np.uint16:
-        return (output.astype(np.uint32) << 16).view(np.float32)
-    return output.astype(np.float32)

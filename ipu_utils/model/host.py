@@ -44,6 +44,8 @@ class Host:
 
     def check_precision(self, precision: str) -> None:
         """Raise UserError where this TensorFlow has no convolutions of that type for the device (bfloat16 in 2.6)."""
+        if precision == "int8":
+            raise UserError("TensorFlow does not compute in int8: use --engine litert or openvino, which do on a CPU.")
 
         @tf.function
         def convolution():

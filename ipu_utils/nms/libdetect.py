@@ -15,12 +15,13 @@ import numpy as np
 
 from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.quantisation import HeadQuantisation, Quantisation
 from ipu_utils.nms import libraries
 from ipu_utils.nms.nms_settings import IOU_THRESH, MAX_DETECTIONS, SCORE_THRESHOLDS
 
-_INTERFACE = 2  # DETECT_INTERFACE of NMS/host/libdetect.h
+_INTERFACE = 3  # DETECT_INTERFACE of NMS/host/libdetect.h
 _MODES = {"best-class": 0, "class-agnostic": 1, "multi-class": 2}
-_DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
+_DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3}
 _MOST = 2**31 - 1  # ctypes cuts larger numbers off without a word
 _Bytes = ctypes.c_char * 0  # as many as one likes
 
@@ -41,7 +42,15 @@ class _Config(ctypes.Structure):
         ("image_height", ctypes.c_float),
         ("image_width", ctypes.c_float),
         ("threads", ctypes.c_int32),
+        ("class_quantisation", ctypes.c_void_p),
+        ("box_quantisation", ctypes.c_void_p),
     )
+
+
+class _Quantisation(ctypes.Structure):
+    """`detect_quantisation` of libdetect.h."""
+
+    _fields_ = (("scale", ctypes.c_float), ("zero_point", ctypes.c_int32))
 
 
 class Detector:
@@ -59,6 +68,7 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
         mode: str = "best-class",
         threads: int = 1,
+        quantisation: Optional[HeadQuantisation] = None,
     ):
         """Check and keep the configuration.
 
@@ -70,6 +80,7 @@ class Detector:
             `ipu_utils.nms.nms_settings`.
           mode: "best-class", "class-agnostic" or "multi-class".
           threads: most threads a call uses: images of a batch, or parts of an image, are shared among them.
+          quantisation: what int8 outputs stand for, where the network has those.
 
         Raises:
           CustomOpsNotFoundException: the library is not built.
@@ -86,6 +97,8 @@ class Detector:
             raise UserError(f"the levels have {levels.sum()} anchors, but anchors are {list(anchors.shape)}.")
         self._library = _library(libraries.libdetect_path())
         self._levels, self._num_classes, self._rows = levels.tolist(), num_classes, max_detections
+        self._quantised = quantisation is not None
+        units = (None, None) if quantisation is None else [_units(part, len(levels)) for part in quantisation]
         config = _Config(
             anchors=anchors.ctypes.data,
             level_anchors=levels.ctypes.data,
@@ -99,6 +112,8 @@ class Detector:
             image_height=image_size[0],
             image_width=image_size[1],
             threads=threads,
+            class_quantisation=None if units[0] is None else ctypes.addressof(units[0]),
+            box_quantisation=None if units[1] is None else ctypes.addressof(units[1]),
         )
         message = ctypes.create_string_buffer(200)
         self._handle = self._library.detect_create(ctypes.byref(config), message, len(message))
@@ -128,8 +143,8 @@ class Detector:
           scales: [B], factors for the boxes, from the network's input to the original image.
           class_ids: where the network computes the maxima itself, int32 [B, H, W, anchors] with the class of each,
             from 0 to C - 1.
-          dtype: "float32", "float16" or "bfloat16". None: the arrays' own. NumPy has no bfloat16: give it as uint16
-            arrays and name it here.
+          dtype: "float32", "float16", "bfloat16", or "int8" with a quantisation. None: the arrays' own. NumPy has no
+            bfloat16: give it as uint16 arrays and name it here.
 
         Raises:
           UserError: an array has another size or type than the configuration asks for.
@@ -137,7 +152,9 @@ class Detector:
         """
         dtype = np.asarray(class_outputs[0]).dtype.name if dtype is None else dtype
         if dtype not in _DTYPES:
-            raise UserError(f"the head outputs are {dtype}: expected float32, float16 or bfloat16.")
+            raise UserError(f"the head outputs are {dtype}: expected float32, float16, bfloat16 or int8.")
+        if dtype == "int8" and not self._quantised:
+            raise UserError("the head outputs are int8: give the Detector their quantisation.")
         storage = np.dtype("uint16" if dtype == "bfloat16" else dtype)
         batch = len(class_outputs[0])
         values = 1 if class_ids is not None else self._num_classes
@@ -185,6 +202,12 @@ class Detector:
                     f"{anchors * values} values an image ({anchors} anchors of {values})."
                 )
         return arrays
+
+
+def _units(quantisations: Sequence[Quantisation], levels: int) -> Any:
+    if len(quantisations) != levels:
+        raise UserError(f"there are {len(quantisations)} quantisations for {levels} levels.")
+    return (_Quantisation * levels)(*quantisations)
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

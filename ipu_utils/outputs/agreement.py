@@ -2,7 +2,7 @@
 """How far two computations of the same network are apart: head outputs and detections. NumPy only."""
 
 from dataclasses import dataclass, field
-from typing import List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -10,11 +10,15 @@ from ipu_utils.base.detections import ImageDetections
 from object_detection.box_list import iou
 
 SAME_BOX = 0.9  # IoU above which two boxes of a class count as the same
+OVERLAPS = (0.5, 0.75, SAME_BOX)
 SAME_PIXELS = 1.0  # and boxes without area when no corner is further away
 
 
-def pairs(reference: ImageDetections, ours: ImageDetections) -> List[Tuple[int, int]]:
+def pairs(reference: ImageDetections, ours: ImageDetections, least: float = SAME_BOX) -> List[Tuple[int, int]]:
     """Match detections: same class, almost the same box, each at most once, the reference's best first.
+
+    Args:
+      least: IoU above which boxes count as the same.
 
     Returns:
       Pairs of row numbers (reference, ours).
@@ -22,7 +26,7 @@ def pairs(reference: ImageDetections, ours: ImageDetections) -> List[Tuple[int, 
     matched, free = [], np.ones(len(ours.boxes), bool)
     for row, (box, number) in enumerate(zip(reference.boxes, reference.classes)):
         overlap = iou(box, ours.boxes)
-        near = (overlap > SAME_BOX) | (np.abs(ours.boxes - box).max(1, initial=0) < SAME_PIXELS)
+        near = (overlap > least) | (np.abs(ours.boxes - box).max(1, initial=0) < SAME_PIXELS)
         candidates = np.nonzero(near & free & (ours.classes == number))[0]
         if len(candidates):
             best = int(candidates[np.argmax(overlap[candidates])])
@@ -42,9 +46,8 @@ class Agreement:
     not_finite: int = 0  # numbers that overflowed, which the above leave out
     expected: int = 0  # detections of the reference
     found: int = 0  # detections of ours
-    same: int = 0  # that both have
+    same: Dict[float, int] = field(default_factory=lambda: dict.fromkeys(OVERLAPS, 0))  # that both have, by IoU
     score_difference: float = 0.0  # the largest among those
-    overlaps: List[float] = field(default_factory=list)  # IoU of those that have an area
 
     def add_heads(self, reference: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> None:
         """Compare the outputs of one image: class outputs of all levels, then as many box outputs, in float32."""
@@ -60,25 +63,25 @@ class Agreement:
 
     def add_detections(self, reference: ImageDetections, ours: ImageDetections) -> None:
         """Compare the detections of one image."""
-        matched = pairs(reference, ours)
+        for least in OVERLAPS:
+            matched = pairs(reference, ours, least)  # those of the last are the same boxes
+            self.same[least] += len(matched)
         self.expected += len(reference.boxes)
         self.found += len(ours.boxes)
-        self.same += len(matched)
         for row, other in matched:
-            if np.all(reference.boxes[row][2:] > reference.boxes[row][:2]):
-                self.overlaps.append(float(iou(reference.boxes[row], ours.boxes[other][None])[0]))
             self.score_difference = max(self.score_difference, abs(float(reference.scores[row] - ours.scores[other])))
 
     HEADER = (
         f"{'':20}   class outputs         box outputs\n"
-        f"{'':20} {'rms':>9} {'largest':>9} {'rms':>9} {'largest':>9}   detections"
+        f"{'':20} {'rms':>9} {'largest':>9} {'rms':>9} {'largest':>9}   "
+        f"detections at IoU {', '.join(map(str, OVERLAPS))}"
     )
 
     def row(self, name: str) -> str:
         """One line below HEADER."""
         numbers = (self.class_rms, self.class_largest, self.box_rms, self.box_largest)
         text = f"{name:20} {' '.join(f'{number:9.2e}' for number in numbers)}   "
-        text += f"{self.same} of {self.expected} found again, {self.found - self.same} new"
-        text += f"; IoU {np.mean(self.overlaps):.3f} on average" if self.overlaps else ""
-        text += f", scores within {self.score_difference:.3f}" if self.same else ""
+        again = ", ".join(map(str, self.same.values()))
+        text += f"{again} of {self.expected} found again, {self.found - self.same[OVERLAPS[0]]} new"
+        text += f"; scores within {self.score_difference:.3f}" if self.same[SAME_BOX] else ""
         return text + (f"; {self.not_finite} outputs overflowed" if self.not_finite else "")

@@ -133,7 +133,7 @@ def read_by(config: RunConfig) -> List[Claim]:
       UserError: a file among them says where others are, and cannot be used.
     """
     hparams_file = overrides_file(config.model.hparams)
-    label_map = hparams_of(config.model, config.data.image_size, config.nms.preset).get("label_map")
+    label_map = hparams_of(config.model, config.data.image_size, config.nms.score_preset).get("label_map")
     named = [
         (config.output.coco_annotations, "--coco-annotations"),
         (config.embedded and config.embedded.exec_file, "--exec-file"),
@@ -141,6 +141,8 @@ def read_by(config: RunConfig) -> List[Claim]:
         (hparams_file, "--hparams"),
         (label_map if isinstance(label_map, str) and label_map.endswith((".yaml", ".yml")) else None, "the label map"),
     ]
+    if isinstance(config.model.calibration_images, Path):
+        named.append((config.model.calibration_images, "--calibration-images"))
     if config.data.dataset_type != "generated":
         named.append((config.data.image_path, "--image-path"))
     if config.device.device == "ipu" and config.embedded is not None and config.embedded.exec_file is not None:

@@ -94,6 +94,8 @@ def facts(record: Record) -> List[Tuple[str, object]]:
         ("measured", record["measured"]),
         ("model", f"{model['name']}, {width}x{height} pixels, {model['num_classes']} classes"),
         ("precision", f"{model['precision']}, images travel as {model['input_type']}"),
+        *([("calibrated", f"on {model['calibration']['images']}; its accuracy is to be checked")]
+          if model.get("calibration") else []),
         ("batch", f"{record['samples']['batch_size']} images, {record['samples']['batches_per_call']} batches a call"),
         ("instances", len(record["samples"]["instances"])),
         ("weights", f"{record['weights']['description']} (SHA-256 {record['weights']['sha256'][:12] or 'unknown'})"),

@@ -112,6 +112,7 @@ def outcome_of(
             "image_size": list(info.image_size),
             "num_classes": info.num_classes,
             "precision": info.precision,
+            "calibration": info.calibration,
             "input_type": info.input_type,
             "hparams_sha256": info.hparams_sha256,
         },

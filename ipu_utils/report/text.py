@@ -68,6 +68,11 @@ def describe_executable(path: Any, how: str, temporary: bool) -> str:
     return _lines(("executable", f"{path} ({how}){remark}"))
 
 
+def describe_calibration(images: str) -> str:
+    """Say what int8 took its ranges from, and that this says nothing of its accuracy."""
+    return _lines(("calibrated", f"on {images}; check the accuracy: python -m ipu_utils.compare_precision"))
+
+
 def describe_run(
     config: RunConfig,
     info: ModelInfo,
@@ -93,6 +98,9 @@ def describe_run(
         *([] if executable is None else [executable]),
         _lines(
             ("precision", f"{precision}, images travel as {wire}{inputs}"),
+        ),
+        *([] if info.calibration is None else [describe_calibration(info.calibration["images"])]),
+        _lines(
             ("data", f"{data.dataset_type} ({source})"),
             ("batch", f"{info.batch_size} images a request" if batch is None else f"{info.batch_size} images, {batch}"),
             ("nms", f"{info.nms_mode}, {describe_nms(info.nms_configs)}; {hardware.post_processing}"),

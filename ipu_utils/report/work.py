@@ -10,7 +10,7 @@ from ipu_utils.config.sections import all_rules
 COMPARED = (
     "model",
     *(f"nms.{key}" for key in ("method", "iou_threshold", "score_threshold", "sigma", "max_detections", "on_device")),
-    "measured", "weights.random", "weights.sha256", "device.kind",
+    "model.calibration.sha256", "measured", "weights.random", "weights.sha256", "device.kind",
 )  # fmt: skip
 LATER = ("model.hparams_sha256",)  # what records of earlier releases do not have
 IMAGES_BY_NAME = ("configuration.image_path", "configuration.seed")
@@ -54,7 +54,8 @@ def work_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Lis
     found = _option_differences(first, second)
     known = [path for path in LATER if lookup(first, path) and lookup(second, path)]
     compared = [path for path in COMPARED if path != "model"]
-    compared += [f"model.{key}" for key in sorted({*first["model"], *second["model"]}) if f"model.{key}" not in LATER]
+    apart = (*LATER, "model.calibration")
+    compared += [path for key in sorted({*first["model"], *second["model"]}) if (path := f"model.{key}") not in apart]
     by_content = lookup(first, "images.sha256") and lookup(second, "images.sha256")
     found += differences(first, second, [*compared, *known, *(("images.sha256",) if by_content else IMAGES_BY_NAME)])
     instances = [len(record["samples"]["instances"]) for record in (first, second)]

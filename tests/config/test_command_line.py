@@ -67,7 +67,7 @@ TABLE = [
         {word: word for word in ("always", "never", "on_demand")},
         ("on-demand", "pre_compile"),
     ),
-    ("preset", None, {"accuracy": "accuracy", "deployment": "deployment"}, ("fast", "0.4")),
+    ("score_preset", None, {"accuracy": "accuracy", "deployment": "deployment"}, ("fast", "0.4")),
     ("coco_results", None, {"out/results.json": Path("out/results.json")}, ("",)),
     ("contact_sheet", None, {"sheet.jpg": Path("sheet.jpg")}, ("",)),
     ("coco_annotations", None, {"instances_val2017.json": Path("instances_val2017.json")}, ("",)),

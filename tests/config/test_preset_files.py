@@ -156,3 +156,11 @@ def test_the_projects_presets_name_every_model_they_hold_and_a_base(path):
     sections = load_yaml(path)
     assert "efficientdet-base" in sections
     assert {name for name in sections if not name.endswith("-base")} <= set(MODEL_NAMES)
+
+
+def test_a_former_name_of_an_option_still_works(tmp_path):
+    path = tmp_path / "own.yml"
+    path.write_text("efficientdet-d0: {preset: accuracy}\n")
+    assert load("--config", str(path)).nms.score_preset == "accuracy"
+    assert load("--preset", "accuracy").nms.score_preset == "accuracy"
+    assert load("--config", str(path), "--score-preset", "deployment").nms.score_preset == "deployment"

@@ -111,7 +111,7 @@ def test_the_command_line_wins(folder):
     model = ModelConfig(model_name=LITE, model_dir=folder)
     nms = hparams_of(model).nms_configs
     assert (nms.score_thresh, nms.iou_thresh, nms.method) == (0.2, 0.3, "hard")
-    nms = hparams_of(model, preset="accuracy").nms_configs
+    nms = hparams_of(model, score_preset="accuracy").nms_configs
     assert (nms.score_thresh, nms.iou_thresh) == (0.001, 0.3)
     assert hparams_of(model, (64, 96)).image_size == (64, 96)
     config = followed("--model-dir", folder, "--hparams", "num_classes=7")

@@ -61,7 +61,7 @@ class Run:
                      "--model-precision", "float", "--onchip-nms", "false", "--benchmark-repeats", "1",
                      "--dataset-type", "single-image", "--image-path", str(self.golden.image), *options]  # fmt: skip
         self.config = load_config([*arguments], script, choose_device=lambda requested: requested)
-        self.hparams = hparams_of(self.config.model, self.config.data.image_size, self.config.nms.preset)
+        self.hparams = hparams_of(self.config.model, self.config.data.image_size, self.config.nms.score_preset)
 
     def backend(self, engine, folder):
         """The backend of --engine ENGINE."""

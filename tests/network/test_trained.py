@@ -40,7 +40,7 @@ TRUTH = json.loads((TRAINED / "annotations.json").read_text())
 HEADS = np.load(TRAINED / "heads.npz")
 MODEL = ["--model-name", "efficientdet-lite0", "--model-dir", str(TRAINED)]  # where config.yaml is found, too
 IMAGES = ["--dataset-type", "image-directory", "--image-path", str(TRAINED / "images")]
-MEASURED = ["--preset", "accuracy", "--coco-annotations", str(TRAINED / "annotations.json")]
+MEASURED = ["--score-preset", "accuracy", "--coco-annotations", str(TRAINED / "annotations.json")]
 MODES = {"class-agnostic": "global", "best-class": "per_class"}  # ours: AutoML's name
 
 # How far AP, and any of the twelve numbers, may be from AutoML's. Rounding pixels to grey levels alone moves AP by up

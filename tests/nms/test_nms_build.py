@@ -162,7 +162,7 @@ def test_two_makes_at_once_do_not_damage_each_other(tmp_path):
     for process in running:
         output, _ = process.communicate()
         assert process.returncode == 0, output
-    assert ctypes.CDLL(str(tmp_path / "libdetect.so")).detect_interface() == 2
+    assert ctypes.CDLL(str(tmp_path / "libdetect.so")).detect_interface() == 3
     assert not [path for path in Path(tmp_path).rglob("*") if ".tmp" in path.name]
 
 

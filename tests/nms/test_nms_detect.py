@@ -18,6 +18,7 @@ import hparams_config
 import ipu_nms
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
+from ipu_utils.base.quantisation import HeadQuantisation, Quantisation
 from ipu_utils.nms import libraries
 from ipu_utils.nms.libdetect import Detector
 from tf2 import postprocess
@@ -59,7 +60,7 @@ def one_after_the_other(config, class_outputs, box_outputs, scales, mode):
     return found._replace(boxes=boxes if scales is None else boxes * scales[:, None, None])
 
 
-def make_detector(config, levels, mode="best-class", threads=1):
+def make_detector(config, levels, mode="best-class", threads=1, quantisation=None):
     """What a program without TensorFlow makes of a configuration."""
     chosen = nms_settings(config.nms_configs)
     keys = ("min_level", "max_level", "num_scales", "aspect_ratios", "anchor_scale", "image_size")
@@ -74,6 +75,7 @@ def make_detector(config, levels, mode="best-class", threads=1):
         max_detections=chosen.max_output_size,
         mode=mode,
         threads=threads,
+        quantisation=quantisation,
     )
 
 
@@ -105,6 +107,45 @@ def test_fused_equals_decoding_suppressing_clipping_and_scaling_bit_for_bit(
         typed = [[output.view(np.uint16) for output in outputs] for outputs in typed]
     detector = make_detector(config, LEVELS_64X96, mode, threads=1 + seed % 3)
     assert_same_bits(fused, as_operator(detector.run(*typed, scales, dtype=dtype)))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    batch=st.integers(1, 2),
+    classes=st.sampled_from([1, 17, 90]),
+    mode=st.sampled_from(MODES),
+    method=st.sampled_from(["hard", "gaussian"]),
+    score=st.sampled_from([0.0, 0.001, 0.4, 0.5, 0.99]),
+)
+def test_integers_give_the_detections_of_the_floats_that_they_stand_for(seed, batch, classes, mode, method, score):
+    config = make_config(num_classes=classes, method=method, score_thresh=score)
+    heads = make_heads(seed, LEVELS_64X96, batch, classes, objects=30)
+    rng = np.random.RandomState(seed)
+    units = HeadQuantisation(*([Quantisation(float(np.float32(rng.uniform(*scales))), int(rng.randint(-128, 128)))
+                                for _ in LEVELS_64X96] for scales in ((0.02, 0.2), (0.001, 0.02))))  # fmt: skip
+    stored = [
+        [np.clip(np.rint(np.asarray(output) / unit.scale) + unit.zero_point, -128, 127).astype(np.int8)
+         for output, unit in zip(outputs, of_outputs)]
+        for outputs, of_outputs in zip(heads, units)
+    ]  # fmt: skip
+    # What TensorFlow Lite's own dequantisation gives: the product in double, rounded once.
+    floats = [
+        [np.float32(np.float64(np.float32(unit.scale)) * (output.astype(np.int32) - unit.zero_point))
+         for output, unit in zip(outputs, of_outputs)]
+        for outputs, of_outputs in zip(stored, units)
+    ]  # fmt: skip
+    detector = make_detector(config, LEVELS_64X96, mode, 1 + seed % 3, units)
+    assert_same_bits(detector.run(*stored)[:5], detector.run(*floats)[:5])
+    with pytest.raises(UserError, match="int8: give the Detector their quantisation"):
+        make_detector(config, LEVELS_64X96, mode).run(*stored)
+
+
+def test_a_quantisation_is_checked():
+    one = Quantisation(0.1, 0)
+    for wrong in ([one], [one] * 4 + [Quantisation(0.0, 0)], [one] * 4 + [Quantisation(0.1, 128)]):
+        with pytest.raises(UserError, match="quantisation"):
+            make_detector(make_config(), LEVELS_64X96, quantisation=HeadQuantisation([one] * 5, wrong))
 
 
 @pytest.mark.parametrize("value", [20.0, 100.0, np.inf])

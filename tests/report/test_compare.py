@@ -278,7 +278,7 @@ def of(seconds=(0.5, 0.4), images=IMAGES, kind="cpu", changes=(), **options):
 
 SAME = [
     {"image_path": "b"},
-    {"seed": 3, "model_dir": "elsewhere", "hparams": "image_size=512", "preset": "deployment"},
+    {"seed": 3, "model_dir": "elsewhere", "hparams": "image_size=512", "score_preset": "deployment"},
     {"image_size": (128, 256)},
     {"executable_cache_dir": "cache"},
     {"profile_dir": "profile", "debug": True, "synthetic": True},  # an IPU's work alone

@@ -87,7 +87,7 @@ def assert_same_detections(ours, reference, pixels=0.05):
 def test_coco_results_and_the_twelve_numbers_are_those_of_pycocotools(script, tmp_path):
     coco = coco_set.make_set(tmp_path / "set", count=5)
     status, output, _ = script(
-        *TWO_IMAGES, "--random-weights", "--preset", "accuracy", "--dataset-type", "image-directory",
+        *TWO_IMAGES, "--random-weights", "--score-preset", "accuracy", "--dataset-type", "image-directory",
         "--image-path", coco.images, "--coco-results", "results.json", "--coco-annotations", coco.annotations,
     )  # fmt: skip
     assert status == 0
