@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Tuple
 
 from ipu_utils.backends.host import Make
-from ipu_utils.base.errors import UserError
+from ipu_utils.base.errors import NotSupportedError
 from ipu_utils.base.litert_api import engine_name
 from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import RunConfig
@@ -24,7 +24,7 @@ class Compiler:
         chosen = self._config.model.model_precision
         precision = "float32" if chosen is None else chosen.value
         if precision != "float32":
-            raise UserError(
+            raise NotSupportedError(
                 f"--engine litert computes in float, not in {chosen.word}: use --model-precision float, or --engine "
                 "openvino."
             )

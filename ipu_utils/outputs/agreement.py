@@ -13,8 +13,11 @@ SAME_BOX = 0.9  # IoU above which two boxes of a class count as the same
 SAME_PIXELS = 1.0  # and boxes without area when no corner is further away
 
 
-def pairs(reference: ImageDetections, ours: ImageDetections) -> List[Tuple[int, int]]:
+def pairs(reference: ImageDetections, ours: ImageDetections, least: float = SAME_BOX) -> List[Tuple[int, int]]:
     """Match detections: same class, almost the same box, each at most once, the reference's best first.
+
+    Args:
+      least: IoU above which two boxes are of the same object.
 
     Returns:
       Pairs of row numbers (reference, ours).
@@ -22,7 +25,7 @@ def pairs(reference: ImageDetections, ours: ImageDetections) -> List[Tuple[int, 
     matched, free = [], np.ones(len(ours.boxes), bool)
     for row, (box, number) in enumerate(zip(reference.boxes, reference.classes)):
         overlap = iou(box, ours.boxes)
-        near = (overlap > SAME_BOX) | (np.abs(ours.boxes - box).max(1, initial=0) < SAME_PIXELS)
+        near = (overlap > least) | (np.abs(ours.boxes - box).max(1, initial=0) < SAME_PIXELS)
         candidates = np.nonzero(near & free & (ours.classes == number))[0]
         if len(candidates):
             best = int(candidates[np.argmax(overlap[candidates])])
