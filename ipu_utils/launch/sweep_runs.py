@@ -31,7 +31,6 @@ from ipu_utils.report.sweep_rows import SweepRow
 from ipu_utils.report.sweep_table import format_table
 
 EXIT_CELL_FAILED = 1
-MEASURE_NOTHING = ("dry_run", "print_config", "compile_only")
 NOT_RUN = "not run to its end: the sweep was interrupted"
 CELL_GRACE_SECONDS = 0.5  # for an interrupted cell, before the sweep reports, which has little more than a second
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +150,7 @@ class Runs:
 
     def _tell(self, done: Sequence[Done], output: OutputConfig, percentiles: Sequence[float], report: Any) -> None:
         """Print the table, and write what the options ask for."""
-        measures = not any(self._typed.get(name) for name in MEASURE_NOTHING)
+        measures = not (self._typed.get("dry_run") or self._typed.get("print_config"))
         table = format_table(list(map(row_of, done)), len(self._cells) if measures else None)
         print("\n".join([table, *(f"note: {note}" for note in self._notes)]), file=report, flush=True)
         numbers = [number for number, one in enumerate(done) if one.record is not None]
