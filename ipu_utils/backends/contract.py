@@ -35,6 +35,7 @@ class Compiled(NamedTuple):
     header: Header
     origin: str  # "given", "kept from an earlier run" or "compiled"
     executable: Optional[Executable] = None  # the file as it was read, on a host: what is started is what was checked
+    seconds: Optional[float] = None  # that building the network and compiling it have taken; None where nothing was
 
 
 class Hardware(NamedTuple):
@@ -100,6 +101,9 @@ class Loop(Protocol):
         A candidate is an anchor, or in multi-class mode a pair of anchor and class. None where nothing can tell.
         """
 
+    def detect(self, images: np.ndarray, scales: np.ndarray) -> Optional[Detections]:
+        """Detections in a batch of images [B, h, w, 3] with scales [B], untimed; None where only programs run."""
+
     def span(self, label: str) -> ContextManager:
         """A mark for the device's profiler."""
 
@@ -130,12 +134,12 @@ class Backend(Protocol):
             what compiling needs is not installed.
         """
 
+    def compile(self) -> Optional[Compiled]:
+        """Compile what was built into a file, or return what was found; None where the program stays in memory."""
+
 
 class LatencyBackend(Backend, Protocol):
-    """Of the embedded script, and of all hosts."""
-
-    def compile(self) -> Compiled:
-        """Compile what was built, or return what was found."""
+    """Of the embedded script, and of all hosts; what it compiles is in a file always."""
 
     def start(self) -> Runtime:
         """Load the executable."""

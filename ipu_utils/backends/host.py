@@ -2,6 +2,7 @@
 """A CPU or GPU: the executable of a run is given, kept by an earlier one, or compiled, and loaded. No TensorFlow."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Callable, Optional, Protocol, Tuple
 
@@ -28,7 +29,7 @@ class Compiler(Protocol):
         """Describe the executable that the run asks for.
 
         Raises:
-          UserError: the device cannot compute in the precision that was asked for.
+          NotSupportedError: the device cannot compute in the precision that was asked for.
         """
 
     def build(self, header: Header) -> Tuple[Header, Make]:
@@ -50,6 +51,7 @@ class HostBackend:
         self._feed: Optional[Feed] = None
         self._compiled: Optional[Compiled] = None
         self._planned: Optional[Tuple[Path, Header, Make]] = None
+        self._build_seconds = 0.0
 
     def open_batches(self) -> Feed:
         """See `ipu_utils.backends.contract.ThroughputBackend`."""
@@ -77,7 +79,7 @@ class HostBackend:
         if self._compiled is None:
             return Preview(self._compiler.preview(header), TO_BE_COMPILED)
         self.start().close()
-        path, header, origin, _ = self._compiled
+        path, header, origin = self._compiled[:3]
         return Preview(header.weights, f"{path} ({origin})", header if origin == "given" else None)
 
     def prepare(self) -> ModelInfo:
@@ -85,7 +87,9 @@ class HostBackend:
         header, path = self._find()
         if self._compiled is not None:
             return info_of_file(self._compiled.header)
+        start = time.perf_counter()
         header, make = self._compiler.build(header)
+        self._build_seconds = time.perf_counter() - start
         self._planned = path, header, make
         return info_of_file(header)
 
@@ -97,7 +101,9 @@ class HostBackend:
         """
         if self._compiled is None:
             path, header, make = self._planned
+            start = time.perf_counter()
             make(path)
+            seconds = self._build_seconds + time.perf_counter() - start
             self._planned = None  # and with it goes the network
             executable = read_executable(path)
             reasons = differences(executable.header, header)
@@ -106,7 +112,7 @@ class HostBackend:
                     f"{path} was written by another run in the meantime ({'; '.join(reasons)}): give each a folder of "
                     "its own."
                 )
-            self._compiled = Compiled(path, header, "compiled", executable)
+            self._compiled = Compiled(path, header, "compiled", executable, seconds)
         return self._compiled
 
     def start(self) -> HostRuntime:

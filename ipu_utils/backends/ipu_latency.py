@@ -4,6 +4,7 @@
 import dataclasses
 import hashlib
 import logging
+import time
 from pathlib import Path
 from typing import List, Optional, Tuple
 
@@ -106,14 +107,16 @@ class Backend:
         self._find()
         if self._compiled is None:
             return Preview(preview_weights(self._config, self._hparams, self._device), TO_BE_COMPILED)
-        path, header, origin, _ = self._compiled
+        path, header, origin = self._compiled[:3]
         return Preview(header.weights, f"{path} ({origin})", header if origin == "given" else None)
 
     def prepare(self) -> ModelInfo:
         """Find the executable, or build and compile it: the two are one step here."""
         wanted = self._find()
         if self._compiled is None:
-            self._compiled = Compiled(self._path, self._compile(wanted, self._path), "compiled")
+            start = time.perf_counter()
+            header = self._compile(wanted, self._path)
+            self._compiled = Compiled(self._path, header, "compiled", seconds=time.perf_counter() - start)
         return info_of_file(self._compiled.header)
 
     def compile(self) -> Compiled:

@@ -4,6 +4,8 @@
 from pathlib import Path
 from typing import Any, Callable, ContextManager, List
 
+import numpy as np
+
 import ipu_nms
 from ipu_utils.backends import ipu
 from ipu_utils.backends.contract import TO_BE_COMPILED, Hardware, Preview
@@ -33,6 +35,9 @@ class Loop:
 
     def candidates(self) -> None:
         """An IPU runs nothing but compiled programs, and compiling another one takes minutes."""
+
+    def detect(self, images: np.ndarray, scales: np.ndarray) -> None:
+        """As for `candidates`."""
 
     def span(self, label: str) -> ContextManager:
         """A mark for PopVision."""
@@ -68,6 +73,9 @@ class Backend:
             "versions": {**fingerprint.versions(), **self._device.versions()},
         }
         return info_of_run(self._config, self._hparams, self._model, origin)
+
+    def compile(self) -> None:
+        """Poplar compiles in `loop`, and keeps the program itself."""
 
     def loop(self) -> Loop:
         config = self._config

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Tuple
 
 from ipu_utils.backends.host import Make
-from ipu_utils.base.errors import UserError
+from ipu_utils.base.errors import NotSupportedError
 from ipu_utils.base.litert_api import engine_name
 from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import Precision, RunConfig
@@ -24,12 +24,14 @@ class Compiler:
         chosen = self._config.model.model_precision
         precision = "float32" if chosen is None else chosen.value
         if precision not in ("float32", "int8"):
-            raise UserError(
+            raise NotSupportedError(
                 f"--engine litert computes in float and int8, not in {chosen.word}: use --model-precision float, or "
                 "--engine openvino."
             )
         if precision == "int8" and self._config.model.io_precision is Precision.HALF:
-            raise UserError("--engine litert takes no images in half with int8: use --io-precision uint8 or float.")
+            raise NotSupportedError(
+                "--engine litert takes no images in half with int8: use --io-precision uint8 or float."
+            )
         features = fingerprint.cpu_features()
         return cache.plan(self._config, precision, precision, self._engine, features, builder=cache.LITE)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ipu_utils.backends.host import HostBackend
-from ipu_utils.base.errors import UserError
+from ipu_utils.base.errors import NotSupportedError, UserError
 from ipu_utils.config.run_config import Precision, RunConfig
 from ipu_utils.executable.engines import ENGINES, word_of
 from ipu_utils.executable.file import ExecutableError, read_header
@@ -30,16 +30,18 @@ def choose_engine(config: RunConfig) -> RunConfig:
     device, asked = config.device.device, config.device.engine
     notes = config.notes
     if device == "gpu" and asked not in ("auto", "tensorflow"):
-        raise UserError(f"--engine {asked} computes on a CPU: add --device cpu, or leave --engine out on a GPU.")
+        raise NotSupportedError(
+            f"--engine {asked} computes on a CPU: add --device cpu, or leave --engine out on a GPU."
+        )
     given = None if config.embedded is None else config.embedded.exec_file
     engine = "tensorflow"
     if device == "cpu" and given is not None:
         engine = _engine_of(given, asked)
     elif device == "cpu" and asked != "tensorflow":
         is_int8 = config.model.model_precision is Precision.INT8
-        first = "litert" if is_int8 else "openvino"  # the faster one: docs/PERFORMANCE.md
+        first = "litert" if is_int8 else "openvino"  # the faster one: docs/INT8.md
         engine = first if asked == "auto" else asked
-        why_not = _missing(engine)
+        why_not = missing(engine)
         if why_not is not None:
             if asked != "auto" or is_int8:
                 raise UserError(why_not + ".")
@@ -50,13 +52,13 @@ def choose_engine(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, device=dataclasses.replace(config.device, engine=engine), notes=notes)
 
 
-def _missing(engine: str) -> Optional[str]:
-    """What an engine lacks to run the network here, with the way to get it; None when nothing does."""
+def missing(engine: str) -> Optional[str]:
+    """What an engine lacks to run the network on a CPU here, with the way to get it; None when nothing does."""
     try:
         ENGINES[engine].module().engine_name()
     except UserError as error:
         return str(error).rstrip(".")
-    return libraries.libdetect_missing()
+    return None if engine == "tensorflow" else libraries.libdetect_missing()  # it has operators of its own
 
 
 def _engine_of(path: Path, asked: str) -> str:

@@ -12,7 +12,7 @@ import sys
 from typing import IO, Any, Callable, Collection, Iterable, Iterator, Optional
 
 from ipu_utils.base import missing_packages
-from ipu_utils.base.errors import CompiledOnly, UserError
+from ipu_utils.base.errors import CompiledOnly, NotSupportedError, UserError
 from ipu_utils.base.printable import shown, shown_lines
 from ipu_utils.base.signals import as_interruption, interruptible, remove_temporary
 
@@ -23,6 +23,7 @@ EXIT_USER_ERROR = 2
 EXIT_BAD_IMAGES = 3  # the run is complete, but for files that could not be read
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 REASON_VARIABLE = "EFFICIENTDET_REASON_FILE"  # names a file for the error that ends a program; a sweep asks its cells
+NOT_SUPPORTED = "not supported: "  # begins the reason there where it is a `NotSupportedError`
 
 
 class EscapingStream:
@@ -127,6 +128,7 @@ def _run(main: Callable[[], Optional[int]]) -> int:
 
 
 def _run_escaped(main: Callable[[], Optional[int]]) -> int:
+    kind = ""
     try:
         with as_interruption():
             status = main()
@@ -137,6 +139,7 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
         return 0
     except UserError as error:
         problem = str(error)
+        kind = NOT_SUPPORTED if isinstance(error, NotSupportedError) else ""
     except BrokenPipeError:
         # Whoever read our output has stopped (`| head`).
         drop_output()
@@ -159,7 +162,7 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
                 raise
             log.debug("unexpected", exc_info=True)
     print(f"error: {problem}", file=sys.stderr)
-    leave_reason(problem)
+    leave_reason(kind + problem)
     try:
         sys.stdout.flush()
     except OSError:

@@ -29,5 +29,9 @@ class ConfigError(UserError):
     """An option, a preset or an environment variable is wrong or contradicts another one."""
 
 
+class NotSupportedError(UserError):
+    """An engine does not compute what was asked of it. In a sweep this is a property of the combination, no failure."""
+
+
 class CompiledOnly(Exception):  # noqa: N818 - no error: what the user asked for has happened
     """The program was compiled and kept, as asked for; there is no device to run it. Scripts print it, status 0."""

@@ -6,7 +6,7 @@ import sys
 from typing import Any, Dict, Optional
 
 from ipu_utils.base import hardware, instruction_sets
-from ipu_utils.base.errors import UserError
+from ipu_utils.base.errors import NotSupportedError, UserError
 from ipu_utils.base.missing_packages import how_to_install, pip_install
 from ipu_utils.base.signals import raise_again
 
@@ -83,15 +83,17 @@ def properties(precision: str, num_threads: Optional[int], num_streams: Optional
 
 
 def check_precision(precision: str) -> None:
-    """Raise UserError when OpenVINO cannot compute in a precision on this CPU."""
+    """Raise NotSupportedError when OpenVINO cannot compute in a precision on this CPU."""
     words = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8"}
     offered = core_of(import_openvino()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     limit = instruction_sets.limit()
     if precision == "bfloat16" and limit is not None and not limit.kept & BFLOAT16_SETS:
-        raise UserError(
+        raise NotSupportedError(
             f"OpenVINO cannot compute in bfloat16 below {limit.setting}: unset the variable, or use --model-precision "
             "float."
         )
     if words[precision] not in offered:
         can = ", ".join(name for name, word in words.items() if word in offered)
-        raise UserError(f"OpenVINO cannot compute in {precision} on this CPU, only in {can}: use --model-precision.")
+        raise NotSupportedError(
+            f"OpenVINO cannot compute in {precision} on this CPU, only in {can}: use --model-precision."
+        )

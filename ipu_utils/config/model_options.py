@@ -160,8 +160,8 @@ class ModelConfig(Checked):
     model_name: str = option(
         "efficientdet-d0",
         words(*MODEL_NAMES, metavar="NAME", aliases=MODEL_ALIASES),
-        "network to run, d0 for short; like --micro-batch-size, --model-precision and --nms-mode it takes a comma "
-        "list, every combination of which is measured: " + ", ".join(MODEL_NAMES),
+        "network to run, d0 for short; like --micro-batch-size, --model-precision, --nms-mode and --engine it takes "
+        "a comma list, every combination of which is measured: " + ", ".join(MODEL_NAMES),
         facets=CONTENT._replace(compiled=compiled_as("model_name"), in_presets=False, sweep=axis(1), printed=False),
         first=1,
     )

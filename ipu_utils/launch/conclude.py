@@ -29,7 +29,7 @@ def conclude(
     Args:
       start_up: the line about what it took to get going.
     """
-    results.publish(outcome, source)
+    results.publish(outcome, source, None if writer is None else writer.accuracy)
     print(text.describe_objects(objects))
     print(start_up)
     if info.random:

@@ -11,10 +11,11 @@ from ipu_utils.config.run_config import RunConfig, write_app_json
 from ipu_utils.data.sources import describe_left_out, open_source
 from ipu_utils.executable import cache
 from ipu_utils.launch import dry_run
+from ipu_utils.launch.agreement_pass import keep_detections
 from ipu_utils.launch.conclude import conclude
 from ipu_utils.launch.memory_check import check_memory
 from ipu_utils.launch.one_pass import RequestResults
-from ipu_utils.launch.requests import check_ends, count_objects, open_inputs, span_of, write_predictions
+from ipu_utils.launch.requests import check_ends, count_objects, detect, open_inputs, span_of, write_predictions
 from ipu_utils.measure.requests import keeps_up, measure_requests, plan_arrivals, samples_of
 from ipu_utils.measure.stages import Stages
 from ipu_utils.outputs.writers import open_outputs
@@ -46,7 +47,8 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         write_app_json(config, cache.hparams_of(config), config.output.profile_dir)
     info = backend.prepare()
     print(text.describe_weights(info), flush=True)
-    path, header, origin, _ = backend.compile()
+    compiled = backend.compile()
+    path, header, origin = compiled[:3]
     compile_seconds = time.perf_counter() - start if origin == "compiled" else 0.0
     executable = text.describe_executable(path, origin, temporary=folder in path.parents)
     if embedded.compile_only:
@@ -90,9 +92,10 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
             objects = count_objects(sessions[0], inputs) if found is None else found.objects()
             if writer is not None and found is None:
                 write_predictions(writer, sessions[0], inputs)
+        keep_detections(lambda *batch: detect(sessions[0], *batch), inputs.source, header.batch_size)
     samples = samples_of(times, info.batch_size, alone, planned=arrivals is not None)
     outcome = outcome_of(
-        *(config, info, runtime.hardware, span.text, samples, seconds, objects, (first_seconds,)),
+        *(config, info, runtime.hardware, span.text, samples, seconds, objects, (first_seconds,), compiled),
         compile=compile_seconds,
         load=load_seconds,
     )

@@ -97,7 +97,9 @@ def _at_once(config: RunConfig) -> int:
     device = config.device
     if device.device == "ipu":
         return 1
-    height, width = parse_image_size(hparams_of(config.model, config.data.image_size, config.nms.score_preset).image_size)
+    height, width = parse_image_size(
+        hparams_of(config.model, config.data.image_size, config.nms.score_preset).image_size
+    )
     pixels = config.data.micro_batch_size * height * width
     return streams_of(device.engine, device.num_threads, device.num_streams, pixels).in_flight
 

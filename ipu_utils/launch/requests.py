@@ -2,11 +2,12 @@
 """What requests carry and which part of serving one is timed. No TensorFlow."""
 
 import itertools
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ipu_utils.backends.contract import Session
+from ipu_utils.base.detections import Detections
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
@@ -193,23 +194,35 @@ def count_objects(session: Session, inputs: Inputs) -> Objects:
     candidates: List[Optional[float]] = []
     lengths: List[int] = []
     for number in range(min(len(inputs), COUNTED_BATCHES)):
-        session.load(inputs.images[number], inputs.scales[number])
-        session.run()
-        lengths.extend(np.asarray(session.detections().lengths).tolist())
+        lengths.extend(np.asarray(detect(session, inputs.images[number], inputs.scales[number]).lengths).tolist())
         candidates.append(session.candidates())
     return mean_objects(None if None in candidates else float(np.mean(candidates)), lengths)
 
 
 def write_predictions(writer: writers.Outputs, session: Session, inputs: Inputs) -> None:
     """Detect in every image of the source and write what was found; the writer has been entered."""
-    source, batch_size = inputs.source, inputs.batch_size
-    for first in range(0, source.count, batch_size):
-        rows = range(first, min(first + batch_size, source.count))
+    for ids, images, scales in batches_of(inputs.source, inputs.batch_size, inputs.source.count):
+        found = detect(session, images, scales)
+        writer.write(ids, (found.boxes, found.scores, found.classes, found.lengths))
+
+
+def detect(session: Session, images: np.ndarray, scales: np.ndarray) -> Detections:
+    """Detect in a batch of images [B, h, w, 3] with scales [B]; the session's next run writes where they lie."""
+    session.load(images, scales)
+    session.run()
+    return session.detections()
+
+
+def batches_of(
+    source: ImageSource, batch_size: int, count: int
+) -> Iterator[Tuple[Sequence[int], np.ndarray, np.ndarray]]:
+    """The first `count` images of a source, once each: (ids [B], images [B, h, w, 3], scales [B]).
+
+    In the places of images that cannot be read, and in those behind the last one, is padding.
+    """
+    for first in range(0, count, batch_size):
+        rows = range(first, min(first + batch_size, count))
         found = [(number, fitted) for number in rows for fitted in [source.try_fitted(number)] if fitted is not None]
         found += [(PADDING_ID, source.fitted(PADDING_ID))] * (batch_size - len(found))
         ids, fitted = zip(*found)
-        scales = np.array([scale for _, scale in fitted], np.float32)
-        session.load(np.stack([image for image, _ in fitted]), scales)
-        session.run()
-        found = session.detections()
-        writer.write(ids, (found.boxes, found.scores, found.classes, found.lengths))
+        yield ids, np.stack([image for image, _ in fitted]), np.array([scale for _, scale in fitted], np.float32)

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The combinations that the comma lists of a command line ask for."""
+"""The combinations that the comma lists of a command line ask for, and `--engine all`."""
 
+import contextlib
 import itertools
 from typing import Any, List, Mapping, NamedTuple, Sequence
 
+from ipu_utils.base.errors import UserError
 from ipu_utils.config.command_line import build_parser
+from ipu_utils.config.device_options import ALL, ENGINE_WORDS
 from ipu_utils.config.facets import Role
+from ipu_utils.config.model_options import ModelConfig
 from ipu_utils.config.options import flag_of
+from ipu_utils.config.preset_files import read_preset
 from ipu_utils.config.sections import all_rules, names_where, sweep_axes
 
 RECORDS = names_where(lambda facets: facets.role is Role.RECORD)  # what the sweep writes for all cells
@@ -17,23 +22,50 @@ class Cell(NamedTuple):
 
     values: Mapping[str, str]  # of the swept axes, as typed
     arguments: List[str]  # of the script, without those of RECORDS
+    by_all: bool = False  # its engine is one of `all`, not one that was named
 
 
 def cells(argv: Sequence[str], script: str = "throughput") -> List[Cell]:
     """Every combination of the comma lists on a command line; a single cell without values where there is none.
 
+    `all` is each engine that there is, whether or not it is installed.
+
     Raises:
       SystemExit: the command line is wrong; status 2.
     """
     typed = vars(build_parser(script, lists=True).parse_args(argv))
-    lists = {name: typed[name] for name in sweep_axes() if "," in typed.get(name, "")}
+    lists = {name: _parts(typed[name]) for name in sweep_axes() if "," in typed.get(name, "")}
+    engines = _parts(typed["engine"]) if "engine" in typed else []
+    if ALL in engines:
+        words = (word for part in engines for word in (ENGINE_WORDS if part == ALL else (part,)))
+        lists["engine"] = list(dict.fromkeys(words))
     rest = {name: value for name, value in typed.items() if name not in lists and name not in RECORDS}
-    values = [list(dict.fromkeys(part.strip() for part in value.split(","))) for value in lists.values()]
     found = []
-    for row in itertools.product(*values):
+    for row in itertools.product(*lists.values()):
         chosen = dict(zip(lists, row))
-        found.append(Cell(chosen, _words({**rest, **chosen})))
+        more = [{}]
+        if not engines and _preset_wants_all({**rest, **chosen}, script):
+            more = [{"engine": word} for word in ENGINE_WORDS]
+        for values in ({**chosen, **one} for one in more):
+            by_all = "engine" in values and values["engine"] not in engines
+            found.append(Cell(values, _words({**rest, **values}), by_all))
     return found
+
+
+def _parts(text: str) -> List[str]:
+    """The values of a comma list, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
+def _preset_wants_all(typed: Mapping[str, Any], script: str) -> bool:
+    """Does a preset file ask for all engines? None of those that come along does."""
+    if "config" not in typed:
+        return False
+    with contextlib.suppress(UserError):  # which the cell itself will tell
+        model = all_rules()["model_name"].check("model_name", typed.get("model_name", ModelConfig.model_name))
+        preset = read_preset(typed["config"], model)
+        return {**preset.own, **preset.host}.get("engine") == ALL
+    return False
 
 
 def _words(typed: Mapping[str, Any]) -> List[str]:

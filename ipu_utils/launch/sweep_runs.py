@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ipu_utils.base import hardware
-from ipu_utils.base.console import REASON_VARIABLE, show_notes
+from ipu_utils.base.console import NOT_SUPPORTED, REASON_VARIABLE, show_notes
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import check_writable
 from ipu_utils.base.image_folder import list_images
@@ -21,15 +21,14 @@ from ipu_utils.config.facets import ONCE, REFUSED, Sweep
 from ipu_utils.config.options import flag_of
 from ipu_utils.config.run_config import BenchmarkConfig, OutputConfig, RunConfig, options_dict, resolve
 from ipu_utils.config.sections import SCRIPTS, names_where
+from ipu_utils.launch.agreement_pass import DETECTIONS_VARIABLE, compare, read_kept
+from ipu_utils.launch.installed import missing_engines
 from ipu_utils.launch.sweep_cells import RECORDS, Cell
-from ipu_utils.measure.statistics import percentile
-from ipu_utils.measure.throughput import WHAT_TO_DO
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
 from ipu_utils.report import publish, record_rules
-from ipu_utils.report.html import write_page
-from ipu_utils.report.record import latencies_ms, read_record
-from ipu_utils.report.sweep_rows import SweepRow, cell_text, heads
-from ipu_utils.report.text import RANDOM
+from ipu_utils.report.record import read_record
+from ipu_utils.report.sweep_rows import SweepRow
+from ipu_utils.report.sweep_table import format_table
 
 EXIT_CELL_FAILED = 1
 NOT_RUN = "not run to its end: the sweep was interrupted"
@@ -44,6 +43,7 @@ class Done(NamedTuple):
     status: int
     record: Optional[Dict[str, Any]]  # None when it did not get that far
     reason: str = ""  # the error that has ended it
+    kept: Mapping[int, Any] = {}  # what it found in the first images, see `agreement_pass.Kept`
     expected: Mapping[str, str] = {}  # see `SweepRow`
 
 
@@ -59,12 +59,17 @@ def run_all(found: Sequence[Cell], argv: Sequence[str], script: str) -> int:
         typed = vars(build_parser(script).parse_args(cell.arguments))
         for name, value in _given(typed, REFUSED).items():
             raise UserError(f"every combination would write {flag_of(name)} {value} anew: leave it out here.")
-        configs.append(_config_of(typed, script))
+        configs.append(_config_of(typed, script, cell.by_all))
+    absent = missing_engines(list(dict.fromkeys(cell.values["engine"] for cell in found if cell.by_all)))
+    left_out = [f"--engine all leaves out {word}: {why.rstrip('.')}." for word, why in absent.items()]
+    chosen = [pair for pair in zip(found, configs) if not pair[0].by_all or pair[0].values["engine"] not in absent]
+    if not chosen:
+        raise UserError("--engine all: no engine can be used here.", *left_out)
     parser = build_parser(script, lists=True)
     typed = vars(parser.parse_args(argv))
     if not typed.get("quiet"):
-        show_notes(parser.notes)
-    return Runs(script, found, typed, configs).run()
+        show_notes([*parser.notes, *left_out])
+    return Runs(script, *zip(*chosen), typed, left_out).run()
 
 
 def _given(values: Mapping[str, Any], *kinds: Sweep) -> Dict[str, Any]:
@@ -73,15 +78,18 @@ def _given(values: Mapping[str, Any], *kinds: Sweep) -> Dict[str, Any]:
     return {name: values[name] for name in names if values.get(name) not in (None, False)}
 
 
-def _config_of(typed: Mapping[str, Any], script: str) -> Optional[RunConfig]:
+def _config_of(typed: Mapping[str, Any], script: str, by_all: bool) -> Optional[RunConfig]:
     """The configuration of a cell; None where it cannot be made, which the cell itself will tell.
 
     Raises:
-      UserError: its preset has an output that every cell would write anew.
+      UserError: its preset has an output that every cell would write anew, or `all` its engine and a device that has
+        one alone.
     """
     device = typed.get("device", "auto")
     if device == "auto":  # a GPU has the settings of a CPU
         device = "ipu" if hardware.PROBES["ipu"]().available else "cpu"
+    if by_all and device == "ipu":
+        raise UserError("--engine all compares engines of a CPU or GPU: add --device cpu, or leave --engine out.")
     try:
         config = resolve(typed, script, device, os.environ)
     except UserError:
@@ -97,15 +105,20 @@ class Runs:
     """Runs cells one after the other."""
 
     def __init__(
-        self, script: str, found: Sequence[Cell], typed: Mapping[str, Any], configs: Sequence[Optional[RunConfig]]
+        self,
+        script: str,
+        found: Sequence[Cell],
+        configs: Sequence[Optional[RunConfig]],
+        typed: Mapping[str, Any],
+        notes: Sequence[str] = (),
     ):
         """Take the cells.
 
         Args:
-          script: that runs them. found: the cells. typed: the options of the sweep.
-          configs: of the cells; None where one cannot be made.
+          script: that runs them. found: the cells. configs: of the cells; None where one cannot be made.
+          typed: the options of the sweep. notes: for below the table.
         """
-        self._script, self._cells, self._typed = script, found, typed
+        self._script, self._cells, self._typed, self._notes = script, found, typed, notes
         self._configs = [config for config in configs if config is not None]
         self._expected = [_expected(config) for config in configs]
         self._interrupted: Optional[subprocess.Popen] = None
@@ -126,19 +139,24 @@ class Runs:
                 done.append(self._run(cell, report)._replace(expected=self._expected[number - 1]))
         finally:  # an interrupted sweep has results, too; and where they cannot be written they can be read
             if done:
-                print(format_table(done, len(self._cells)), file=report, flush=True)
-            records = [one.record for one in done if one.record is not None]
-            if records:
-                numbers = [number for number, one in enumerate(done) if one.record is not None]
-                files = _numbered(output.results_json, numbers)
-                publish.write_records(output, percentiles, records, sys.stdout, files, self._rows(done))
-            elif done and output.report is not None:
-                write_page(output.report, [], rows=self._rows(done))
+                compare([(one.record, one.kept) for one in done if one.record is not None])
+                self._tell(done, output, percentiles, report)
             if self._interrupted is not None:
                 self._interrupted.wait()
-        if any(one.record is None and one.status for one in done):
+        failed = [one for one in done if one.record is None and one.status]
+        if any(not _not_supported(one) for one in failed) or len(failed) == len(done):
             return EXIT_CELL_FAILED
-        return next((one.status for one in done if one.status), 0)
+        return next((one.status for one in done if one.status and one.record is not None), 0)
+
+    def _tell(self, done: Sequence[Done], output: OutputConfig, percentiles: Sequence[float], report: Any) -> None:
+        """Print the table, and write what the options ask for."""
+        measures = not (self._typed.get("dry_run") or self._typed.get("print_config"))
+        table = format_table(list(map(row_of, done)), len(self._cells) if measures else None)
+        print("\n".join([table, *(f"note: {note}" for note in self._notes)]), file=report, flush=True)
+        numbers = [number for number, one in enumerate(done) if one.record is not None]
+        if measures:
+            records, files = [done[number].record for number in numbers], _numbered(output.results_json, numbers)
+            publish.write_records(output, percentiles, records, sys.stdout, files, self._rows(done))
 
     def _rows(self, done: Sequence[Done]) -> List[SweepRow]:
         """Every combination for the page, those that did not run or not to their end too."""
@@ -173,7 +191,8 @@ class Runs:
             file = Path(folder) / "record.json"
             reason = file.with_name("reason")
             command = command_of(self._script, [*cell.arguments, "--results-json", str(file)])
-            environ = {**os.environ, REASON_VARIABLE: str(reason)}
+            kept = file.with_name("detections.npz")
+            environ = {**os.environ, REASON_VARIABLE: str(reason), DETECTIONS_VARIABLE: str(kept)}
             stdout = report.fileno() if report is sys.stderr else None
             process = subprocess.Popen(command, stdout=stdout, env=environ)
             try:
@@ -185,7 +204,7 @@ class Runs:
                     process.wait(CELL_GRACE_SECONDS)
                 raise
             told = reason.read_text(encoding="utf-8", errors="replace") if reason.exists() else ""
-            return Done(cell, status, read_record(file) if file.exists() else None, told)
+            return Done(cell, status, read_record(file) if file.exists() else None, told, read_kept(kept))
 
 
 def _expected(config: Optional[RunConfig]) -> Dict[str, str]:
@@ -194,18 +213,25 @@ def _expected(config: Optional[RunConfig]) -> Dict[str, str]:
         return {}
     precision = config.model.model_precision
     found = {"model": config.model.model_name, "batch": str(config.data.micro_batch_size)}
+    found["engine"] = config.device.engine
     return found if precision is None else {**found, "precision": precision.word}
 
 
 def row_of(done: Done) -> SweepRow:
     """The row of a cell that has run."""
     remark = ""
-    if done.record is None:
-        remark = f"FAILED ({_ended(done.status)})" if done.status else "no record"
+    if _not_supported(done):
+        remark = done.reason
+    elif done.record is None:
+        remark = f"FAILED ({_ended(done.status)})" if done.status else "ok, nothing was measured"
         remark += f": {done.reason}" if done.reason else ""
     elif done.status:
         remark = _ended(done.status)
     return SweepRow(done.cell.values, done.record, remark, done.expected)
+
+
+def _not_supported(done: Done) -> bool:
+    return done.record is None and done.reason.startswith(NOT_SUPPORTED)
 
 
 def _ended(status: int) -> str:
@@ -226,44 +252,3 @@ def _describe(cell: Cell) -> str:
 def _numbered(path: Optional[Path], cells: Sequence[int]) -> List[Path]:
     """A file for the record of each cell, counted from 0: run.json -> run-1.json, run-2.json, ..."""
     return [] if path is None else [path.with_name(f"{path.stem}-{number + 1}{path.suffix}") for number in cells]
-
-
-NOTES = {
-    "UNSTABLE": f"UNSTABLE: {WHAT_TO_DO}",
-    "FAILED": "FAILED: what a combination said is above; the others are complete.",
-}
-
-
-def format_table(done: Sequence[Done], total: Optional[int] = None) -> str:
-    """All cells with their most important numbers, in ASCII, and what they mean below them.
-
-    Args:
-      done: cells that have run. total: how many there were to be.
-    """
-    found = [row_of(one) for one in done]
-    columns = heads(found)
-    rows = [[cell_text(row, column) for column in columns] for row in found]
-    widths = [max(len(head), *(len(row[column]) for row in rows)) for column, head in enumerate(columns)]
-    head = "  ".join(f"{head:{width}}" for head, width in zip(columns, widths))
-    lines = [f"{'':>3}  {head}  {'samples/sec':>12} {'mean':>10} {'p50':>10} {'p99':>10}  ms a batch"]
-    for number, (one, row) in enumerate(zip(done, rows), 1):
-        values = "  ".join(f"{text:{width}}" for text, width in zip(row, widths))
-        lines.append(f"{number:>3}  {values}  {_numbers(one)}".rstrip())
-    lines += [note for word, note in NOTES.items() if any(f" {word}" in line for line in lines)]
-    records = [one.record for one in done if one.record is not None]
-    if any(record["weights"]["random"] for record in records):
-        lines.append(f"random weights: {RANDOM}")
-    if total is not None and len(records) < total:
-        lines.append(f"{total - len(records)} of {total} combinations have no numbers")
-    return "\n".join(lines)
-
-
-def _numbers(one: Done) -> str:
-    if one.record is None:
-        return f"{'FAILED':>12} (status {one.status})" if one.status else f"{'-':>12} (no record)"
-    latencies = latencies_ms(one.record)
-    rate = one.record["statistics"]["images_per_second"]["mean"]
-    mean = sum(latencies) / len(latencies)
-    marks = "  UNSTABLE" if one.record["unstable"] else ""
-    marks += f"  (status {one.status})" if one.status else ""
-    return f"{rate:12.2f} {mean:10.2f} {percentile(latencies, 50):10.2f} {percentile(latencies, 99):10.2f}{marks}"

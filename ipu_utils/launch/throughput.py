@@ -14,6 +14,7 @@ from ipu_utils.config.run_config import RunConfig, write_app_json
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import describe_left_out
 from ipu_utils.launch import dry_run
+from ipu_utils.launch.agreement_pass import keep_detections
 from ipu_utils.launch.conclude import conclude
 from ipu_utils.launch.memory_check import check_memory
 from ipu_utils.launch.one_pass import CallResults
@@ -52,6 +53,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
     info = backend.prepare()
     print(text.describe_weights(info), flush=True)
     prepared = time.perf_counter()
+    executable = backend.compile()
     loop, measured = backend.loop(), text.measured_span(config)
     compiled = time.perf_counter()
     print(text.describe_run(config, info, loop.hardware, measured, inputs=text.input_range(hparams)), flush=True)
@@ -81,11 +83,12 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         objects = mean_objects(loop.candidates(), found.lengths)
         if writer is not None:
             write_predictions(writer, loop, batches)
+    keep_detections(loop.detect, batches.source, config.data.micro_batch_size)
 
     samples = Samples(timing.seconds, benchmark.benchmark_repeats, config.data.micro_batch_size)
     seconds = prepared - start, compiled - prepared
     outcome = outcome_of(
-        *(config, info, loop.hardware, measured, samples, stages, objects, timing.warmup_seconds),
+        *(config, info, loop.hardware, measured, samples, stages, objects, timing.warmup_seconds, executable),
         prepare=seconds[0],
         compile=seconds[1],
     )

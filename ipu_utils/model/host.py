@@ -5,7 +5,7 @@ import contextlib
 from typing import ContextManager, List
 
 from ipu_utils.base import hardware
-from ipu_utils.base.errors import UserError
+from ipu_utils.base.errors import NotSupportedError, UserError
 from ipu_utils.base.keras2 import tf
 
 
@@ -43,9 +43,11 @@ class Host:
         return hardware.default_precision() if self.kind == "cpu" else "float32"
 
     def check_precision(self, precision: str) -> None:
-        """Raise UserError where this TensorFlow has no convolutions of that type for the device (bfloat16 in 2.6)."""
+        """Raise NotSupportedError where this TensorFlow has no convolutions of that type for the device (bfloat16 in 2.6)."""
         if precision == "int8":
-            raise UserError("TensorFlow does not compute in int8: use --engine litert or openvino, which do on a CPU.")
+            raise NotSupportedError(
+                "TensorFlow does not compute in int8: use --engine litert or openvino, which do on a CPU."
+            )
 
         @tf.function
         def convolution():
@@ -56,7 +58,7 @@ class Host:
             with self.placement():
                 convolution()
         except (tf.errors.InternalError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
-            raise UserError(
+            raise NotSupportedError(
                 f"TensorFlow {tf.__version__} cannot compute {precision} convolutions on {self.name}: "
                 "use --model-precision float."
             ) from error

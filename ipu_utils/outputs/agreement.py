@@ -18,7 +18,7 @@ def pairs(reference: ImageDetections, ours: ImageDetections, least: float = SAME
     """Match detections: same class, almost the same box, each at most once, the reference's best first.
 
     Args:
-      least: IoU above which boxes count as the same.
+      least: IoU above which two boxes are of the same object.
 
     Returns:
       Pairs of row numbers (reference, ours).

@@ -201,6 +201,12 @@ class CocoWriter:
             self._ids, self._categories, self._lines = compared(source, annotations, classes)
         self._file = ResultsFile(results)
         self._seen: Set[int] = set()
+        self._accuracy: Optional[coco_eval.Accuracy] = None
+
+    @property
+    def compares(self) -> bool:
+        """Are there annotations?"""
+        return self._annotations is not None
 
     @property
     def written(self) -> int:
@@ -215,6 +221,7 @@ class CocoWriter:
                 categories = [self._categories.of(int(number)) for number in classes]
                 entries += coco_entries(self._ids[image_id], boxes, scores, categories, self._source.size(image_id))
         self._file.append(entries)
+        self._accuracy = None
         self._seen.update(int(image_id) for image_id in ids if image_id >= 0)
 
     def __enter__(self) -> "CocoWriter":
@@ -247,9 +254,15 @@ class CocoWriter:
         return "\n".join(lines)
 
     def accuracy(self) -> coco_eval.Accuracy:
-        """Compare the results of all images that ran with the annotations."""
-        ran = [self._ids[number] for number in self._seen if number in self._ids]
-        return coco_eval.evaluate(self._annotations.dataset, self._file.read(), ran)
+        """Compare the results of all images that ran with the annotations, once.
+
+        Raises:
+          UserError: see `coco_eval.evaluate`.
+        """
+        if self._accuracy is None:
+            ran = [self._ids[number] for number in self._seen if number in self._ids]
+            self._accuracy = coco_eval.evaluate(self._annotations.dataset, self._file.read(), ran)
+        return self._accuracy
 
 
 def coco_entries(

@@ -2,7 +2,7 @@
 """Everything that a run writes about its images, behind one writer. No TensorFlow."""
 
 import contextlib
-from typing import Any, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -43,6 +43,19 @@ class Outputs:
 
     def __exit__(self, kind, error, traceback) -> None:
         self._stack.__exit__(kind, error, traceback)
+
+    def accuracy(self) -> Optional[Dict[str, Optional[float]]]:
+        """COCO's numbers by name, None where there is no such object, and "images"; None without annotations.
+
+        Raises:
+          UserError: see `CocoWriter.accuracy`.
+        """
+        writers = [writer for writer in self._writers if isinstance(writer, CocoWriter) and writer.compares]
+        if not writers:
+            return None
+        found = writers[0].accuracy()
+        values = {name: None if value < 0 else value for name, value in found.as_dict().items()}
+        return {**values, "images": found.images}
 
     def report(self) -> str:
         """What was written where, and what came of comparing it; for after the run."""

@@ -10,12 +10,21 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ipu_utils.base import missing_packages
 from ipu_utils.base.files import write_atomically
 from ipu_utils.base.printable import shown
-from ipu_utils.measure.statistics import percentile
 from ipu_utils.report import charts, work
 from ipu_utils.report.charts import Series, number
 from ipu_utils.report.comparison import compare, why_no_interval
 from ipu_utils.report.record import instances_of_record, latencies_ms, latency_unit
-from ipu_utils.report.sweep_rows import SweepRow, cell_text, heads, label, row_of
+from ipu_utils.report.sweep_rows import (
+    NUMBERS,
+    SweepRow,
+    cell_text,
+    explained,
+    heads,
+    label,
+    number_names,
+    row_of,
+    status,
+)
 from ipu_utils.report.text import RANDOM
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -168,32 +177,31 @@ def _sweep(rows: Sequence[SweepRow]) -> Dict[str, Any]:
     ]
     if known:
         found["accuracy"] = charts.points(known, "images/s", "published AP", "Throughput and published accuracy")
+    chosen = number_names(rows)
     table = [
-        (number, *(cell_text(row, head) for head in columns), _remarks(row), *_numbers(row))
+        (number, *(cell_text(row, head) for head in columns), _remarks(row), *_numbers(row, chosen))
         for number, row in enumerate(rows, 1)
     ]
     records = [row.record for row in measured]
     names = [head.replace("_", " ") for head in columns]
     unit = latency_unit(*records) if records else "ms"
-    heading = ("", *names, "remarks", "images/s", *(f"{name}, {unit}" for name in ("mean", "p50", "p99")))
+    units = [unit if NUMBERS[name][0] == "ms" else NUMBERS[name][0] for name in chosen]
+    heading = ("", *names, "status", *(f"{name}, {one}" if one else name for name, one in zip(chosen, units)))
     missing = [f"{label(row, columns)}: {row.remark}" for row in rows if row.record is None]
     return {
-        "charts": found, "rows": table, "heading": heading, "runs": list(zip(labels, records)), "missing": missing,
+        "charts": found, "rows": table, "heading": heading, "numbers": len(chosen), "explained": explained(rows),
+        "runs": list(zip(labels, records)), "missing": missing,
         "any_random": any(record["weights"]["random"] for record in records),
     }  # fmt: skip
 
 
 def _remarks(row: SweepRow) -> str:
     unstable = [] if row.record is None else [f"UNSTABLE: {reason}" for reason in row.record["unstable"]]
-    return "; ".join([*filter(None, [row.remark]), *unstable])
+    return "; ".join([*filter(None, [row.remark]), *unstable]) or status(row)
 
 
-def _numbers(row: SweepRow) -> Tuple[str, ...]:
-    if row.record is None:
-        return ("-",) * 4
-    latencies = latencies_ms(row.record)
-    rate, mean = row.record["statistics"]["images_per_second"]["mean"], sum(latencies) / len(latencies)
-    return tuple(f"{value:.2f}" for value in (rate, mean, percentile(latencies, 50), percentile(latencies, 99)))
+def _numbers(row: SweepRow, names: Sequence[str]) -> Tuple[str, ...]:
+    return tuple("-" if row.record is None else NUMBERS[name][1](row.record) for name in names)
 
 
 def _comparison(first: Record, second: Record) -> Dict[str, Any]:

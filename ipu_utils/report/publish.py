@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any, Iterator, List, Mapping, Optional, Sequence
+from typing import IO, Any, Callable, Iterator, List, Mapping, Optional, Sequence
 
 from ipu_utils.base.console import show_notes
 from ipu_utils.base.errors import ConfigError, UserError
@@ -25,7 +25,7 @@ from ipu_utils.report import record as records
 from ipu_utils.report.html import check_packages, write_page
 from ipu_utils.report.instances import Instances, combine
 from ipu_utils.report.result import Outcome, describe_instances, describe_stages
-from ipu_utils.report.sweep_rows import SweepRow
+from ipu_utils.report.sweep_rows import SweepRow, table_row
 
 
 class Publisher:
@@ -65,12 +65,19 @@ class Publisher:
         distribution = format_distribution(samples, self._config.benchmark.percentiles)
         return f"{format_report(samples, headline) if alone else headline}\n{distribution}"
 
-    def publish(self, outcome: Outcome, images: Optional[ImageSource] = None) -> None:
+    def publish(
+        self,
+        outcome: Outcome,
+        images: Optional[ImageSource] = None,
+        accuracy: Optional[Callable[[], Optional[Mapping[str, Any]]]] = None,
+    ) -> None:
         """Print the report; write the records that were asked for. Every instance has to call it, the first reports.
 
         Args:
           outcome: what this instance has found out.
           images: what it read. They are only read again, for the record's digest, when there is a record.
+          accuracy: compares what was found with annotations, for the record too. What makes that impossible is told
+            by whoever reports it.
         """
         outcome, output = combine(outcome, self._instances), self._config.output
         if self._instances.index:
@@ -88,6 +95,9 @@ class Publisher:
             return
         if images is not None:
             outcome = dataclasses.replace(outcome, images=images.content())
+        if accuracy is not None:
+            with contextlib.suppress(UserError):
+                outcome = dataclasses.replace(outcome, accuracy=accuracy())
         record, files = records.make_record(self._config, outcome), [output.results_json]
         write_records(output, self._config.benchmark.percentiles, [record], self._stdout, files)
 
@@ -108,7 +118,7 @@ def write_records(
       found: the records.
       stdout: what `-` stands for; several records are a line each there.
       files: the file of each record, where they go to files; a device or a pipe takes them all, as `-` does.
-      rows: of a sweep, all of its combinations; they are on the page.
+      rows: of a sweep, all of its combinations; they are on the page and in the table.
 
     Raises:
       UserError: a file cannot be written.
@@ -123,7 +133,7 @@ def write_records(
             write_atomically(path, ((records.to_json(record) + "\n").encode(),), "--results-json")
     if output.report is not None:
         write_page(output.report, found, rows=rows)
-    lines = [records.row(record) for record in found]
+    lines = [records.row(record) for record in found] if rows is None else [table_row(row) for row in rows]
     if output.results_csv == STANDARD_OUTPUT:
         stdout.write(records.csv_lines(records.columns(percentiles), lines, with_header=True))
     elif output.results_csv is not None:

@@ -51,6 +51,7 @@ def make_record(config: RunConfig, outcome: Outcome) -> Dict[str, Any]:
         "git": machine.git_state(),
         "start_up_seconds": {**outcome.start_up, "warm_up": list(outcome.warmup_seconds)},
         "objects": dict(outcome.objects),
+        "accuracy": None if outcome.accuracy is None else dict(outcome.accuracy),
         "samples": {
             "what": f"{outcome.label} latency is the time of a call over its batches",
             "batches_per_call": samples.batches_per_call,
@@ -138,6 +139,18 @@ def instances_of_record(record: Mapping[str, Any]) -> List[List[float]]:
     ]
 
 
+def share_found_again(record: Mapping[str, Any]) -> Optional[float]:
+    """How much of what the reference found a combination of a sweep has found again; None where nothing tells."""
+    agreement = record.get("agreement")
+    if agreement is None or agreement["is_reference"] or not agreement["detections"]:
+        return None
+    return agreement["found_again"] / agreement["detections"]
+
+
+def _executable(key: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda record: (record.get("executable") or {}).get(key)
+
+
 def _latency(key: str) -> Callable[[Mapping[str, Any]], Any]:
     return lambda record: record["statistics"]["latency_ms"][key]
 
@@ -162,6 +175,7 @@ _COLUMNS: Dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "score_threshold": lambda record: record["nms"]["score_threshold"],
     "device": lambda record: record["device"]["name"],
     "engine": lambda record: record["device"]["engine"],
+    "status": lambda record: "UNSTABLE" if record["unstable"] else "ok",
     "images_per_second": lambda record: record["statistics"]["images_per_second"]["mean"],
     "samples": _latency("count"),
     "latency_mean_ms": _latency("mean"),
@@ -173,6 +187,12 @@ _COLUMNS: Dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "latency_median_high_ms": lambda record: _latency("median_interval_95")(record)[1],
 }
 _LAST_COLUMNS: Dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "executable_origin": _executable("origin"),
+    "compile_seconds": _executable("compile_seconds"),
+    "executable_bytes": _executable("bytes"),
+    "peak_memory_mib": lambda record: record["machine"]["peak_memory_mib"],
+    "agreement": share_found_again,
+    "ap": lambda record: (record.get("accuracy") or {}).get("AP"),
     "unstable": lambda record: "; ".join(record["unstable"]),
     "random_weights": lambda record: record["weights"]["random"],
     "weights_sha256": lambda record: record["weights"]["sha256"],

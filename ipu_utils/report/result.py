@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run has found out, as plain data: reports, records and pages are made from it. No TensorFlow here."""
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -8,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from ipu_utils.backends.contract import Hardware
+from ipu_utils.backends.contract import Compiled, Hardware
 from ipu_utils.base import process
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable.model_info import ModelInfo
@@ -34,6 +35,7 @@ class Outcome:
     device: Mapping[str, Any]  # kind, name, engine, threads
     images: Mapping[str, str] = dataclasses.field(default_factory=dict)  # sha256, and what it is of
     executable: Optional[Mapping[str, Any]] = None  # which sources, engine and versions the network comes from
+    accuracy: Optional[Mapping[str, Any]] = None  # COCO's numbers, where there are annotations
     started: float = dataclasses.field(default_factory=lambda: time.time() - process.seconds_since_start())
 
 
@@ -78,6 +80,16 @@ def device_facts(hardware: Hardware) -> Dict[str, Any]:
     }
 
 
+def file_facts(compiled: Optional[Compiled]) -> Dict[str, Any]:
+    """What a record says of the file of a compiled model; nothing where there is none."""
+    if compiled is None:
+        return {}
+    size = None
+    with contextlib.suppress(OSError):  # another run may have removed what is kept
+        size = compiled.path.stat().st_size
+    return {"origin": compiled.origin.partition(" ")[0], "bytes": size, "compile_seconds": compiled.seconds}
+
+
 def outcome_of(
     config: RunConfig,
     info: ModelInfo,
@@ -87,12 +99,14 @@ def outcome_of(
     stages: Mapping[str, Tuple[float, ...]],
     objects: Objects,
     warmup_seconds: Tuple[float, ...],
+    compiled: Optional[Compiled],
     **start_up: float,
 ) -> Outcome:
     """Gather what a run has found out.
 
     Args:
       measured: the timed span.
+      compiled: what ran, where it is in a file.
       start_up: seconds by name.
     """
     detects = config.nms.onchip_nms
@@ -119,7 +133,7 @@ def outcome_of(
         weights=weights_facts(info.weights, info.random, sha256, sha256_of),
         nms=nms_facts(info.nms_configs, info.nms_mode, hardware.post_processing, detects),
         device=device_facts(hardware),
-        executable=info.origin,
+        executable={**info.origin, **file_facts(compiled)},
     )
 
 

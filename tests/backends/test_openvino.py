@@ -213,6 +213,10 @@ def test_the_record_says_what_the_executable_came_from_whether_or_not_this_run_m
         assert run(capfd, *arguments)[0] == 0
         origins.append(read_record(tmp_path / name)["executable"])
     compiled, kept = origins
+    size = sum(path.stat().st_size for path in (tmp_path / "kept").glob("*.effdet"))
+    assert [one.pop("bytes") for one in origins] == [size, size] and size > 0
+    assert [one.pop("origin") for one in origins] == ["compiled", "kept"]
+    assert compiled.pop("compile_seconds") > 0 and kept.pop("compile_seconds") is None
     assert kept == compiled and kept["sources_sha256"] == "5" * 64 and kept["nms_operator_sha256"] is None
     assert re.fullmatch(r"OpenVINO \S+", kept["engine"])
     assert kept["versions"] == fingerprint.versions() and set(kept["versions"]) == {"tensorflow", "keras", "numpy"}

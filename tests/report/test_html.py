@@ -157,15 +157,18 @@ def test_a_sweep_of_anything_else_is_labelled_by_what_varies_too(tmp_path):
     found[1]["nms"]["mode"] = "multi-class"
     read = page(tmp_path, *found)
     for mode in ("best-class", "multi-class"):
-        assert f"Configuration: d0 batch 2 float {mode}" in read.text
-        assert read.rows("model")[0][:5] == ["", "model", "batch", "precision", "nms mode"]
-        assert [row[4] for row in read.rows("model")[1:]] == ["best-class", "multi-class"]
+        assert f"Configuration: d0 batch 2 float auto {mode}" in read.text
+        assert read.rows("model")[0][:6] == ["", "model", "batch", "precision", "engine", "nms mode"]
+        assert [row[5] for row in read.rows("model")[1:]] == ["best-class", "multi-class"]
 
 
 def failed_sweep():
     """Three combinations of a sweep over precisions and NMS modes: one ran, one failed, one did not run."""
-    record = make(Samples((0.1,) * 20 + (0.9,), 1, 1))
-    expected = {"model": "efficientdet-d1", "batch": "2", "precision": "half"}
+    record = make(Samples((0.1,) * 20 + (0.9,), 1, 1), accuracy={"AP": 0.25, "images": 3})
+    record["executable"].update(origin="kept", bytes=17_460_000, compile_seconds=None)
+    record["machine"]["peak_memory_mib"] = 400
+    record["agreement"] = {"is_reference": False, "detections": 8, "found_again": 7, "iou_above": 0.5, "images": 2}
+    expected = {"model": "efficientdet-d1", "batch": "2", "precision": "half", "engine": "litert"}
     swept = [{"model_precision": word, "nms_mode": "multi-class"} for word in ("fp32", "fp16", "bf16")]
     return [
         SweepRow(swept[0], record),
@@ -180,14 +183,17 @@ def test_every_row_of_a_sweep_says_what_it_is_and_why_it_has_no_numbers(tmp_path
     read = Page((tmp_path / "page.html").read_text())
     unstable = "UNSTABLE: tail: p99 is 9.0 times p50"
     assert read.rows("model") == [
-        ["", "model", "batch", "precision", "nms mode", "remarks", "images/s", "mean, ms a batch", "p50, ms a batch",
-         "p99, ms a batch"],
-        ["1", "efficientdet-d0", "1", "float", "multi-class", unstable, "7.24", "138.10", "100.00", "900.00"],
-        ["2", "efficientdet-d1", "2", "half", "multi-class", "FAILED (status 2): no <half> here", "-", "-", "-", "-"],
-        ["3", "-", "-", "bf16", "multi-class", "not run", "-", "-", "-", "-"],
+        ["", "model", "batch", "precision", "engine", "nms mode", "status", "images/s", "mean, ms a batch",
+         "p50, ms a batch", "p99, ms a batch", "compile, s", "file, MB", "memory, MB", "agreement", "AP"],
+        ["1", "efficientdet-d0", "1", "float", "auto", "multi-class", unstable, "7.24", "138.10", "100.00", "900.00",
+         "kept", "17.5", "419", "0.875", "0.2500"],
+        ["2", "efficientdet-d1", "2", "half", "litert", "multi-class", "FAILED (status 2): no <half> here",
+         *["-"] * 9],
+        ["3", "-", "-", "bf16", "-", "multi-class", "not run", *["-"] * 9],
     ]  # fmt: skip
+    assert "agreement: share of ref's detections" in read.text
     assert "2 of 3 combinations have no numbers" in read.text
-    assert "d1 batch 2 half multi-class: FAILED (status 2): no <half> here" in read.text
+    assert "d1 batch 2 half litert multi-class: FAILED (status 2): no <half> here" in read.text
     banner = "random weights: the speed is real, the detections mean nothing"
     assert read.text.index(banner) < read.text.index("All combinations")
 

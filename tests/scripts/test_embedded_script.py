@@ -102,6 +102,9 @@ def test_the_record_says_what_the_executable_came_from(run, kept, tmp_path):
     for how in (["--exec-file", kept / NAME], [*MODEL, "--exec-output-dir", kept]):
         assert run(*how, *FEW, "--results-json", path)[0] == 0
         assert read_record(path)["executable"] == {
+            "origin": "given" if "--exec-file" in how else "kept",
+            "bytes": (kept / NAME).stat().st_size,
+            "compile_seconds": None,
             "engine": header.engine,
             "sources_sha256": "5" * 64,
             "nms_operator_sha256": None,
