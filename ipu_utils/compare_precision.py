@@ -69,7 +69,8 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
     parser = Parser(
         prog="-m ipu_utils.compare_precision", description=__doc__, allow_abbrev=False,
         epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
-        "--no-ema, --random-weights, --hparams, --image-size, --calibration-images, --nms-mode, --score-preset, --seed.",
+        "--no-ema, --random-weights, --hparams, --image-size, --calibration-images, --nms-mode, --score-preset, "
+        "--seed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--image-path", type=Path, required=True, metavar="PATH",

@@ -11,7 +11,7 @@ IOU_THRESH = 0.5
 SIGMA = 0.5
 SOFT_SCORE_THRESH = 0.001
 MAX_DETECTIONS = 100
-# What --score-preset asks for: average precision needs the low scores too; who acts on detections wants the likely ones.
+# What --score-preset asks for: average precision needs the low scores too, who acts on detections the likely ones.
 SCORE_THRESHOLDS = {"accuracy": 0.001, "deployment": 0.4}
 
 
