@@ -38,12 +38,12 @@ def test_requirements_txt_has_the_same_packages_and_more():
 def device(tmp_path_factory):
     """A copy of the project in which nothing was built, after `make setup-runtime`."""
     folder = tmp_path_factory.mktemp("device") / "project"
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=str(ROOT), stdout=subprocess.PIPE, check=True).stdout
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, check=True).stdout
     for name in filter(None, os.fsdecode(listed).split("\0")):
-        if not name.startswith(("tests/", "docs/")):
+        if not name.startswith(("tests/", "docs/")) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(ROOT / name), str(folder / name))
-    shutil.copy(str(ROOT / "requirements-runtime.txt"), str(folder))
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MAKE", "VIRTUAL"))}
     subprocess.run(["make", "setup-runtime", f"PYTHON={sys.executable}"], cwd=str(folder), env=environ, check=True)
     return folder
