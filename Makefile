@@ -12,7 +12,7 @@ PIP_ARGS ?= --quiet --disable-pip-version-check
 compiler_first = $(MAKE) --no-print-directory -C NMS/host compiler
 DOWNLOAD := about 700 MB to download and 2.5 GB on disk; how long depends on the line, and pip is silent meanwhile
 
-.PHONY: all nms multinms setup benchmark demo weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint \
+.PHONY: all nms multinms setup setup-runtime benchmark demo weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint \
   lint-codelets sanitize clean help
 .DEFAULT_GOAL := all
 
@@ -27,6 +27,9 @@ multinms: nms  ## the same as nms
 setup: $(VENV)/.installed $(VENV)/.importable  ## create .venv, install requirements, build the NMS libraries
 	@$(MAKE) --no-print-directory nms BUILD_PYTHON="$(abspath $(VENV)/bin/python)"
 
+setup-runtime: $(VENV)/.runtime $(VENV)/.importable  ## for a machine that only runs compiled files: .venv without TensorFlow, libdetect
+	@$(MAKE) --no-print-directory -C NMS/host libdetect
+
 # Debian's python3 lacks the module that puts pip into an environment: the pip outside does it then.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.9 or later is needed, this is " + sys.version.split()[0] + \
@@ -35,10 +38,16 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) 2>/dev/null || { $(PYTHON) -m venv --without-pip --clear $(VENV) && \
 	  $(PYTHON) -m pip --python $(VENV)/bin/python install $(PIP_ARGS) pip; }
 
-$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+$(VENV)/.installed: requirements.txt requirements-runtime.txt | $(VENV)/bin/python
 	+@$(compiler_first)
 	@echo "Installing TensorFlow, OpenVINO and what they need into $(VENV): $(DOWNLOAD)."
 	$(VENV)/bin/python -m pip install $(PIP_ARGS) -r requirements.txt
+	@touch $@
+
+$(VENV)/.runtime: requirements-runtime.txt | $(VENV)/bin/python
+	+@$(compiler_first)
+	@echo "Installing the engines and what they need into $(VENV)."
+	$(VENV)/bin/python -m pip install $(PIP_ARGS) -r requirements-runtime.txt
 	@touch $@
 
 # With PYTHONSAFEPATH set, `python -m ipu_utils.compare` does not look into the current folder.
@@ -80,7 +89,7 @@ test-slow: setup $(VENV)/.tested  ## the tests that take longer
 VENV38 ?= .venv38
 PYTHON38 ?= python3.8
 
-$(VENV38)/.installed: tests/requirements-tf26.txt tests/requirements.txt requirements.txt
+$(VENV38)/.installed: tests/requirements-tf26.txt tests/requirements.txt requirements.txt requirements-runtime.txt
 	$(PYTHON38) -m venv $(VENV38)
 	$(VENV38)/bin/python -m pip install $(PIP_ARGS) -r tests/requirements-tf26.txt -r requirements.txt
 	@touch $@

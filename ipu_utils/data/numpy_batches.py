@@ -41,7 +41,7 @@ class Feed:
           ahead: batches that are decoded ahead of the device.
         """
         self.source, self.batch_size, self._ahead = source, batch_size, ahead
-        self._rows = [(number, source.fitted(number)) for number in range(source.count)] if preloaded else None
+        self._rows = [(number, source.fitted(number)) for number in source.own] if preloaded else None
 
     @property
     def count(self) -> int:
@@ -65,7 +65,7 @@ class Feed:
 
     def _decoded(self) -> Iterator[Tuple]:
         """Yield (id, fitted image), decoded on all cores, in the order of the files; unreadable ones are left out."""
-        numbers, waiting = itertools.cycle(range(self.source.count)), collections.deque()
+        numbers, waiting = itertools.cycle(self.source.own), collections.deque()
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode") as pool:
             while True:
                 while len(waiting) < self._ahead * self.batch_size:

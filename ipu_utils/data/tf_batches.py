@@ -2,13 +2,14 @@
 """Batches of images for the network, made beside the device's work.
 
 Four kinds: `generated` noise, one `repeated-image`, a `single-image` in a batch of one, and all images of an
-`image-directory`. Every batch is (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]): images fitted into the
-network's input by `data.resize`, the factor from the network's pixels back to the original's, and which image of
-the source a row holds. A row with id -1 is padding and holds no image.
+`image-directory`. Every batch is (images uint8 [B, h, w, 3], scales float32 [B], ids int32
+[B]): images fitted into the network's input by `data.resize`, the factor from the network's pixels back to the
+original's, and which image of the source a row holds. A row with id -1 is padding and holds no image.
 """
 
 import atexit
 import contextlib
+import itertools
 import threading
 import time
 import weakref
@@ -169,9 +170,10 @@ def _preloaded(opened: ImageBatches, *, endless: bool) -> tf.data.Dataset:
     A single image fills the whole batch, so that each row does the same work.
     """
     size, source = opened.batch_size, opened.source
-    ids = np.arange(max(size, source.count), dtype=np.int32) % source.count  # `count` is 1 or a multiple of `size`.
-    fitted = [source.fitted(image_id) for image_id in range(source.count)]
-    images, scales = zip(*(fitted[image_id] for image_id in ids))
+    # There are one or a multiple of `size`.
+    ids = np.array(list(itertools.islice(itertools.cycle(source.own), max(size, len(source.own)))), np.int32)
+    fitted = {image_id: source.fitted(image_id) for image_id in source.own}
+    images, scales = zip(*(fitted[image_id] for image_id in ids.tolist()))
     images = np.stack(images).reshape(-1, size, *source.image_size, 3)
     scales = np.stack(scales).reshape(-1, size)
     dataset = tf.data.Dataset.from_tensor_slices((images, scales, ids.reshape(-1, size)))
@@ -188,7 +190,7 @@ def _streamed(opened: ImageBatches, *, endless: bool) -> tf.data.Dataset:
             return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(scale, ()), tf.ensure_shape(row_id, ())
 
     size, function = opened.source.image_size, PipelineFunction(opened.load, at_exit=opened.load_nothing)
-    dataset = tf.data.Dataset.range(opened.source.count, output_type=tf.int32)
+    dataset = tf.data.Dataset.from_tensor_slices(np.array(opened.source.own, np.int32))
     if endless:
         dataset = dataset.repeat()
     dataset = dataset.map(load, num_parallel_calls=usable_cores(), deterministic=True)

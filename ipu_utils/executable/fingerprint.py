@@ -87,6 +87,7 @@ def of_sources(builder: str) -> str:
 def versions() -> Dict[str, str]:
     """Version of each package that takes part in making a network, without importing any; what is missing is left out.
 
+    Empty where there is no TensorFlow: nothing is made here, and a file that was kept may come from another NumPy.
     `engine` of a header says what else there is: OpenVINO, Poplar.
     """
     found = {}
@@ -94,4 +95,4 @@ def versions() -> Dict[str, str]:
         version = next(filter(None, map(machine.package_version, packages)), None)
         if version is not None:
             found[name] = version
-    return found
+    return found if "tensorflow" in found else {}

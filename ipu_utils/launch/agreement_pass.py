@@ -35,7 +35,7 @@ def keep_detections(detect: Detect, source: ImageSource, batch_size: int) -> Non
     if not path:
         return
     found: Dict[int, ImageDetections] = {}
-    for ids, images, scales in batches_of(source, batch_size, min(source.count, KEPT_IMAGES)):
+    for ids, images, scales in batches_of(source, batch_size, source.own[:KEPT_IMAGES]):
         detections = detect(images, scales)
         if detections is None:
             return

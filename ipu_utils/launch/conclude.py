@@ -36,5 +36,7 @@ def conclude(
         print(text.describe_random(info))
     if writer is not None:
         print(writer.report())
-    print(text.describe_skipped(source.skipped) + source.left_out.describe(), end="")
-    return status_of(source.skipped, config.data.skip_bad_images)
+    # All have the same status, and none before the first one is done: mpirun may end all when one ends.
+    skipped = {name: why for found in results.instances.gather_objects(source.skipped) for name, why in found.items()}
+    print(text.describe_skipped(skipped) + source.left_out.describe(), end="")
+    return status_of(skipped, config.data.skip_bad_images)

@@ -65,10 +65,10 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         print(text.describe_run(config, info, runtime.hardware, span.text, executable), flush=True)
         inputs = open_inputs(config, header, benchmark.num_repeats)
         if inputs.left_out:
-            results.note(f"{inputs.left_out} of {inputs.source.count} images are not requested: see --num-repeats.")
+            results.note(f"{inputs.left_out} of {len(inputs.source.own)} images are not requested: see --num-repeats.")
         results.note(*describe_left_out(inputs.source))
         size_asked = config.data.image_size is not None
-        writer = open_outputs(config.output, info.name, header, inputs, size_asked)
+        writer = open_outputs(config.output, info.name, header, inputs, size_asked, results.instances)
         clients = [span.client(session, inputs) for session in sessions]
         for client in clients:  # each has memory of its own that is touched for the first time
             if benchmark.warmup:

@@ -57,7 +57,7 @@ def planned(config: RunConfig) -> RunConfig:
     """
     if not config.benchmark.one_pass:
         return config
-    images, batch_size = open_source(config.data, (1, 1), 1).count, _batch_size(config)
+    images, batch_size = len(open_source(config.data, (1, 1), 1).own), _batch_size(config)
     batches, notes = -(-images // batch_size), list(config.notes)
     if config.embedded is not None:
         benchmark = dataclasses.replace(config.benchmark, num_repeats=batches)

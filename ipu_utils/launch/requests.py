@@ -32,11 +32,12 @@ class Inputs:
 
     def __init__(self, source: ImageSource, batch_size: int, requests: int):
         height, width = source.image_size
-        wanted = min(requests, -(-source.count // batch_size))
+        own = source.own
+        wanted = min(requests, -(-len(own) // batch_size))
         batches = max(1, min(wanted, POOL_BYTES // (batch_size * height * width * 3)))
         self.batch_size = batch_size
-        self.source, self.left_out = source, source.count - min(source.count, batches * batch_size)
-        found = ((number, source.try_fitted(number)) for number in range(source.count))
+        self.source, self.left_out = source, max(0, len(own) - batches * batch_size)
+        found = ((number, source.try_fitted(number)) for number in own)
         taken = list(itertools.islice((pair for pair in found if pair[1] is not None), batches * batch_size))
         # A single image fills a whole batch, so that every row does the same work.
         rows = [taken[row % len(taken)] for row in range(batches * batch_size)]
@@ -66,8 +67,8 @@ class StreamedInputs(Inputs):
 
     def __init__(self, source: ImageSource, batch_size: int):
         self.batch_size, self.source, self.left_out = batch_size, source, 0
-        batches = -(-source.count // batch_size)
-        self.ids = (np.arange(batches * batch_size) % source.count).reshape(batches, batch_size)
+        batches = -(-len(source.own) // batch_size)
+        self.ids = np.resize(np.array(source.own), (batches, batch_size))  # which begins anew where they end
         self._made: Dict[int, Tuple[np.ndarray, np.ndarray]] = {}
 
     def prepare(self, number: int) -> None:
@@ -200,8 +201,8 @@ def count_objects(session: Session, inputs: Inputs) -> Objects:
 
 
 def write_predictions(writer: writers.Outputs, session: Session, inputs: Inputs) -> None:
-    """Detect in every image of the source and write what was found; the writer has been entered."""
-    for ids, images, scales in batches_of(inputs.source, inputs.batch_size, inputs.source.count):
+    """Detect in every image of this instance and write what was found; the writer has been entered."""
+    for ids, images, scales in batches_of(inputs.source, inputs.batch_size, inputs.source.own):
         found = detect(session, images, scales)
         writer.write(ids, (found.boxes, found.scores, found.classes, found.lengths))
 
@@ -214,14 +215,14 @@ def detect(session: Session, images: np.ndarray, scales: np.ndarray) -> Detectio
 
 
 def batches_of(
-    source: ImageSource, batch_size: int, count: int
+    source: ImageSource, batch_size: int, own: Sequence[int]
 ) -> Iterator[Tuple[Sequence[int], np.ndarray, np.ndarray]]:
-    """The first `count` images of a source, once each: (ids [B], images [B, h, w, 3], scales [B]).
+    """Images of a source, by their numbers, once each: (ids [B], images [B, h, w, 3], scales [B]).
 
     In the places of images that cannot be read, and in those behind the last one, is padding.
     """
-    for first in range(0, count, batch_size):
-        rows = range(first, min(first + batch_size, count))
+    for first in range(0, len(own), batch_size):
+        rows = own[first : first + batch_size]
         found = [(number, fitted) for number in rows for fitted in [source.try_fitted(number)] if fitted is not None]
         found += [(PADDING_ID, source.fitted(PADDING_ID))] * (batch_size - len(found))
         ids, fitted = zip(*found)

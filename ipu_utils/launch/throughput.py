@@ -42,7 +42,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
     backend = open_backend(config, folder)
     batches, size_asked = backend.open_batches(), config.data.image_size is not None
-    writer = open_outputs(config.output, config.model.model_name, hparams, batches, size_asked)
+    writer = open_outputs(config.output, config.model.model_name, hparams, batches, size_asked, results.instances)
     if config.output.dry_run:
         dry_run.conclude(config, backend.preview, batches.source)
         return 0

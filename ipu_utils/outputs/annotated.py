@@ -77,11 +77,11 @@ class PredictionWriter:
         Raises:
           UserError: the folder cannot be written to (any more), or the image cannot be read again.
         """
-        for image_id, boxes, scores, classes in new_images(ids, detections, self._places):
-            self._keep(image_id, self._write_one(image_id, boxes, scores, classes))
+        for image_id, *found in new_images(ids, detections, self._places):
+            self.put(image_id, self.entry(image_id, *found))
         start = time.monotonic()
         if self._places and start >= self._list_due:
-            self._write(DETECTIONS_FILE, self._entries())
+            self._write_list()
             end = time.monotonic()
             self._list_due = end + max(LIST_SECONDS, LIST_SHARE * (end - start))
 
@@ -96,11 +96,15 @@ class PredictionWriter:
           UserError: the folder cannot be written to.
         """
         try:
-            self._write(DETECTIONS_FILE, self._entries())
+            self._write_list()
         finally:
             self._drop_spool()
 
-    def _keep(self, image_id: int, entry: Dict[str, Any]) -> None:
+    def _write_list(self) -> None:
+        self._write(DETECTIONS_FILE, self._entries())
+
+    def put(self, image_id: int, entry: Dict[str, Any]) -> None:
+        """Take what `entry` has made of an image, here or in another instance, into the list."""
         line = json.dumps(entry, allow_nan=False).encode()
         try:
             if self._spool is None:
@@ -116,12 +120,17 @@ class PredictionWriter:
     def _entries(self) -> Iterator[bytes]:
         """The list of all entries, in the order of the source."""
         separator = b"[\n"
+        for _, line in self._lines():
+            yield separator + line
+            separator = b",\n"
+        yield b"\n]\n" if self._places else b"[\n\n]\n"
+
+    def _lines(self) -> Iterator[Tuple[int, bytes]]:
+        """(image id, entry) of all images, in the order of the source."""
         for image_id in sorted(self._places):
             offset, length = self._places[image_id]
             self._spool.seek(offset)
-            yield separator + self._spool.read(length)
-            separator = b",\n"
-        yield b"\n]\n" if self._places else b"[\n\n]\n"
+            yield image_id, self._spool.read(length)
 
     def _drop_spool(self) -> None:
         if self._spool is not None:
@@ -141,12 +150,18 @@ class PredictionWriter:
                 self.close()
         self._drop_spool()
 
-    def _write_one(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Dict[str, Any]:
-        """Draw and save one image; return its entry of detections.json."""
+    def entry(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Dict[str, Any]:
+        """Draw and save one image; return its entry of detections.json. For the arguments see `new_images`."""
         image = np.array(self._source.original(image_id))  # A copy: drawing changes it.
         height, width = image.shape[:2]
         boxes, inside = clip_to_photograph(boxes, height, width)
         boxes, scores, classes = boxes[inside], scores[inside].astype(float), classes[inside].astype(int)
+        self._draw(image, boxes, scores, classes)
+        name = self._names[image_id]
+        self._write(name, [encoded(Image.fromarray(image), "JPEG")])
+        return self._described(image_id, name, (height, width), boxes, scores, classes)
+
+    def _draw(self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
         vis_utils.visualize_boxes_and_labels_on_image_array(
             image,
             boxes,
@@ -157,13 +172,22 @@ class PredictionWriter:
             min_score_thresh=-1,  # Post-processing has applied the threshold.
             line_thickness=2,
         )
-        name = self._names[image_id]
-        self._write(name, [encoded(Image.fromarray(image), "JPEG")])
+
+    def _described(
+        self,
+        image_id: int,
+        name: str,
+        size: Tuple[int, int],
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        classes: np.ndarray,
+    ) -> Dict[str, Any]:
+        """The entry of detections.json; `name` of the file in which the image is annotated, `size` (height, width)."""
         return {
             "file": self._source.name(image_id),
             "annotated": name,
-            "width": width,
-            "height": height,
+            "width": size[1],
+            "height": size[0],
             "detections": [
                 {
                     "class_id": class_id,

@@ -215,14 +215,21 @@ class CocoWriter:
 
     def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
         """Append the detections of images that were not seen before; see `PredictionWriter.write` for the arguments."""
-        entries: List[Dict[str, Any]] = []
-        for image_id, boxes, scores, classes in new_images(ids, detections, self._seen):
-            if image_id in self._ids:
-                categories = [self._categories.of(int(number)) for number in classes]
-                entries += coco_entries(self._ids[image_id], boxes, scores, categories, self._source.size(image_id))
-        self._file.append(entries)
+        for image_id, *found in new_images(ids, detections, self._seen):
+            self.put(image_id, self.entry(image_id, *found))
+
+    def entry(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> List[Dict[str, Any]]:
+        """What the file has of an image. For the arguments see `new_images`."""
+        if image_id not in self._ids:
+            return []
+        categories = [self._categories.of(int(number)) for number in classes]
+        return coco_entries(self._ids[image_id], boxes, scores, categories, self._source.size(image_id))
+
+    def put(self, image_id: int, entry: List[Dict[str, Any]]) -> None:
+        """Append what `entry` has made of an image, here or in another instance."""
+        self._file.append(entry)
         self._accuracy = None
-        self._seen.update(int(image_id) for image_id in ids if image_id >= 0)
+        self._seen.add(image_id)
 
     def __enter__(self) -> "CocoWriter":
         return self

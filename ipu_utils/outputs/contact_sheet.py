@@ -2,7 +2,7 @@
 """--contact-sheet: the first images of a run, annotated, side by side in one picture. No TensorFlow."""
 
 from pathlib import Path
-from typing import Any, Dict, Sequence, Set, Tuple
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import numpy as np
 from PIL import Image
@@ -52,12 +52,20 @@ class ContactSheet:
 
     def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
         """See `PredictionWriter.write`."""
-        for image_id, boxes, scores, classes in new_images(ids, detections, self._seen):
-            self._seen.add(image_id)
-            if len(self._cells) < COLUMNS * ROWS or image_id < max(self._cells):
-                self._cells[image_id] = self._draw(image_id, boxes, scores, classes)
-            if len(self._cells) > COLUMNS * ROWS:
-                del self._cells[max(self._cells)]
+        for image_id, *found in new_images(ids, detections, self._seen):
+            self.put(image_id, found)
+
+    def entry(self, image_id: int, *found: np.ndarray) -> List[List]:
+        """What `put` needs of an image, as plain lists. For the arguments see `new_images`."""
+        return [part.tolist() for part in found]
+
+    def put(self, image_id: int, entry: Sequence) -> None:
+        """Draw an image, found here or in another instance, if it is one of the first so far."""
+        self._seen.add(image_id)
+        if len(self._cells) < COLUMNS * ROWS or image_id < max(self._cells):
+            self._cells[image_id] = self._draw(image_id, *map(np.asarray, entry))
+        if len(self._cells) > COLUMNS * ROWS:
+            del self._cells[max(self._cells)]
 
     def _draw(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Image.Image:
         original = self._source.original(image_id)

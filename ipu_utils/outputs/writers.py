@@ -2,7 +2,7 @@
 """Everything that a run writes about its images, behind one writer. No TensorFlow."""
 
 import contextlib
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -15,29 +15,32 @@ from ipu_utils.outputs.coco import Annotations, CocoWriter, compared, image_ids
 from ipu_utils.outputs.coco_classes import Classes, classes_of
 from ipu_utils.outputs.contact_sheet import ContactSheet
 from ipu_utils.outputs.picture_names import names_of
+from ipu_utils.outputs.shares import Shares, folder_of_shares
 
 
 class Outputs:
     """Hands detections to several writers and collects their lines for the report. Use it as a context manager.
 
-    A writer has `written`, `write(ids, detections)`, `report()`, and is a context manager itself.
+    A writer has `written`, `write(ids, detections)`, `report()`, and is a context manager itself. For several instances
+    `entry(id, boxes, scores, classes)` does what the one that has the image can do, and returns what JSON can hold;
+    `put(id, entry)` does the rest in the one that joins them all.
     """
 
     def __init__(self, writers: Sequence[Any]):
-        self._writers, self._stack = list(writers), contextlib.ExitStack()
+        self.writers, self._stack = list(writers), contextlib.ExitStack()
 
     @property
     def written(self) -> int:
         """Number of images that every writer has."""
-        return min(writer.written for writer in self._writers)
+        return min(writer.written for writer in self.writers)
 
     def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
         """See `PredictionWriter.write`."""
-        for writer in self._writers:
+        for writer in self.writers:
             writer.write(ids, detections)
 
     def __enter__(self) -> "Outputs":
-        for writer in self._writers:
+        for writer in self.writers:
             self._stack.enter_context(writer)
         return self
 
@@ -50,7 +53,7 @@ class Outputs:
         Raises:
           UserError: see `CocoWriter.accuracy`.
         """
-        writers = [writer for writer in self._writers if isinstance(writer, CocoWriter) and writer.compares]
+        writers = [writer for writer in self.writers if isinstance(writer, CocoWriter) and writer.compares]
         if not writers:
             return None
         found = writers[0].accuracy()
@@ -59,7 +62,7 @@ class Outputs:
 
     def report(self) -> str:
         """What was written where, and what came of comparing it; for after the run."""
-        return "\n".join(text for text in (writer.report() for writer in self._writers) if text)
+        return "\n".join(text for text in (writer.report() for writer in self.writers) if text)
 
 
 def check(output: OutputConfig, source: ImageSource, hparams: Any = None) -> List[str]:
@@ -98,12 +101,18 @@ def _annotations(output: OutputConfig) -> Optional[Annotations]:
 
 
 def open_outputs(
-    output: OutputConfig, model_name: str, hparams: Any, batches: Any, size_asked: bool = False
-) -> Optional[Outputs]:
+    output: OutputConfig,
+    model_name: str,
+    hparams: Any,
+    batches: Any,
+    size_asked: bool = False,
+    instances: Any = None,
+) -> Optional[Union[Outputs, Shares]]:
     """Return the writers of all outputs that were asked for, ready to write; None when there are none.
 
     Args:
       output: what to write. model_name, hparams, batches, size_asked: see `names_of` and `open_writer`.
+      instances: of this run, see `Shares`; None: this process alone.
 
     Raises:
       UserError: something cannot be written or is an image, or annotations cannot be used.
@@ -113,12 +122,16 @@ def open_outputs(
         names = names_of(output, model_name, hparams, batches, size_asked)
     check_images(output, batches.source, names)
     writers: List[Any] = []
-    predictions = open_writer(output, hparams, batches, names)
-    if predictions is not None:
-        writers.append(predictions)
+    if output.output_predictions:
+        writers.append(open_writer(output, hparams, batches, names))
     if output.coco_results is not None or output.coco_annotations is not None:
         annotations, classes = _annotations(output), classes_of(hparams)
         writers.append(CocoWriter(batches.source, output.coco_results, annotations, classes))
     if output.contact_sheet is not None:
         writers.append(ContactSheet(output.contact_sheet, batches.source, hparams.label_map))
-    return Outputs(writers) if writers else None
+    if not writers:
+        return None
+    outputs = Outputs(writers)
+    if instances is None or instances.count == 1:
+        return outputs
+    return Shares(outputs, folder_of_shares(output), batches.source.own, instances)

@@ -161,7 +161,8 @@ def place(config: RunConfig, instances: Instances) -> RunConfig:
     """Give an instance its share of the cores and the images.
 
     Raises:
-      UserError: predictions are asked for, which several instances would write over each other.
+      UserError: something is to be written about images, and poprun shares them out, whose instances do not tell each
+        other what they have found.
     """
     on_ipu = config.device.device == "ipu"
     if config.device.pin and not on_ipu:
@@ -169,8 +170,11 @@ def place(config: RunConfig, instances: Instances) -> RunConfig:
     if instances.count == 1:
         return config
     asked = config.output.about_images
-    if asked is not None:
-        raise ConfigError(f"{asked} is for one process, and {instances.count} were started: run it alone.")
+    if asked is not None and isinstance(instances, PopdistInstances):
+        raise ConfigError(
+            f"{asked} is for one process or for those that mpirun starts, and poprun started {instances.count}: run it "
+            "alone."
+        )
     device, data = config.device, config.data
     if not on_ipu and device.num_threads is None:
         device = dataclasses.replace(device, num_threads=fair_threads(instances))

@@ -29,20 +29,24 @@ from ipu_utils.report.sweep_rows import SweepRow, table_row
 
 
 class Publisher:
-    """Takes a run's outcome to the report and to the files of the options."""
+    """Takes a run's outcome to the report and to the files of the options.
+
+    Attributes:
+      instances: that run, this process one of them.
+    """
 
     def __init__(self, config: RunConfig, stdout: IO[str], instances: Instances):
-        self._config, self._stdout, self._instances = config, stdout, instances
+        self._config, self._stdout, self.instances = config, stdout, instances
         self._expected, self._so_far = (0, 1, 1, True), []
 
     def note(self, *notes: str) -> None:
         """Tell the user something on standard error, unless they want it quiet; the first instance alone does."""
-        if not self._instances.index and not self._config.output.quiet:
+        if not self.instances.index and not self._config.output.quiet:
             show_notes(notes)
 
     def start_together(self) -> None:
         """Wait until every instance is about to measure."""
-        self._instances.gather([0.0])
+        self.instances.gather([0.0])
 
     def expect(self, calls: int, batches_per_call: int, batch_size: int, alone: bool = True) -> List[float]:
         """Return the list for the seconds of counted calls, which are told as partial when a signal ends the run.
@@ -79,14 +83,14 @@ class Publisher:
           accuracy: compares what was found with annotations, for the record too. What makes that impossible is told
             by whoever reports it.
         """
-        outcome, output = combine(outcome, self._instances), self._config.output
-        if self._instances.index:
+        outcome, output = combine(outcome, self.instances), self._config.output
+        if self.instances.index:
             self._so_far = []
             return
         parts = [
             format_report(outcome.samples),
             format_distribution(outcome.samples, self._config.benchmark.percentiles, outcome.label),
-            describe_instances(outcome.samples) if self._instances.count > 1 else None,
+            describe_instances(outcome.samples) if self.instances.count > 1 else None,
             describe_stages(outcome.stages),
         ]
         print("\n".join(part for part in parts if part is not None))

@@ -293,7 +293,7 @@ def test_instances_share_photographs_alone(place):
     shutil.copy("in/1.jpg", f"in/{names_by_batch('efficientdet-d0', '512', 1, 1)[0]}")
     data = DataConfig(dataset_type="image-directory", image_path=Path("in"), share=(1, 2))
     source = open_source(data, (64, 64), 1)
-    assert [source.name(number) for number in range(source.count)] == ["2.jpg"] and len(source.files) == 3
+    assert [source.name(number) for number in source.own] == ["2.jpg"] and len(source.files) == 3
 
 
 def test_saved_hparams_follow_links(place):

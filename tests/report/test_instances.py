@@ -108,9 +108,10 @@ def test_an_instance_takes_its_share_of_the_images_and_of_the_threads():
 @pytest.mark.parametrize(
     "asked", [{"output_predictions": True}, {"coco_results": "r.json"}, {"contact_sheet": "s.jpg"}]
 )
-def test_predictions_of_several_instances_are_refused(asked):
-    with pytest.raises(UserError, match="run it alone"):
-        place(config(**asked), Told(0, [("elsewhere", [0])]))
+def test_predictions_of_instances_that_poprun_started_are_refused(asked):
+    with pytest.raises(UserError, match="poprun started 2: run it alone"):
+        place(config(**asked), PopdistInstances(None, 0, 2))
+    assert place(config(num_threads=1, **asked), Told(0, [("elsewhere", [0])])).data.share == (0, 2)
 
 
 def test_shares_of_images_are_disjoint_and_complete(tmp_path):
@@ -120,21 +121,21 @@ def test_shares_of_images_are_disjoint_and_complete(tmp_path):
     for index in range(2):
         data = DataConfig("image-directory", image_path=images, share=(index, 2))
         source = open_source(data, (64, 64), 1)
-        names += [source.name(number) for number in range(source.count)]
+        names += [source.name(number) for number in source.own]
     assert sorted(names) == sorted(whole.name(number) for number in range(whole.count)) and len(set(names)) == len(
         names
     )
     many = open_source(DataConfig("image-directory", image_path=images, share=(99, 100)), (64, 64), 1)
-    assert many.count == 1
+    assert len(many.own) == 1
 
 
 def test_shares_of_noise_are_the_images_of_a_single_run():
     whole = open_source(DataConfig(), (8, 8), 4)
     shares = [open_source(DataConfig(share=(index, 2)), (8, 8), 2) for index in range(2)]
+    assert [list(share.own) for share in shares] == [[0, 2], [1, 3]]
     for number in range(4):
-        share = shares[number % 2]
-        assert share.name(number // 2) == whole.name(number)
-        assert (share.original(number // 2) == whole.original(number)).all()
+        assert shares[number % 2].name(number) == whole.name(number)
+        assert (shares[number % 2].original(number) == whole.original(number)).all()
 
 
 def test_samples_and_stages_of_all_instances_become_one_outcome():
