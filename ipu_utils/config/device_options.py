@@ -26,9 +26,9 @@ class DeviceConfig(Checked):
     )
     engine: str = option(
         "auto",
-        words("auto", "openvino", "litert", "tensorflow"),
+        words("auto", "openvino", "litert", "onnxruntime", "tensorflow"),
         "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, else TensorFlow, which "
-        "a GPU takes always; of a given executable, what compiled it",
+        "a GPU takes unless it is onnxruntime (never tried); of a given executable, what compiled it",
         facets=WORK._replace(read_by=ON_HOST, sweep=axis(5)),
         first=6,
     )
