@@ -116,6 +116,20 @@ def check_litert() -> Finding:
         return Finding(False, str(error).split("): ")[0] + ")", mend)
 
 
+def check_onnxruntime() -> Finding:
+    """One more engine, which nothing needs; and what makes its files."""
+    api = importlib.import_module("ipu_utils.base.onnx_api")
+    try:
+        name = api.engine_name()
+    except UserError as error:
+        return Finding(False, str(error).split("): ")[0] + ")", pip_install("onnxruntime onnx tf2onnx"))
+    try:
+        api.check_converter()
+    except UserError as error:
+        return Finding(False, f"{name}; {str(error).partition(':')[0]}", pip_install("onnx tf2onnx"))
+    return Finding(True, ", ".join([name, *(f"{key} {value}" for key, value in api.converter_versions().items())]))
+
+
 def check_compiler() -> Finding:
     """What builds the NMS libraries."""
     found = {name: shutil.which(name) for name in ("make", os.environ.get("CXX") or "g++")}
@@ -207,6 +221,7 @@ CHECKS: Tuple[Tuple[str, Callable[[], Finding]], ...] = (
     ("TensorFlow", check_tensorflow),
     ("OpenVINO", check_openvino),
     ("LiteRT", check_litert),
+    ("ONNX Runtime", check_onnxruntime),
     ("compiler", check_compiler),
     ("libdetect", check_libdetect),
     ("NMS operator", check_operators),
@@ -227,6 +242,7 @@ def runs(findings: Sequence[Tuple[str, Finding]]) -> List[Tuple[str, bool]]:
         ("ipu_inference.py --device cpu", base or fast),
         ("ipu_inference.py --device cpu, in OpenVINO", base and fast),
         ("ipu_inference.py --engine litert", base and {"LiteRT", "libdetect"} <= good),
+        ("ipu_inference.py --engine onnxruntime", base and {"ONNX Runtime", "libdetect"} <= good),
         ("ipu_inference.py --device gpu", base and "GPU" in good),
         ("ipu_inference.py --device ipu", base and "IPU" in good),
         ("ipu_embedded_inference.py", base),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ipu_utils.backends.host import HostBackend
+from ipu_utils.base import onnx_api
 from ipu_utils.base.errors import NotSupportedError, UserError
 from ipu_utils.config.run_config import Precision, RunConfig
 from ipu_utils.executable.engines import ENGINES, word_of
@@ -17,8 +18,10 @@ from ipu_utils.nms import libraries
 COMPILERS = {
     "openvino": lambda: importlib.import_module("ipu_utils.backends.openvino"),
     "litert": lambda: importlib.import_module("ipu_utils.backends.litert"),
+    "onnxruntime": lambda: importlib.import_module("ipu_utils.backends.onnxruntime"),
     "tensorflow": lambda: importlib.import_module("ipu_utils.backends.tensorflow"),
 }
+ON_GPU = ("onnxruntime", "tensorflow")  # the others compute on a CPU
 
 
 def choose_engine(config: RunConfig) -> RunConfig:
@@ -29,15 +32,18 @@ def choose_engine(config: RunConfig) -> RunConfig:
     """
     device, asked = config.device.device, config.device.engine
     notes = config.notes
-    if device == "gpu" and asked not in ("auto", "tensorflow"):
+    if device == "gpu" and asked not in ("auto", *ON_GPU):
         raise NotSupportedError(
             f"--engine {asked} computes on a CPU: add --device cpu, or leave --engine out on a GPU."
         )
     given = None if config.embedded is None else config.embedded.exec_file
     engine = "tensorflow"
-    if device == "cpu" and given is not None:
+    on_gpu = device == "gpu" and asked == "onnxruntime"
+    if on_gpu:
+        onnx_api.providers(device)  # Say now what is missing.
+    if given is not None and (device == "cpu" or on_gpu):
         engine = _engine_of(given, asked)
-    elif device == "cpu" and asked != "tensorflow":
+    elif on_gpu or (device == "cpu" and asked != "tensorflow"):
         is_int8 = config.model.model_precision is Precision.INT8
         first = "litert" if is_int8 else "openvino"  # the faster one: docs/INT8.md
         engine = first if asked == "auto" else asked

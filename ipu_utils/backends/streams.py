@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 from ipu_utils.base import hardware
 
 MOST_STREAMS = 8  # of TensorFlow, unless somebody asks for more
-# Of OpenVINO and LiteRT: pixels of images that are computed at the same time. Activations grow with them, 2 GB an image
+# Of all others: pixels of images that are computed at the same time. Activations grow with them, 2 GB an image
 # with the largest model.
 MOST_PIXELS = 4 << 20
 
@@ -39,7 +39,7 @@ def streams_of(
     """Decide on threads and streams of an engine.
 
     Args:
-      engine: "openvino", "litert" or "tensorflow".
+      engine: a word of --engine.
       num_threads: of all streams together; None: one a core that this process may use.
       num_streams: batches computed side by side; None: as many as suit the engine.
       pixels: of a batch, rows times columns times images; TensorFlow does not ask.
@@ -48,7 +48,8 @@ def streams_of(
     # Whole batches side by side use cores better than one batch split over them: `benchmarks/engines.py`.
     chosen = min(threads, MOST_STREAMS) if engine in ("tensorflow", "auto") else choose_streams(threads, pixels)
     streams = num_streams or chosen
-    if engine == "litert":  # A batch is computed in the thread that asks for it: one more would be computed, too.
+    if engine in ("litert", "onnxruntime"):
+        # A batch is computed in the thread that asks for it: one more would be computed, too.
         return Streams(threads, streams, streams)
     # One more than there are streams: a stream has work while another batch is read or post-processed, and where a
     # graph is narrow.

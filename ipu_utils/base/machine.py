@@ -12,7 +12,8 @@ from ipu_utils import __version__
 from ipu_utils.base import hardware, process
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("tensorflow", "tf-keras", "keras", "openvino", "ai-edge-litert", "numpy", "Pillow", "mpi4py")
+PACKAGES = ("tensorflow", "tf-keras", "keras", "openvino", "ai-edge-litert", "onnxruntime", "onnxruntime-gpu", "numpy",
+            "Pillow", "mpi4py")  # fmt: skip
 GIT_SECONDS = 5  # a repository on a slow network drive must not hold up a run
 
 

@@ -12,7 +12,7 @@ from ipu_utils.config.facets import CONTENT, FOLDER, IPU_PROGRAM, NOT_COMPILED, 
 from ipu_utils.config.model_options import MAX_COUNT, MAX_IO_TILES, MAX_PREFETCH_DEPTH, MAX_THREADS, MIN_IO_TILES
 from ipu_utils.config.options import Checked, boolean, option, path, positive_number, whole_number, words
 
-ENGINE_WORDS = ("openvino", "litert", "tensorflow")  # as in `ipu_utils.executable.engines`
+ENGINE_WORDS = ("openvino", "litert", "onnxruntime", "tensorflow")  # as in `ipu_utils.executable.engines`
 ALL = "all"  # of them, those that can be used: a sweep
 
 
@@ -30,9 +30,9 @@ class DeviceConfig(Checked):
     engine: str = option(
         "auto",
         words("auto", ALL, *ENGINE_WORDS),
-        "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, else TensorFlow, which "
-        "a GPU takes always; of a given executable, what compiled it; all measures each one that is installed, as a "
-        "comma list does",
+        "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, LiteRT for int8, else "
+        "TensorFlow, which a GPU takes unless it is onnxruntime (never tried); of a given executable, what compiled it; "
+        "all measures each one that is installed, as a comma list does",
         facets=WORK._replace(read_by=ON_HOST, sweep=axis(5)),
         first=6,
     )

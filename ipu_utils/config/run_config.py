@@ -124,7 +124,9 @@ def load_config(
     typed = vars(parser.parse_args(argv))
     if choose_device is None:
         choose_device = hardware.choose_device
-    device = choose_device(typed.get("device", "auto"))
+    device = typed.get("device", "auto")
+    if (device, typed.get("engine")) != ("gpu", "onnxruntime"):  # whose own package says whether there is a GPU for it
+        device = choose_device(device)
     try:
         config = resolve(typed, script, device, os.environ if environ is None else environ)
     except UserError as error:

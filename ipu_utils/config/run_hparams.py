@@ -129,8 +129,8 @@ def _why_no_half(config: "RunConfig") -> Optional[str]:
     """None where the device of a run computes in half, else why it does not."""
     if config.device.device != "cpu" or config.device.engine == "tensorflow":
         return None  # TensorFlow has half on every device, the IPU its own
-    if config.device.engine == "litert":
-        return "--engine litert computes in float alone"
+    if config.device.engine in ("litert", "onnxruntime"):
+        return f"--engine {config.device.engine} computes in float alone"
     try:
         check_precision(Precision.HALF.value)
     except UserError as error:
@@ -154,13 +154,16 @@ def path_remark(model: ModelConfig, hparams: hparams_config.Config) -> str:
     return text + "; AdvProp by its path, but --hparams set other inputs than [-1, 1]"
 
 
-def check_wishes(config: "RunConfig") -> None:
+def check_wishes(config: "RunConfig", wish: Optional[str] = None) -> None:
     """Check, where there is no checkpoint, that nothing in the run asks for trained weights.
+
+    Args:
+      wish: what asks for them, where it is no option of the run.
 
     Raises:
       UserError: something does; says how to get them.
     """
-    wish = config.output.about_images
+    wish = wish or config.output.about_images
     if config.model.model_dir is not None:
         wish = f"--model-dir {config.model.model_dir}"
     elif config.data.dataset_type != "generated":

@@ -28,6 +28,7 @@ from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache
 from ipu_utils.executable.convert import Frozen, compile_frozen
+from ipu_utils.executable.engines import title_of
 from ipu_utils.executable.file import Header, with_weights, write_executable
 from ipu_utils.model import weights_text
 
@@ -38,8 +39,8 @@ PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import sys; sys.path.insert(0, sys.argv[1]); from ipu_utils.executable import build_process; build_process.serve()"
 )
-# What freezes the network for an engine; both are known to `ipu_utils.executable.cache`.
-FREEZE = {"OpenVINO": cache.NETWORK, "LiteRT": cache.LITE}
+# What freezes the network for an engine; all are known to `ipu_utils.executable.cache`.
+FREEZE = {"OpenVINO": cache.NETWORK, "LiteRT": cache.LITE, "ONNX Runtime": cache.ONNX}
 LOOK_SECONDS = 0.2  # between two looks at whether the parent is still there
 
 
@@ -70,7 +71,7 @@ def preview_weights(config: RunConfig, header: Header) -> str:
 def build_here(config: RunConfig, header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
     """Do as `build` does in this process."""
     try:
-        freeze = importlib.import_module(FREEZE[header.engine.partition(" ")[0]])
+        freeze = importlib.import_module(FREEZE[title_of(header.engine)])
     except ImportError as error:
         raise UserError(f"compiling an executable needs TensorFlow: {error}") from error
     if config.output.dry_run and header.random_weights:  # drawing them takes long, and cannot fail

@@ -22,6 +22,7 @@ from tf2 import label_util
 # The modules that build networks, one a kind of executable. By all that they import, executables are known.
 NETWORK = "ipu_utils.executable.freeze"  # a CPU's, which OpenVINO compiles
 LITE = "ipu_utils.executable.freeze_lite"  # LiteRT's
+ONNX = "ipu_utils.executable.freeze_onnx"  # ONNX Runtime's
 GRAPH = "ipu_utils.executable.freeze_graph"  # TensorFlow's on a host
 PROGRAM = "ipu_utils.backends.ipu_build"  # an IPU's
 

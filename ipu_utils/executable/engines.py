@@ -60,15 +60,21 @@ class Engine(Protocol):
 class Entry(NamedTuple):
     """A row of the table."""
 
-    title: str  # the first word of `engine_name`
+    title: str  # `engine_name` without the version
     module: Callable[[], Any]  # imports the engine, which may not be installed
 
 
 ENGINES: Dict[str, Entry] = {  # by the word of --engine
     "openvino": Entry("OpenVINO", lambda: importlib.import_module("ipu_utils.executable.openvino")),
     "litert": Entry("LiteRT", lambda: importlib.import_module("ipu_utils.executable.litert")),
+    "onnxruntime": Entry("ONNX Runtime", lambda: importlib.import_module("ipu_utils.executable.onnxruntime")),
     "tensorflow": Entry("TensorFlow", lambda: importlib.import_module("ipu_utils.executable.tensorflow")),
 }
+
+
+def title_of(engine: str) -> str:
+    """The name in what `Engine.engine_name` returns."""
+    return engine.rpartition(" ")[0]
 
 
 def word_of(header: Header, path: Path) -> str:
@@ -77,7 +83,7 @@ def word_of(header: Header, path: Path) -> str:
     Raises:
       ExecutableError: this release does not know it.
     """
-    title = header.engine.partition(" ")[0]
+    title = title_of(header.engine)
     for word, entry in ENGINES.items():
         if entry.title == title:
             return word

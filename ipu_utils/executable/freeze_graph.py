@@ -4,6 +4,7 @@
 What this module imports is what such a graph is known by: see `ipu_utils.executable.sources`.
 """
 
+import functools
 from typing import TYPE_CHECKING, Callable, List, Sequence, Tuple
 
 from hparams_config import Config
@@ -38,10 +39,20 @@ def build_network(config: "RunConfig", hparams: Config, host: Host, header: Head
 
 
 def freeze_graph(model: Prepared, hparams: Config, header: Header) -> bytes:
-    """A GraphDef of the network, whose input and outputs have the names of `ipu_utils.executable.ports`."""
+    """A GraphDef of the network; see `named_graph`."""
+    heads = functools.partial(heads_of, model.network, hparams, model.precision)
+    return named_graph(heads, header).SerializeToString()
+
+
+def named_graph(heads: Callable, header: Header) -> tf.compat.v1.GraphDef:
+    """The network as a graph of constants, whose input and outputs have the names of `ipu_utils.executable.ports`.
+
+    Args:
+      heads: a function from images [B, h, w, 3], pixels 0..255, to (class_outputs, box_outputs).
+    """
 
     def step(images: tf.Tensor) -> List[tf.Tensor]:
-        class_outputs, box_outputs = heads_of(model.network, hparams, model.precision, images)
+        class_outputs, box_outputs = heads(images)
         return [*class_outputs, *box_outputs]
 
     spec = tf.TensorSpec((header.batch_size, *header.image_size, 3), header.input_type, name=INPUT)
@@ -49,4 +60,4 @@ def freeze_graph(model: Prepared, hparams: Config, header: Header) -> bytes:
     classes, boxes = output_names(header)
     for name, tensor in zip(classes + boxes, frozen.outputs):
         frozen.graph_def.node.append(operation(name, "Identity", [tensor], T=header.output_type))
-    return frozen.graph_def.SerializeToString()
+    return frozen.graph_def

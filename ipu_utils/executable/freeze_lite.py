@@ -62,6 +62,8 @@ def freeze_network(heads: Callable, header: Header, folder: str, calibration: Op
     converter = tf.lite.TFLiteConverter.from_concrete_functions([named.get_concrete_function()], tf.Module())
     if is_quantised:
         _quantise(converter, header, calibration)
+    elif header.precision == "float16":  # of the weights; what runs the file brings them to its own type
+        converter.optimizations, converter.target_spec.supported_types = [tf.lite.Optimize.DEFAULT], [tf.float16]
     path = Path(folder, "network.tflite")
     path.write_bytes(converter.convert())
     return Frozen(path, tuple(names))

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """--engine of the throughput script: what executes the network, and what is said when it is not the best one."""
 
+import importlib.machinery
 import sys
+import types
 
 import pytest
 
-from ipu_utils.backends import litert
+from ipu_utils.backends import litert, onnxruntime
 from ipu_utils.backends.open import choose_engine
 from ipu_utils.backends.streams import MOST_PIXELS, choose_streams
-from ipu_utils.base import hardware
+from ipu_utils.base import hardware, onnx_api
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import load_config
 from ipu_utils.nms import libraries
@@ -22,7 +24,7 @@ def chosen(*arguments, device="cpu"):
 def with_openvino(monkeypatch, tmp_path):
     """As if OpenVINO were installed and libdetect built."""
     (tmp_path / "libdetect.so").write_text("")
-    for name in ("openvino", "litert"):
+    for name in ("openvino", "litert", "onnxruntime"):
         monkeypatch.setattr(f"ipu_utils.executable.{name}.engine_name", lambda: "an engine")
     monkeypatch.setattr(libraries, "libdetect_path", lambda: tmp_path / "libdetect.so")
 
@@ -34,6 +36,7 @@ def with_openvino(monkeypatch, tmp_path):
         ("cpu", "openvino", "openvino"),
         ("cpu", "tensorflow", "tensorflow"),
         ("cpu", "litert", "litert"),
+        ("cpu", "onnxruntime", "onnxruntime"),
         ("gpu", "auto", "tensorflow"),
         ("gpu", "tensorflow", "tensorflow"),
         ("ipu", "auto", "tensorflow"),  # Graphcore's, which hands the network to Poplar
@@ -62,6 +65,76 @@ def test_litert_computes_in_float_alone(monkeypatch):
     config = load_config(["--engine", "litert", "--model-precision", "half"], choose_device=lambda requested: "cpu")
     with pytest.raises(UserError, match="--engine litert computes in float, not in half"):
         litert.Compiler(config).wanted()
+
+
+def test_without_onnx_runtime_what_to_install_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"ONNX Runtime cannot be imported .*pip install onnxruntime"):
+        chosen("--engine", "onnxruntime")
+
+
+@pytest.fixture
+def onnx_runtime(monkeypatch):
+    """As if ONNX Runtime were installed: a function that says which providers it has."""
+    module = types.ModuleType("onnxruntime")
+    module.__version__, module.InferenceSession = "1.0", None
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)
+
+    def write(*providers):
+        module.get_available_providers = lambda: [*providers, "CPUExecutionProvider"]
+
+    return write
+
+
+@pytest.mark.parametrize("asked", ["half", "bfloat16"])
+def test_onnx_runtime_computes_in_float_alone(onnx_runtime, asked):
+    arguments = ["--engine", "onnxruntime", "--model-precision", asked]
+    config = load_config(arguments, choose_device=lambda requested: "cpu")
+    with pytest.raises(UserError, match=f"--engine onnxruntime computes in float, not in {asked}"):
+        onnxruntime.Compiler(config).wanted()
+
+
+@pytest.mark.parametrize("missing", ["onnx", "tf2onnx"])
+def test_without_the_converter_what_to_install_is_said_before_anything_is_built(onnx_runtime, monkeypatch, missing):
+    for name in ("onnx", "tf2onnx"):
+        module = types.ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, None if name == missing else module)
+    config = load_config(["--engine", "onnxruntime"], choose_device=lambda requested: "cpu")
+    compiler = onnxruntime.Compiler(config)
+    for ask in (compiler.build, compiler.preview):
+        with pytest.raises(UserError, match=rf"and {missing} is not installed: .*pip install {missing}"):
+            ask(compiler.wanted())
+
+
+@pytest.mark.parametrize(
+    "there, taken",
+    [
+        (["TensorrtExecutionProvider", "CUDAExecutionProvider"], "CUDAExecutionProvider"),
+        (["TensorrtExecutionProvider"], "TensorrtExecutionProvider"),
+        (["ROCMExecutionProvider"], None),
+        ([], None),
+    ],
+)
+def test_onnx_runtime_takes_a_gpu_where_its_package_has_one(with_openvino, onnx_runtime, there, taken):
+    onnx_runtime(*there)
+    options = ["--device", "gpu", "--engine", "onnxruntime"]
+    if taken is None:
+        with pytest.raises(UserError, match=r"needs one of CUDAExecutionProvider.*pip install onnxruntime-gpu"):
+            chosen(*options, device="gpu")
+    else:
+        assert chosen(*options, device="gpu").device.engine == "onnxruntime"
+        assert onnx_api.providers("gpu") == [taken, "CPUExecutionProvider"]
+
+
+def test_for_a_gpu_onnx_runtimes_own_package_is_asked_and_not_tensorflow():
+    def ask(requested):
+        raise AssertionError(requested)
+
+    config = load_config(["--device", "gpu", "--engine", "onnxruntime"], choose_device=ask)
+    assert config.device.device == "gpu"
+    with pytest.raises(AssertionError, match="gpu"):
+        load_config(["--device", "gpu"], choose_device=ask)
 
 
 def test_without_openvino_auto_takes_tensorflow_and_says_why(monkeypatch):

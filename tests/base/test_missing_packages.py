@@ -20,7 +20,12 @@ FOLDERS = ("ipu_utils", "ipu_configs", "tf2", "backbone", "object_detection", "v
 TOOLS = sorted(
     path.stem for path in (ROOT / "ipu_utils").glob("*.py") if '\nif __name__ == "__main__":' in path.read_text()
 )
-ARGUMENTS = {"compare": ["a.json", "b.json"], "completion": ["bash"], "fetch_weights": ["--output", "new"]}
+ARGUMENTS = {
+    "compare": ["a.json", "b.json"],
+    "completion": ["bash"],
+    "export": ["--to", "new"],
+    "fetch_weights": ["--output", "new"],
+}
 BOTH = "`make setup`, then `. .venv/bin/activate`"
 
 
@@ -56,7 +61,8 @@ def call(python, arguments, folder, **environ):
 
 
 def test_the_tools_are_found():
-    assert {"compare", "compare_precision", "completion", "doctor", "fetch_weights", "run_benchmarks"} <= {*TOOLS}
+    known = {"compare", "compare_precision", "completion", "doctor", "export", "fetch_weights", "run_benchmarks"}
+    assert known <= {*TOOLS}
 
 
 @pytest.mark.parametrize(

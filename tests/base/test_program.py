@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ["ipu_inference.py", "ipu_embedded_inference.py"]
-TOOLS = ["compare", "compare_precision", "completion", "doctor", "fetch_weights", "run_benchmarks"]
+TOOLS = ["compare", "compare_precision", "completion", "doctor", "export", "fetch_weights", "run_benchmarks"]
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 SEND = "import os, signal, time; os.kill(os.getpid(), int(os.environ['SIGNAL_TO_SEND']))"
 # What an extension module does whose initialization is interrupted.

@@ -219,7 +219,7 @@ def test_the_doctor_says_what_runs_and_what_mends_the_rest():
     assert "--  libdetect     found\n                  to mend it: make" in text
     assert "yes ipu_inference.py --device cpu\n" in text and "no  ipu_inference.py --device cpu, in OpenVINO" in text
     assert "no  ipu_inference.py --device ipu" in text and "yes ipu_embedded_inference.py\n" in text
-    assert "no  ipu_inference.py --engine litert" in text
+    assert "no  ipu_inference.py --engine litert" in text and "no  ipu_inference.py --engine onnxruntime" in text
     assert all(can for _, can in doctor.runs(findings()))
     assert not any(can for _, can in doctor.runs(findings(Python="install")))
 

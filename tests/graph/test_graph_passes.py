@@ -14,6 +14,7 @@ from ipu_utils.graph.clean_up import PASS_ON, remove_identities
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import as_function, freeze
+from ipu_utils.graph.gather_nearest import gather_nearest
 from ipu_utils.graph.normalise_rows import normalise_rows
 from tf2.efficientdet_keras import EfficientDetNet
 
@@ -211,6 +212,33 @@ def test_an_image_input_beside_others_is_found():
     for ours, reference in zip(outputs_of(rows, *arguments), outputs_of(frozen, *arguments)):
         np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-5)
     assert operations(rows)["Reshape"] == 2
+
+
+# gather_nearest
+
+
+@pytest.mark.parametrize("how", [{}, {"half_pixel_centers": True}, {"align_corners": True}], ids=str)
+def test_resizes_by_factors_that_are_not_whole_become_gathers_of_the_same_pixels(how):
+    sizes = [(5, 7), (6, 10), (3, 5), (6, 7), (4, 10), (2, 3), (12, 20)]
+
+    def step(maps):
+        return tuple(tf.raw_ops.ResizeNearestNeighbor(images=maps, size=size, **how) for size in sizes)
+
+    frozen = freeze(step, [tf.TensorSpec((2, 3, 5, 4), tf.float32)])
+    gathered = gather_nearest(frozen)
+    found = operations(gathered)
+    assert (found["ResizeNearestNeighbor"], found["GatherV2"]) == (3, 8)  # whole: 6x10, 3x5 and 12x20
+    maps = np.arange(120, dtype=np.float32).reshape(2, 3, 5, 4)
+    for ours, reference in zip(outputs_of(gathered, maps), outputs_of(frozen, maps)):
+        np.testing.assert_array_equal(ours, reference)
+
+
+def test_maps_of_unknown_size_are_resized_as_before():
+    frozen = freeze(
+        lambda maps: (tf.raw_ops.ResizeNearestNeighbor(images=maps, size=[5, 7]),),
+        [tf.TensorSpec((1, None, 5, 4), tf.float32)],
+    )
+    assert operations(gather_nearest(frozen)) == operations(frozen)
 
 
 # All of them, on a network

@@ -79,6 +79,7 @@ def test_openvino_needs_what_building_takes_or_what_the_run_takes():
         (("--engine", "openvino", "--num-threads", "16", "--micro-batch-size", "4"), 5),
         (("--engine", "openvino", "--num-streams", "16"), 17),
         (("--engine", "litert", "--num-threads", "16"), 16),
+        (("--engine", "onnxruntime", "--num-threads", "16"), 16),
         (("--engine", "tensorflow", "--num-threads", "16"), 9),
         (("--engine", "tensorflow", "--num-threads", "16", "--model-name", "efficientdet-d7x"), 9),
         (("--engine", "tensorflow", "--num-streams", "16"), 17),

@@ -21,7 +21,7 @@ from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.decode import read_image
 from ipu_utils.data.numpy_batches import open_feed
 from ipu_utils.data.tf_batches import open_dataset
-from ipu_utils.executable import cache, fingerprint, freeze_lite
+from ipu_utils.executable import cache, fingerprint, freeze_lite, freeze_onnx
 from ipu_utils.executable.engines import ENGINES as ENGINE_TABLE
 from ipu_utils.executable.file import write_executable
 from ipu_utils.executable.freeze import compile_network
@@ -44,11 +44,17 @@ with_openvino = pytest.mark.skipif(
 with_litert = pytest.mark.skipif(
     importlib.util.find_spec("ai_edge_litert") is None, reason="LiteRT is not installed (there is none for Python 3.8)"
 )
+with_onnxruntime = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnx", "tf2onnx")),
+    reason="onnxruntime, onnx or tf2onnx is not installed",
+)
 ENGINES = [
     "tensorflow",
     pytest.param("openvino", marks=with_openvino),
     pytest.param("litert", marks=with_litert),
+    pytest.param("onnxruntime", marks=with_onnxruntime),
 ]
+FREEZE = {"litert": freeze_lite.freeze_network, "onnxruntime": freeze_onnx.freeze_network}
 
 
 class Run:
@@ -94,8 +100,8 @@ class Network(Run):
         header = cache.plan(self.config, "float32", "float32", name, fingerprint.cpu_features())
         if engine == "openvino":
             write_executable(path, header, compile_network(heads, header))
-        elif engine == "litert":
-            write_executable(path, header, freeze_lite.freeze_network(heads, header, str(folder)).path.read_bytes())
+        elif engine in FREEZE:
+            write_executable(path, header, FREEZE[engine](heads, header, str(folder)).path.read_bytes())
         else:
             prepared = Prepared(self.keras, "float32", "those of the golden file", True)
             write_executable(path, header, freeze_graph(prepared, self.hparams, header))
@@ -164,7 +170,14 @@ def test_what_every_engine_computes_begins_with_the_configurations_normalisation
     np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("engine", ["tensorflow", pytest.param("litert", marks=with_litert)])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "tensorflow",
+        pytest.param("litert", marks=with_litert),
+        pytest.param("onnxruntime", marks=[with_onnxruntime, pytest.mark.slow]),
+    ],
+)
 def test_engines_compute_the_reference_outputs(network, engine, tmp_path):
     network.assert_golden(network.outputs(network.executable(engine, tmp_path)))
 
