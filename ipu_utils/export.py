@@ -38,6 +38,7 @@ with missing_packages.told(__name__):
     from ipu_utils.config.run_hparams import check_wishes, follow_hparams
     from ipu_utils.config.sections import all_rules
     from ipu_utils.executable import cache
+    from ipu_utils.executable.calibration import calibration_of
     from ipu_utils.executable.formats import FOLDER, FORMATS, describe, suffix_of
     from ipu_utils.model.checkpoint_files import checkpoint_files
     from ipu_utils.outputs.claims import Claim, check_apart, read_by
@@ -51,7 +52,8 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[str, List[str]]:
         prog="-m ipu_utils.export", description=__doc__, allow_abbrev=False,
         epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
         "--no-ema, --random-weights, --hparams, --image-size, --micro-batch-size, --io-precision, --nms-mode, "
-        "--score-preset, --seed; and --model-precision, float or (.tflite and .xml) half, of the weights in the file.",
+        "--score-preset, --seed; and --model-precision, float or (.tflite and .xml) half, of the weights in the "
+        "file, or int8 with --calibration-images.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(OPTION, required=True, metavar="FILE", help="the file or folder to write")
@@ -133,10 +135,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     check_places(to, config)
     from ipu_utils.executable import write_formats  # TensorFlow, for which a mistyped option need not wait
 
-    header = cache.plan(config, precision.value, "float32", FORMATS[suffix].title, ())
+    is_quantised = precision is Precision.INT8
+    outputs = "int8" if is_quantised and suffix == ".tflite" else "float32"
+    header = cache.plan(config, precision.value, outputs, FORMATS[suffix].title, ())
     header, heads = write_formats.build_heads(config, header)
+    calibration = calibration_of(config, cache.hparams_of(config), header.random_weights) if is_quantised else None
     with _told(to), temporary_folder("efficientdet-") as folder:
-        made = write_formats.write_format(suffix, heads, header, folder)
+        made = write_formats.write_format(suffix, heads, header, folder, calibration)
         *named, beside = places(to)
         for source, place in zip(made, named):
             put(source, place)

@@ -10,10 +10,10 @@ from ipu_utils.base.onnx_api import check_converter
 from ipu_utils.base.openvino_api import import_openvino
 from ipu_utils.config.model_options import Precision
 from ipu_utils.config.normalisation import normalisation_of
-from ipu_utils.executable.file import Header
+from ipu_utils.executable.file import Header, calibration_in
 from ipu_utils.executable.ports import Port, described
 
-FLOAT, HALF = Precision.FLOAT, Precision.HALF
+FLOAT, HALF, INT8 = Precision.FLOAT, Precision.HALF, Precision.INT8
 
 
 class Format(NamedTuple):
@@ -26,9 +26,9 @@ class Format(NamedTuple):
 
 FOLDER = ""  # the suffix of a folder
 FORMATS: Dict[str, Format] = {  # by the suffix of the file
-    ".tflite": Format("TensorFlow Lite", (FLOAT, HALF), lambda: None),
+    ".tflite": Format("TensorFlow Lite", (FLOAT, HALF, INT8), lambda: None),
     ".onnx": Format("ONNX", (FLOAT,), check_converter),
-    ".xml": Format("OpenVINO IR", (FLOAT, HALF), import_openvino),
+    ".xml": Format("OpenVINO IR", (FLOAT, HALF, INT8), import_openvino),
     ".pb": Format("frozen TensorFlow graph", (FLOAT,), lambda: None),
     FOLDER: Format("TensorFlow SavedModel", (FLOAT,), lambda: None),
 }
@@ -63,6 +63,7 @@ def describe(header: Header, hparams: Any, suffix: str) -> Dict[str, Any]:
         "model": header.model_name,
         "format": FORMATS[suffix].title,
         "precision": header.precision,
+        "calibration": calibration_in(header),
         "weights": {
             "origin": header.weights,
             "sha256": header.fingerprint["weights"],

@@ -180,17 +180,35 @@ def test_an_unknown_ending_is_refused_and_the_known_ones_are_named(name):
 
 @pytest.mark.parametrize(
     "name, word, known",
-    [("x.onnx", "half", "float"), ("x.tflite", "bfloat16", "float or half"), ("x/", "half", "float")],
+    [
+        ("x.onnx", "half", "float"),
+        ("x.tflite", "bfloat16", "float or half or int8"),
+        ("x.onnx", "int8", "float"),
+        ("x/", "half", "float"),
+    ],
 )
 def test_a_precision_that_the_format_does_not_hold_is_refused(tmp_path, name, word, known):
     said = refused(*SMALL, "--model-precision", word, "--to", f"{tmp_path}/{name}")
     assert said.endswith(f"is written in {known}, not in {word}.") and not any(tmp_path.iterdir())
 
 
-def test_int8_is_refused(tmp_path, capsys):
-    with pytest.raises((SystemExit, export.UserError)):
-        export.main([*SMALL, "--model-precision", "int8", "--to", str(tmp_path / "x.tflite")])
-    assert not any(tmp_path.iterdir())
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [pytest.param("x.tflite", marks=needs("ai_edge_litert")), pytest.param("x.xml", marks=needs("nncf"))]
+)
+def test_int8_stands_for_about_the_floats_and_says_what_it_was_calibrated_on(network, name, tmp_path):
+    arguments = ["--model-precision", "int8", "--calibration-images", "8", "--to", str(tmp_path / name)]
+    assert run_script(lambda: export.main([*SMALL, *arguments])) == 0
+    told = json.loads((tmp_path / f"{name}.json").read_text())
+    assert told["calibration"]["images"] == "8 generated images, half of them noise"
+    found = RUN[(tmp_path / name).suffix](tmp_path / name, network.images)
+    for output in told["outputs"]:
+        stored, wanted = found[output["name"]], network.expected[output["name"]]
+        assert (stored.dtype.name, list(stored.shape)) == (output["type"], output["shape"])
+        if output["type"] == "int8":  # the best line through the points is what they stand for
+            slope, start = np.polyfit(stored.ravel(), wanted.ravel(), 1)
+            stored = slope * stored + start
+        assert np.sqrt(np.mean((stored - wanted) ** 2)) < 0.3 * wanted.std()
 
 
 def test_without_a_checkpoint_random_weights_are_not_written_unasked(tmp_path, monkeypatch):
