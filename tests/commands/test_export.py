@@ -197,7 +197,16 @@ def test_a_precision_that_the_format_does_not_hold_is_refused(tmp_path, name, wo
     "name", [pytest.param("x.tflite", marks=needs("ai_edge_litert")), pytest.param("x.xml", marks=needs("nncf"))]
 )
 def test_int8_stands_for_about_the_floats_and_says_what_it_was_calibrated_on(network, name, tmp_path):
-    arguments = ["--model-precision", "int8", "--calibration-images", "8", "--to", str(tmp_path / name)]
+    arguments = [
+        "--model-precision",
+        "int8",
+        "--calibration-images",
+        "8",
+        "--random-candidates",
+        "100",
+        "--to",
+        str(tmp_path / name),
+    ]
     assert run_script(lambda: export.main([*SMALL, *arguments])) == 0
     told = json.loads((tmp_path / f"{name}.json").read_text())
     assert told["calibration"]["images"] == "8 generated images, half of them noise"
