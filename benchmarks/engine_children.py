@@ -10,16 +10,17 @@ Every engine runs the same calibrated random weights on distinct inputs. Spans:
 
 Engines:
 
-  ours          the executable of ipu_embedded_inference.py, or with span `throughput` the device of ipu_inference.py
+  ours-ENGINE   the executable of ipu_embedded_inference.py --engine ENGINE, or with span `throughput` what
+                ipu_inference.py does with it
   openvino      OpenVINO on the network as it is frozen from Keras, converted as its documentation says
   keras         the Keras network in a plain tf.function, as AutoML's code runs it; detections: with AutoML's global NMS
   tensorflow    TensorFlow on the frozen graph
   onnxruntime   ONNX Runtime, after tf2onnx
-  litert        LiteRT (XNNPACK), after TensorFlow's converter
+  litert        LiteRT (XNNPACK), after TensorFlow's converter; int8: full integer, by its guide, float32 at both ends
   effdet        PyTorch's EfficientDet (package effdet), with weights of its own
 """
 
-import functools
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -43,7 +44,7 @@ class Engine(NamedTuple):
     """One row of the table."""
 
     name: str
-    precision: str  # "float32" or "bfloat16"
+    precision: str  # "float32", "bfloat16" or "int8"
     span: str  # "network", "detections" or "throughput"
 
     @property
@@ -54,29 +55,33 @@ class Engine(NamedTuple):
 REFERENCE = "openvino"
 PACKAGES = {
     "openvino": ("openvino",),
-    "ours": ("openvino",),
     "onnxruntime": ("onnxruntime", "tf2onnx"),
     "litert": ("ai_edge_litert",),
     "effdet": ("effdet", "torch"),
 }
+OURS = {"float32": ("openvino", "litert", "onnxruntime", "tensorflow"), "bfloat16": ("openvino",), "int8": ("litert",)}
+PLAIN = {
+    "float32": ("openvino", "keras", "tensorflow", "onnxruntime", "litert", "effdet"),
+    "bfloat16": ("openvino",),
+    "int8": ("litert",),
+}
+CALIBRATION_IMAGES = 64
 
 
 def engines(precisions: Sequence[str]) -> List[Engine]:
     """All rows, in the order of the table."""
     found = []
     for precision in precisions:
-        found += [Engine("ours", precision, span) for span in ("throughput", "detections", "network")]
-        found.append(Engine("openvino", precision, "network"))
-    if "float32" in precisions:
-        found.append(Engine("keras", "float32", "detections"))
-        names = ("keras", "tensorflow", "onnxruntime", "litert", "effdet")
-        found += [Engine(name, "float32", "network") for name in names]
-    return found
+        for word in OURS[precision]:
+            found += [Engine(f"ours-{word}", precision, span) for span in ("throughput", "detections", "network")]
+        found += [Engine(name, precision, "network") for name in PLAIN[precision]]
+    return found + ([Engine("keras", "float32", "detections")] if "float32" in precisions else [])
 
 
 def missing(engine: str) -> List[str]:
     """Packages that an engine needs and that are not installed."""
-    return [package for package in PACKAGES.get(engine, ()) if importlib.util.find_spec(package) is None]
+    packages = PACKAGES.get(engine.replace("ours-", ""), ())
+    return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
 # Making what the engines load: one process a model, with TensorFlow.
@@ -84,21 +89,18 @@ def missing(engine: str) -> List[str]:
 
 def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size: Optional[str] = None) -> None:
     """Write the network in every engine's form, and the inputs."""
-    import dataclasses
-
+    import ipu_embedded_inference
     import utils
-    from ipu_utils.backends.openvino import wanted
     from ipu_utils.base import hardware
     from ipu_utils.base.keras2 import tf
     from ipu_utils.config.normalisation import normalisation_of
-    from ipu_utils.config.run_config import Precision, load_config
+    from ipu_utils.config.run_config import load_config
     from ipu_utils.data.sources import NoiseImages
+    from ipu_utils.data.synthetic import SyntheticImages
     from ipu_utils.executable import cache
-    from ipu_utils.executable.file import write_executable
-    from ipu_utils.executable.freeze import compile_network
     from ipu_utils.graph.freeze import freeze
     from ipu_utils.model.host import Host
-    from ipu_utils.model.network import build_network, heads_of, prepare
+    from ipu_utils.model.network import build_network, prepare
 
     arguments = ["--config", "efficientdet-low-latency", "--model-name", model_name, "--random-weights"]
     arguments += ["--image-size", image_size] if image_size else []
@@ -106,12 +108,14 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     hparams = cache.hparams_of(config)
     height, width = utils.parse_image_size(hparams.image_size)
     (folder / "model.json").write_text(json.dumps([model_name, "", [height, width]]))
+    for engine in sorted({(engine.name, engine.precision) for engine in engines(precisions) if _is_ours(engine.name)}):
+        if not missing(engine[0]):
+            place = folder / "-".join(engine)
+            chosen = ["--engine", engine[0].replace("ours-", ""), "--model-precision", engine[1]]
+            kept = ["--device", "cpu", "--compile-only", "--exec-output-dir", str(place), "--quiet"]
+            with contextlib.redirect_stdout(sys.stderr):
+                ipu_embedded_inference.main([*arguments, *chosen, *kept])
     model = prepare(config, hparams, Host("cpu", hardware.usable_cores()))
-    heads = functools.partial(heads_of, model.network, hparams, "float32")
-    for precision in precisions:
-        chosen = dataclasses.replace(config.model, model_precision=Precision(precision))
-        header = cache.with_weights(wanted(dataclasses.replace(config, model=chosen)), model.weights, True)
-        write_executable(folder / f"{precision}.effdet", header, compile_network(heads, header))
 
     # As published: tf.nn.swish, batch norms where they are, nothing folded.
     network = build_network(hparams, activation=tf.nn.swish)
@@ -134,7 +138,17 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
         openvino.save_model(openvino.convert_model(folder / "frozen.pb"), folder / "plain.xml", compress_to_fp16=False)
     if not missing("litert"):
         concrete = tf.function(step, input_signature=signature).get_concrete_function()
-        (folder / "network.tflite").write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
+        calibration, (mean, stddev) = SyntheticImages(CALIBRATION_IMAGES, (height, width)), normalisation_of(hparams)
+        for precision in {"float32", "int8"} & {*precisions}:
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+            if precision == "int8":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.representative_dataset = lambda: (
+                    [np.float32((calibration.original(number)[None] - np.array(mean)) / np.array(stddev))]
+                    for number in range(CALIBRATION_IMAGES)
+                )
+                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            (folder / f"{precision}.tflite").write_bytes(converter.convert())
     if not missing("onnxruntime"):
         import tf2onnx
 
@@ -152,10 +166,19 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
 # Running one engine: a process of its own.
 
 
+def _is_ours(name: str) -> bool:
+    return name.startswith("ours-")
+
+
+def _file_of(folder: Path, engine: Engine) -> Path:
+    (path,) = (folder / f"{engine.name}-{engine.precision}").glob("*.effdet")
+    return path
+
+
 def _ours(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
     from ipu_utils.executable.runtime import EmbeddedModel
 
-    worker = EmbeddedModel.load(folder / f"{engine.precision}.effdet", threads).worker()
+    worker = EmbeddedModel.load(_file_of(folder, engine), threads).session()
     detects = engine.span == "detections"
 
     def call(image: np.ndarray) -> Any:
@@ -248,7 +271,7 @@ def _onnxruntime(folder: Path, engine: Engine, threads: int) -> Callable[[np.nda
 def _litert(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray], Any]:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(folder / "network.tflite"), num_threads=threads)
+    interpreter = Interpreter(model_path=str(folder / f"{engine.precision}.tflite"), num_threads=threads)
     interpreter.allocate_tensors()
     place = interpreter.get_input_details()[0]["index"]
     outputs = [detail["index"] for detail in interpreter.get_output_details()]
@@ -262,7 +285,6 @@ def _litert(folder: Path, engine: Engine, threads: int) -> Callable[[np.ndarray]
 
 
 OPEN = {
-    "ours": _ours,
     "openvino": _openvino,
     "tensorflow": _tensorflow,
     "onnxruntime": _onnxruntime,
@@ -270,7 +292,6 @@ OPEN = {
     "keras": _keras,
     "effdet": _effdet,
 }
-UINT8 = ("ours", "keras")  # engines that take the image as it is
 
 
 def _requests(call: Callable, requests: int, images: List[np.ndarray]) -> Tuple[List[float], List[float], float]:
@@ -298,8 +319,8 @@ def _throughput(
     from ipu_utils.config.run_config import load_config
     from ipu_utils.executable.file import read_executable
 
-    executable = read_executable(folder / f"{engine.precision}.effdet")
-    arguments = ["--engine", "openvino", "--num-threads", str(threads)]
+    executable = read_executable(_file_of(folder, engine))
+    arguments = ["--engine", engine.name.replace("ours-", ""), "--num-threads", str(threads)]
     config = load_config(arguments, choose_device=lambda name: "cpu")
     runtime = HostRuntime(Compiled(executable.path, executable.header, "given", executable), config, None, "libdetect")
     numbers = itertools.cycle(range(len(images)))
@@ -316,12 +337,14 @@ def _throughput(
 
 def run_one(engine: Engine, folder: Path, requests: int, threads: int) -> Dict[str, float]:
     """Load an engine, warm it up and time requests."""
-    images = np.load(folder / ("uint8.npy" if engine.name in UINT8 else "float32.npy"), mmap_mode="r")
+    takes_pixels = _is_ours(engine.name) or engine.name == "keras"
+    images = np.load(folder / ("uint8.npy" if takes_pixels else "float32.npy"), mmap_mode="r")
     images = [np.array(image)[None] for image in images]
+    opened = _ours if _is_ours(engine.name) else OPEN[engine.name]
     if engine.span == "throughput":
         milliseconds, processor, first = _throughput(folder, engine, requests, threads, images)
     else:
-        milliseconds, processor, first = _requests(OPEN[engine.name](folder, engine, threads), requests, images)
+        milliseconds, processor, first = _requests(opened(folder, engine, threads), requests, images)
     peak = process.peak_memory_mib()
     return {
         "p50": percentile(milliseconds, 50),

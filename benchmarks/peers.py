@@ -88,7 +88,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=[f"efficientdet-d{size}" for size in range(5)])
     parser.add_argument("--image-size", default="", help="as of the scripts (default: the model's own)")
-    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=("float32", "bfloat16", "int8"))
     parser.add_argument("--engines", nargs="+", help="only these (default: all that are installed)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which every engine runs once (default 5)")
     parser.add_argument("--requests", type=int, default=40, help="requests an engine serves in a round (default 40)")

@@ -23,7 +23,7 @@ def result(p50):
 
 def test_ratios_are_to_the_plain_conversion_at_the_same_precision():
     rounds = {
-        Engine("ours", "bfloat16", "network"): [result(3), result(9), result(4)],
+        Engine("ours-openvino", "bfloat16", "network"): [result(3), result(9), result(4)],
         Engine("openvino", "bfloat16", "network"): [result(8), result(8), result(1)],
         Engine("litert", "float32", "network"): [result(5)],
     }
@@ -33,10 +33,12 @@ def test_ratios_are_to_the_plain_conversion_at_the_same_precision():
     assert rows[0][2] == "3.00 to 9.00"
 
 
-def test_every_engine_is_compared_in_float32_and_ours_in_every_precision():
+def test_every_engine_is_compared_in_float32_ours_beside_it_and_in_every_precision():
     names = {engine.name for engine in engines(["float32", "bfloat16"])}
-    assert names == {"ours", "openvino", "keras", "tensorflow", "onnxruntime", "litert", "effdet"}
-    assert {engine.name for engine in engines(["bfloat16"])} == {"ours", "openvino"}
+    plain = {"openvino", "tensorflow", "onnxruntime", "litert"}
+    assert names == {*plain, *(f"ours-{name}" for name in plain), "keras", "effdet"}
+    assert {engine.name for engine in engines(["bfloat16"])} == {"ours-openvino", "openvino"}
+    assert {engine.name for engine in engines(["int8"])} == {"ours-litert", "litert"}
 
 
 def test_a_section_is_replaced_and_everything_else_stays(tmp_path):
