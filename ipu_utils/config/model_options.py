@@ -209,7 +209,7 @@ class ModelConfig(Checked):
         "quoted pattern, or how many of the run's own",
         f"{CALIBRATION_IMAGES} of the run's own; for random weights on generated data, of the images that those are "
         "made from",
-        facets=CONTENT._replace(read_by=ON_CPU, compiled=COMPILED),
+        facets=CONTENT._replace(read_by=ON_CPU, compiled=COMPILED._replace(devices=ON_CPU)),
     )
     partials_precision: Optional[Precision] = option(
         None,

@@ -25,6 +25,7 @@ FALSE_WORDS = ("false", "f", "0", "no", "n", "False", "F", "NO", "N")
 COUNT = ({"1": 1, "7": 7, "1000": 1000}, ("0", "-1", "1.5", "many", ""))
 TABLE = [
     ("dataset_type", "generated", {"generated": "generated"}, ("noise", "Generated", "image_directory", "")),
+    ("calibration_images", None, {"photos": Path("photos"), "8": 8, "./8": Path("8")}, ("0", "65537", "")),
     ("image_path", None, {"a/b.png": Path("a/b.png")}, ("",)),
     (
         "image_size",
@@ -47,7 +48,7 @@ TABLE = [
         "model_precision",
         None,
         {"float": Precision.FLOAT, "half": Precision.HALF, "bfloat16": Precision.BFLOAT16},
-        ("uint8", "int8", "Half", ""),
+        ("uint8", "int4", "Half", ""),
     ),
     (
         "io_precision",
