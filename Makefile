@@ -13,7 +13,7 @@ compiler_first = $(MAKE) --no-print-directory -C NMS/host compiler
 DOWNLOAD := about 700 MB to download and 2.5 GB on disk; how long depends on the line, and pip is silent meanwhile
 
 .PHONY: all nms multinms setup setup-runtime benchmark demo weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint \
-  lint-codelets sanitize clean help
+  lint-codelets sanitize test-aarch64 clean help
 .DEFAULT_GOAL := all
 
 all: nms  ## build the NMS libraries (default)
@@ -127,6 +127,9 @@ lint-codelets:
 
 sanitize:  ## C++ tests of the NMS under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory -C NMS sanitize
+
+test-aarch64:  ## the host library for 64-bit ARM: cross-compiled, its C++ tests run in qemu
+	@$(MAKE) --no-print-directory -C NMS aarch64
 
 clean:  ## remove what was built, not the environments
 	@for folder in NMS tests/poplar_model benchmarks/nms_poplar; do \

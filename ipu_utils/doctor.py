@@ -34,7 +34,8 @@ NEEDED = ("numpy", "PIL", "yaml", "tqdm")  # modules that every run imports
 BUILD = f"make BUILD_PYTHON={sys.executable}"
 # Instruction sets that decide how fast which precision is, and what they are good for.
 PRECISIONS = (("amx_bf16", "bfloat16 in matrix units"), ("avx512_bf16", "bfloat16"), ("avx512_fp16", "half"),
-              ("avx512f", "float, 16 at a time"), ("avx2", "float, 8 at a time"))  # fmt: skip
+              ("avx512f", "float, 16 at a time"), ("avx2", "float, 8 at a time"),
+              ("bf16", "bfloat16"), ("asimdhp", "half"), ("asimd", "float, 4 at a time"))  # fmt: skip
 
 
 class Finding(NamedTuple):

@@ -27,27 +27,42 @@ class Availability(NamedTuple):
     detail: str  # what was found, or why it cannot be used
 
 
-def cpu_flags() -> frozenset:
-    """Instruction-set flags as the kernel reports them; empty where it does not (macOS, Windows)."""
-    for line in _cpuinfo():
+def cpu_flags(root: Union[str, Path] = cgroups.ROOT) -> frozenset:
+    """Instruction-set flags as the kernel reports them; empty where it does not (macOS, Windows).
+
+    Args:
+      root: see `usable_cores`.
+    """
+    for line in _cpuinfo(root):
         if line.startswith(("flags", "Features")):
             return frozenset(line.split(":", 1)[1].split())
     return frozenset()
 
 
-def cpu_name() -> str:
-    """Model name of the processor as the kernel reports it."""
-    for line in _cpuinfo():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
+def cpu_name(root: Union[str, Path] = cgroups.ROOT) -> str:
+    """Model name of the processor as the kernel reports it; on ARM that of the board, or the numbers of the core.
+
+    Args:
+      root: see `usable_cores`.
+    """
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in _cpuinfo(root))}
+    if "model name" in found:
+        return found["model name"]
     import platform
 
-    return platform.processor() or platform.machine()
+    board = "".join(_lines_of(Path(root) / "proc" / "device-tree" / "model")).strip("\0 ")
+    name = board or platform.processor() or platform.machine()
+    core = [f"{word} {found[f'CPU {word}']}" for word in ("implementer", "part") if f"CPU {word}" in found]
+    return f"{name} ({', '.join(core)})" if core else name
 
 
-def _cpuinfo() -> List[str]:
+def _cpuinfo(root: Union[str, Path]) -> List[str]:
+    return _lines_of(Path(root) / "proc" / "cpuinfo")
+
+
+def _lines_of(path: Path) -> List[str]:
     try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
 
@@ -124,7 +139,8 @@ def _gpu() -> Availability:
 
 
 def _cpu() -> Availability:
-    extras = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in cpu_flags()]
+    told, flags = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimdhp", "asimddp", "i8mm", "bf16"), cpu_flags()
+    extras = [flag for flag in told if flag in flags]
     quota = "" if quota_threads() is None else f" (a CPU quota; it may run on {allowed_cores()})"
     return Availability("cpu", True, " ".join([f"{cpu_name()}, {usable_cores()} cores{quota}"] + extras))
 

@@ -9,6 +9,7 @@ import pytest
 
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
+from ipu_utils.executable import file, fingerprint
 
 
 def probes(**available):
@@ -52,6 +53,54 @@ def test_list_names_every_device_and_what_auto_takes(monkeypatch):
         "gpu  no  as told",
         "cpu  yes as told (auto takes this one)",
     ]
+
+
+# A server's core and a board's, as their kernels tell of them.
+SERVER_CORE = """processor	: 0
+BogoMIPS	: 243.75
+Features	: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc dcpop sha3 sm3 sm4 asimddp sha512 sve asimdfhm dit uscat ilrcpc flagm ssbs paca pacg dcpodp svei8mm svebf16 i8mm bf16 dgh rng
+CPU implementer	: 0x41
+CPU architecture: 8
+CPU variant	: 0x1
+CPU part	: 0xd40
+CPU revision	: 1
+
+"""  # noqa: E501
+BOARD_CORE = """processor	: 0
+BogoMIPS	: 108.00
+Features	: fp asimd evtstrm crc32 cpuid
+CPU implementer	: 0x41
+CPU architecture: 8
+CPU variant	: 0x0
+CPU part	: 0xd08
+CPU revision	: 3
+
+Revision	: d03114
+Model		: Raspberry Pi 4 Model B Rev 1.4
+"""
+
+
+def test_an_arm_processor_is_known_by_what_its_kernel_tells(tmp_path, monkeypatch):
+    for folder, text in (("server", SERVER_CORE), ("board", 4 * BOARD_CORE)):
+        (tmp_path / folder / "proc" / "device-tree").mkdir(parents=True)
+        (tmp_path / folder / "proc" / "cpuinfo").write_text(text)
+    (tmp_path / "board" / "proc" / "device-tree" / "model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    assert hardware.cpu_name(tmp_path / "server") == "aarch64 (implementer 0x41, part 0xd40)"
+    assert hardware.cpu_name(tmp_path / "board") == "Raspberry Pi 4 Model B Rev 1.4 (implementer 0x41, part 0xd08)"
+    server, board = (hardware.cpu_flags(tmp_path / name) for name in ("server", "board"))
+    assert "svebf16" in server and "aes" not in board and board == {"fp", "asimd", "evtstrm", "crc32", "cpuid"}
+    for flags, expected in (
+        (server, ("aarch64", "asimd", "asimddp", "asimdhp", "bf16", "fphp", "i8mm", "sve")),
+        (board, ("aarch64", "asimd")),
+    ):
+        monkeypatch.setattr(hardware, "cpu_flags", lambda flags=flags: flags)
+        assert fingerprint.cpu_features() == expected and hardware.default_precision() == "float32"
+        extras = [flag for flag in ("asimdhp", "asimddp", "i8mm", "bf16") if flag in flags]
+        assert hardware.PROBES["cpu"]().detail.endswith(" ".join(["cores", *extras]))
+    told = file.target_difference(("aarch64", "asimd", "bf16"), ("aarch64", "asimd"))
+    assert told.endswith("has no bf16")
 
 
 def test_looking_for_devices_on_a_machine_without_gpu_imports_no_tensorflow():
