@@ -5,7 +5,7 @@ import contextlib
 from typing import ContextManager, List
 
 from ipu_utils.base import hardware
-from ipu_utils.base.errors import UserError
+from ipu_utils.base.errors import NotSupportedError, UserError
 from ipu_utils.base.keras2 import tf
 
 
@@ -43,7 +43,7 @@ class Host:
         return hardware.default_precision() if self.kind == "cpu" else "float32"
 
     def check_precision(self, precision: str) -> None:
-        """Raise UserError where this TensorFlow has no convolutions of that type for the device (bfloat16 in 2.6)."""
+        """Raise NotSupportedError where this TensorFlow has no convolutions of that type for the device (bfloat16 in 2.6)."""
 
         @tf.function
         def convolution():
@@ -54,7 +54,7 @@ class Host:
             with self.placement():
                 convolution()
         except (tf.errors.InternalError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
-            raise UserError(
+            raise NotSupportedError(
                 f"TensorFlow {tf.__version__} cannot compute {precision} convolutions on {self.name}: "
                 "use --model-precision float."
             ) from error
