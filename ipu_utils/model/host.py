@@ -43,7 +43,7 @@ class Host:
         return hardware.default_precision() if self.kind == "cpu" else "float32"
 
     def check_precision(self, precision: str) -> None:
-        """Raise NotSupportedError where this TensorFlow has no convolutions of that type for the device (bfloat16 in 2.6)."""
+        """Raise NotSupportedError where TensorFlow has no such convolutions for the device (bfloat16 in 2.6)."""
 
         @tf.function
         def convolution():
