@@ -47,7 +47,7 @@ TABLE = [
     (
         "model_precision",
         None,
-        {"float": Precision.FLOAT, "half": Precision.HALF, "bfloat16": Precision.BFLOAT16},
+        {"float": Precision.FLOAT, "half": Precision.HALF, "bfloat16": Precision.BFLOAT16, "int8": Precision.INT8},
         ("uint8", "int4", "Half", ""),
     ),
     (
