@@ -27,8 +27,8 @@ class DeviceConfig(Checked):
     engine: str = option(
         "auto",
         words("auto", "openvino", "litert", "onnxruntime", "tensorflow"),
-        "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, else TensorFlow, which "
-        "a GPU takes unless it is onnxruntime (never tried); of a given executable, what compiled it",
+        "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, else TensorFlow; on a "
+        "GPU TensorFlow, or onnxruntime if it is named; of a given executable, what compiled it",
         facets=WORK._replace(read_by=ON_HOST, sweep=axis(5)),
         first=6,
     )
