@@ -31,8 +31,8 @@ class DeviceConfig(Checked):
         "auto",
         words("auto", ALL, *ENGINE_WORDS),
         "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, LiteRT for int8, else "
-        "TensorFlow, which a GPU takes but for onnxruntime (never tried); of a given executable, what compiled it; "
-        "all measures each one that is installed, as a comma list does",
+        "TensorFlow; on a GPU TensorFlow, or onnxruntime if it is named; of a given executable, what compiled it; all "
+        "measures each one that is installed, as a comma list does",
         facets=WORK._replace(read_by=ON_HOST, sweep=axis(5)),
         first=6,
     )

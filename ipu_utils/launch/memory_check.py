@@ -2,8 +2,8 @@
 """Will a run fit into this machine's memory? Estimated from the options, before anything is built. No TensorFlow.
 
     TensorFlow: bytes = FIXED + PER_BATCH_BYTE * batches under way * batch size * activations
-    OpenVINO:   bytes = the larger of what building takes, in a process that ends before the run, and the run:
-                        BUILDING + PER_BUILDING_BYTE * activations
+    the others: bytes = the larger of what building takes, in a process that ends before the run, and the run:
+                        BUILDING + PER_BUILDING_BYTE * activations, and CONVERTER for ONNX Runtime
                         RUNNING + PER_RUNNING_BYTE * batches under way * batch size * activations
                       where a kept executable is used, the latter and PER_FILE_BYTE * the size of its file
     activations of an image, the largest = 4 * height * width * (expanded / 4 + 1.33 * anchors * (classes + 4)
@@ -31,6 +31,7 @@ FIXED_BYTES = 1750 << 20
 PER_BATCH_BYTE = 1.6
 BUILDING_BYTES = 1000 << 20
 PER_BUILDING_BYTE = 6.0
+CONVERTER_BYTES = {"onnxruntime": 650 << 20}  # by which tf2onnx takes more than OpenVINO
 RUNNING_BYTES = 450 << 20
 PER_RUNNING_BYTE = 1.2
 PER_FILE_BYTE = 1.5  # it is mapped, and OpenVINO brings some of its weights into another order
@@ -76,8 +77,10 @@ def estimate(config: RunConfig, hparams: Config, look: bool = True) -> Estimate:
     if look and folders_of(config) != (None, None):
         compilers = COMPILERS["openvino" if device.engine == "auto" else device.engine]()
         kept = kept_size(config, compilers.Compiler(config).wanted())
-    needed = max(needed, BUILDING_BYTES + PER_BUILDING_BYTE * image) if kept is None else needed + PER_FILE_BYTE * kept
-    return Estimate(int(needed), batches)
+    if kept is not None:
+        return Estimate(int(needed + PER_FILE_BYTE * kept), batches)
+    building = BUILDING_BYTES + PER_BUILDING_BYTE * image + CONVERTER_BYTES.get(device.engine, 0)
+    return Estimate(int(max(needed, building)), batches)
 
 
 def available(root: Union[str, Path] = cgroups.ROOT) -> Optional[int]:

@@ -54,7 +54,7 @@ def test_a_file_gives_back_what_was_written(path):
 def test_the_layout_is_the_documented_one(path):
     content = path.read_bytes()
     magic, version, length = struct.unpack("<8sII", content[:16])
-    assert (magic, version) == (b"EFFDET\r\n", 3)
+    assert (magic, version) == (b"EFFDET\r\n", 4)
     header = json.loads(content[48 : 48 + length])
     assert header["model_name"] == "efficientdet-d0" and header["network"]["size"] == len(NETWORK)
     assert content.endswith(NETWORK)
@@ -101,12 +101,12 @@ def test_a_transfer_as_text_is_noticed(path):
         read_executable(path)
 
 
-@pytest.mark.parametrize("version", [1, 2, 99])
+@pytest.mark.parametrize("version", [1, 2, 3, 99])
 def test_another_format_version_is_refused_with_both_numbers_and_the_way_out(path, version):
     content = bytearray(path.read_bytes())
     struct.pack_into("<I", content, 8, version)
     path.write_bytes(bytes(content))
-    told = f"format version {version}, this release reads version 3: compile it again, with --exec-output-dir FOLDER"
+    told = f"format version {version}, this release reads version 4: compile it again, with --exec-output-dir FOLDER"
     with pytest.raises(ExecutableError, match=told):
         read_executable(path)
 

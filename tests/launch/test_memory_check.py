@@ -71,6 +71,11 @@ def test_openvino_needs_what_building_takes_or_what_the_run_takes():
     assert found == (int(memory_check.RUNNING_BYTES + memory_check.PER_RUNNING_BYTE * 2 * 32 * IMAGE), 2)
 
 
+def test_making_an_onnx_file_takes_more():
+    found = [needed("--engine", engine) for engine in ("openvino", "litert", "onnxruntime")]
+    assert found[0] == found[1] == found[2] - memory_check.CONVERTER_BYTES["onnxruntime"]
+
+
 @pytest.mark.parametrize(
     "options, batches",
     [
