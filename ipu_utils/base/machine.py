@@ -26,6 +26,7 @@ def describe_machine() -> Dict[str, Any]:
         "usable_cores": hardware.usable_cores(),
         "memory_mib": memory_mib(),
         "peak_memory_mib": process.peak_memory_mib(),  # so far
+        "own_peak_memory_mib": process.own_peak_memory_mib(),
         "system": platform.platform(),
     }
 

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Optional
 
 _STARTED = time.time()  # when this module was imported: the next best where the kernel does not tell
@@ -30,5 +31,18 @@ def peak_memory_mib() -> Optional[float]:
         import resource
     except ImportError:  # Windows
         return None
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(_peak_mib(resource, who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def own_peak_memory_mib() -> Optional[float]:
+    """As `peak_memory_mib`, of this process alone."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return _peak_mib(resource, resource.RUSAGE_SELF)
+
+
+def _peak_mib(resource: ModuleType, who: int) -> float:
+    peak = resource.getrusage(who).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere

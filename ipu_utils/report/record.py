@@ -190,7 +190,7 @@ _LAST_COLUMNS: Dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "executable_origin": _executable("origin"),
     "compile_seconds": _executable("compile_seconds"),
     "executable_bytes": _executable("bytes"),
-    "peak_memory_mib": lambda record: record["machine"]["peak_memory_mib"],
+    "own_peak_memory_mib": lambda record: record["machine"].get("own_peak_memory_mib"),
     "agreement": share_found_again,
     "ap": lambda record: (record.get("accuracy") or {}).get("AP"),
     "unstable": lambda record: "; ".join(record["unstable"]),

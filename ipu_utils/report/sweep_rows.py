@@ -95,7 +95,7 @@ def _file(record: Record) -> str:
 
 
 def _memory(record: Record) -> str:
-    peak = record["machine"]["peak_memory_mib"]
+    peak = record["machine"].get("own_peak_memory_mib")
     return "-" if peak is None else f"{peak * MIB / MB:.0f}"
 
 
@@ -147,6 +147,9 @@ def explained(rows: Sequence[SweepRow]) -> List[Tuple[str, str]]:
     return [
         ("measured", f"{found[0]['measured']}: {inside}; {records.latency_unit(*found)}"),
         ("compile", "building the network with its weights and compiling it; kept: an earlier run did"),
-        ("file", "the compiled model; memory: the largest resident size of the process that measured"),
+        (
+            "file",
+            "the compiled model; memory: the largest resident size of the process, also while it compiled",
+        ),
         ("agreement", agreement),
     ]

@@ -133,7 +133,7 @@ def test_a_table_ends_the_sweep_and_each_cell_has_a_record(project, capfd, tmp_p
         "  2  d0     2      float      auto    ok         10.00  200.00        -     - MEMORY      1.000",
         "measured:  from here to there: without NMS; ms a batch",
         "compile:   building the network with its weights and compiling it; kept: an earlier run did",
-        "file:      the compiled model; memory: the largest resident size of the process that measured",
+        "file:      the compiled model; memory: the largest resident size of the process, also while it compiled",
         "agreement: share of ref's detections, the first float row of its model, found again: same class, IoU > 0.5, "
         "3 images",
         "random weights: the speed is real, the detections mean nothing",

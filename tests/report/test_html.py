@@ -166,7 +166,7 @@ def failed_sweep():
     """Three combinations of a sweep over precisions and NMS modes: one ran, one failed, one did not run."""
     record = make(Samples((0.1,) * 20 + (0.9,), 1, 1), accuracy={"AP": 0.25, "images": 3})
     record["executable"].update(origin="kept", bytes=17_460_000, compile_seconds=None)
-    record["machine"]["peak_memory_mib"] = 400
+    record["machine"]["own_peak_memory_mib"] = 400
     record["agreement"] = {"is_reference": False, "detections": 8, "found_again": 7, "iou_above": 0.5, "images": 2}
     expected = {"model": "efficientdet-d1", "batch": "2", "precision": "half", "engine": "litert"}
     swept = [{"model_precision": word, "nms_mode": "multi-class"} for word in ("fp32", "fp16", "bf16")]
