@@ -8,12 +8,13 @@ a damaged video cannot be decoded is missing at the end, where frames are then s
 import collections
 import contextlib
 import functools
+import math
 import os
 import threading
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Optional, OrderedDict, Tuple
+from typing import Any, Iterator, List, NamedTuple, OrderedDict, Tuple
 
 import numpy as np
 
@@ -146,17 +147,20 @@ def _opened(path: Path) -> Iterator[Tuple[Any, Any]]:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a video that FFmpeg can read ({reason_of(error)}): give another.") from error
     with container:
-        stream: Optional[Any] = container.streams.best("video")
-        if stream is None:
+        if not container.streams.video:
             raise UserError(
                 f"{path} has no video that FFmpeg can read, only {len(container.streams)} other streams: repair it, or "
                 "give another."
             )
-        yield container, stream
+        yield container, container.streams.video[0]
 
 
 def upright(frame: Any) -> np.ndarray:
     """A frame as uint8 RGB [H, W, 3], turned as the video says it is to be shown."""
     image = frame.to_ndarray(format="rgb24")
-    quarters = round(getattr(frame, "rotation", 0) / 90) % 4  # anticlockwise
+    quarters = 0  # to turn by, anticlockwise; `frame.rotation` tells it in some releases of PyAV alone
+    for side in frame.side_data:
+        if side.type.name == "DISPLAYMATRIX":
+            to_x, to_y = np.frombuffer(side, np.int32)[:2].tolist()
+            quarters = round(-math.atan2(to_y, to_x) / (math.pi / 2)) % 4
     return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
