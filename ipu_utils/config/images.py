@@ -11,6 +11,23 @@ from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.options import path_kind
 
 GENERATED = DataConfig.dataset_type
+DATASETS = {"file": "single-image", "video": "video"}  # by kind of what the path leads to
+VIDEOS = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mts",
+    ".wmv",
+    ".flv",
+    ".ogv",
+    ".3gp",
+)
 
 
 def _nothing_there(path: Path) -> str:
@@ -18,8 +35,9 @@ def _nothing_there(path: Path) -> str:
 
 
 def kind_of_images(path: Path) -> str:
-    """As `path_kind`, and "pattern" for one."""
-    return path_kind("--image-path", path) or ("pattern" if is_pattern(path) else "")
+    """As `path_kind`, but "video" for a file whose name ends as videos' do, and "pattern" for a pattern of names."""
+    kind = path_kind("--image-path", path) or ("pattern" if is_pattern(path) else "")
+    return "video" if kind == "file" and path.suffix.lower() in VIDEOS else kind
 
 
 def check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> DataConfig:
@@ -37,12 +55,23 @@ def check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> D
     if data.dataset_type == "image-directory":
         if kind == "pattern":
             list_folder(path)  # says so when it matches nothing
+        elif kind == "video":
+            raise ConfigError(f"--image-path {path} is a video: use --dataset-type video.")
         elif kind != "folder":
             raise ConfigError(
                 f"--image-path {path} is a file, and --dataset-type image-directory reads a folder: name the folder, "
                 "or use --dataset-type single-image."
             )
         return data
+    if data.dataset_type == "video":
+        if kind not in ("file", "video"):
+            raise ConfigError(
+                f"--image-path {path} is a {kind}, and --dataset-type video reads one video: name the file, or use "
+                "--dataset-type image-directory for images."
+            )
+        return data
+    if kind == "video":
+        raise ConfigError(f"--image-path {path} is a video: use --dataset-type video, or name an image.")
     if kind != "file" and data.dataset_type == "repeated-image":
         found = list_folder(path)
         first = photographs(found.images, found.root, data.results_dir)[0]

@@ -86,23 +86,26 @@ def _precision(*names: str):
     return choice({name: PRECISION_WORDS[name] for name in names}, aliases=aliases)
 
 
+STREAMED = ("image-directory", "video")  # datasets of any number of images, which are decoded beside the device's work
+
+
 @dataclass(frozen=True)
 class DataConfig(Checked):
     """Where images come from and how many travel together."""
 
     dataset_type: str = option(
         "generated",
-        words("generated", "repeated-image", "image-directory", "single-image"),
+        words("generated", "repeated-image", "image-directory", "single-image", "video"),
         "generated: uint8 noise from --seed; repeated-image: one image over and over; image-directory: every image of "
         "a folder, or that a pattern matches; single-image: one image in batches of one; sets --micro-batch-size and "
-        "--benchmark-repeats to 1",
+        "--benchmark-repeats to 1; video: every frame of a video (needs PyAV)",
         facets=WORK,
     )
     image_path: Optional[Path] = option(
         None,
         path("PATH"),
-        "the image, the folder of images, or a quoted pattern such as 'photos/*.jpg'; decides on --dataset-type where "
-        "that is not given",
+        "the image, the folder of images, a quoted pattern such as 'photos/*.jpg', or the video; decides on "
+        "--dataset-type where that is not given",
         "none",
         facets=CONTENT,
         first=2,
@@ -145,7 +148,7 @@ class DataConfig(Checked):
     @property
     def has_photographs(self) -> bool:
         """Are there images of somebody's, each of which is to be read?"""
-        return self.dataset_type in ("image-directory", "single-image")
+        return self.dataset_type in ("single-image", *STREAMED)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,7 +14,7 @@ from ipu_utils.base.errors import ConfigError, UserError
 from ipu_utils.base.files import write_atomically
 from ipu_utils.config.command_line import DEFAULT_CONFIGS, build_parser
 from ipu_utils.config.device_options import DeviceConfig, IpuConfig
-from ipu_utils.config.images import GENERATED, check_images, kind_of_images
+from ipu_utils.config.images import DATASETS, GENERATED, check_images, kind_of_images
 from ipu_utils.config.model_options import MODEL_NAMES, DataConfig, ModelConfig, NmsConfig, NmsMode, Precision
 from ipu_utils.config.options import flag_of, path_kind, rules_of
 from ipu_utils.config.poplar_environment import options_from_environment
@@ -180,7 +180,7 @@ def _derive(options: Dict[str, Any], script: str, typed: Mapping[str, Any], note
     if "image_path" in typed and "dataset_type" not in typed and options.get("dataset_type", GENERATED) == GENERATED:
         kind = kind_of_images(options["image_path"])
         if kind:
-            options["dataset_type"] = "single-image" if kind == "file" else "image-directory"
+            options["dataset_type"] = DATASETS.get(kind, "image-directory")
             notes.append(f"--image-path is a {kind}: --dataset-type {options['dataset_type']}.")
     if options.get("dataset_type") == "single-image":
         # The embedded executable's loop is not a number of batches: of length one, it would start again each request.

@@ -13,7 +13,7 @@ from typing import ContextManager, Iterator, Tuple
 import numpy as np
 
 from ipu_utils.base.hardware import usable_cores
-from ipu_utils.config.model_options import DataConfig
+from ipu_utils.config.model_options import STREAMED, DataConfig
 from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, PerChannel
 from ipu_utils.data.sources import ImageSource, open_source
 
@@ -99,4 +99,4 @@ def open_feed(
     batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
     source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, batches), mean_rgb)
     ahead = data.dataset_prefetch_buffer or PREFETCH_BATCHES
-    return Feed(source, batch_size, data.dataset_type != "image-directory", ahead)
+    return Feed(source, batch_size, data.dataset_type not in STREAMED, ahead)

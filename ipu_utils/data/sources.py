@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where images come from: noise, one file, or a folder. No TensorFlow, for the deployment runtime.
+"""Where images come from: noise, one file, a folder, or a video. No TensorFlow, for the deployment runtime.
 
 Of a folder, files that cannot be read are left out and remembered in `skipped`, and pictures that runs have written are
 no photographs.
@@ -17,6 +17,7 @@ from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, PerChannel
 from ipu_utils.data.decode import check_image, read_image, upright_size
 from ipu_utils.data.image_source import PADDING_ID, ImageSource, numbers_of, sha256_of_file
+from ipu_utils.data.video import VideoFrames
 
 __all__ = ["PADDING_ID", "ImageFiles", "ImageSource", "NoiseImages", "describe_left_out", "open_source"]
 
@@ -113,13 +114,18 @@ def open_source(
       mean_rgb: the model's mean colour, which surrounds the images.
 
     Raises:
-      UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
+      UserError: no image, a path of the wrong kind, or a file that is not a readable image or video; of a folder, none
+        is. For a video PyAV is missing.
     """
     if data.dataset_type == "generated":
         noise = NoiseImages(noise_count * data.share[1], image_size, data.seed)
         noise.own = numbers_of(noise.count, data.share)
         return noise
     path = Path(data.image_path)
+    if data.dataset_type == "video":
+        video = VideoFrames(path, image_size, mean_rgb)
+        video.own = numbers_of(video.count, data.share)
+        return video
     if data.dataset_type == "image-directory":
         found, left_out, root = list_folder(path)
         paths = photographs(found, root, data.results_dir)

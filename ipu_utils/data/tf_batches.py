@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of images for the network, made beside the device's work.
 
-Four kinds: `generated` noise, one `repeated-image`, a `single-image` in a batch of one, and all images of an
-`image-directory`. Every batch is (images uint8 [B, h, w, 3], scales float32 [B], ids int32
+Five kinds: `generated` noise, one `repeated-image`, a `single-image` in a batch of one, all images of an
+`image-directory`, and the frames of a `video`. Every batch is (images uint8 [B, h, w, 3], scales float32 [B], ids int32
 [B]): images fitted into the network's input by `data.resize`, the factor from the network's pixels back to the
 original's, and which image of the source a row holds. A row with id -1 is padding and holds no image.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.hardware import usable_cores
 from ipu_utils.base.keras2 import tf
-from ipu_utils.config.model_options import DataConfig
+from ipu_utils.config.model_options import STREAMED, DataConfig
 from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, PerChannel
 from ipu_utils.data.numpy_batches import PREFETCH_BATCHES, pool_batches
 from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
@@ -158,7 +158,7 @@ def open_dataset(
     different = 2**31 if batches is None else batches
     source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, different), mean_rgb)
     opened = ImageBatches(source, batch_size)
-    make = _streamed if data.dataset_type == "image-directory" else _preloaded
+    make = _streamed if data.dataset_type in STREAMED else _preloaded
     dataset = make(opened, endless=batches is not None)
     opened.dataset = dataset.prefetch(data.dataset_prefetch_buffer or PREFETCH_BATCHES)
     return opened

@@ -9,6 +9,7 @@ from ipu_utils.backends.open import open_backend
 from ipu_utils.base.console import progress_bar
 from ipu_utils.config.run_config import RunConfig, write_app_json
 from ipu_utils.data.sources import describe_left_out, open_source
+from ipu_utils.data.video import VideoFrames
 from ipu_utils.executable import cache
 from ipu_utils.launch import dry_run
 from ipu_utils.launch.agreement_pass import keep_detections
@@ -67,6 +68,8 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         if inputs.left_out:
             results.note(f"{inputs.left_out} of {len(inputs.source.own)} images are not requested: see --num-repeats.")
         results.note(*describe_left_out(inputs.source))
+        video = inputs.source if isinstance(inputs.source, VideoFrames) else None
+        decodes_inside = embedded.measure == "end-to-end"
         size_asked = config.data.image_size is not None
         writer = open_outputs(config.output, info.name, header, inputs, size_asked, results.instances)
         clients = [span.client(session, inputs) for session in sessions]
@@ -81,6 +84,8 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         if found is not None:
             clients = [found.client(client, session) for client, session in zip(clients, sessions)]
         stages.clear()
+        if video is not None and decodes_inside:
+            video.seconds.clear()
         results.start_together()
         with writer or contextlib.nullcontext(), found or contextlib.nullcontext():
             with progress_bar(count, "requests", config.output.quiet) as bar:
@@ -99,6 +104,8 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         compile=compile_seconds,
         load=load_seconds,
     )
+    if video is not None:
+        start_up += "\n" + text.describe_decoding(samples if alone else None, video.seconds, decodes_inside)
     if arrivals is not None and not keeps_up(times, arrivals):
         results.note("requests arrive faster than they are answered: these latencies grow with the number of requests.")
     return conclude(config, results, outcome, inputs.source, objects, start_up, info, writer)

@@ -133,7 +133,8 @@ def span_of(config: RunConfig, stages: Stages) -> Span:
     if measure == "device":
         text = f"device: from an image of the network's size in memory {end}"
         return Span(text, _client(stages, _batch, detects, _prepare))
-    start = "an image file, decoded and resized for each request,"
+    what = "a frame of the video" if config.data.dataset_type == "video" else "an image file"
+    start = f"{what}, decoded and resized for each request,"
     if config.data.dataset_type == "generated":
         start = "noise made for each request (nothing to decode or resize)"
     return Span(f"end-to-end: from {start} {end}", _client(stages, _decode, detects))

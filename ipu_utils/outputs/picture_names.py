@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What annotated pictures are called: after their images, or by batch and row as the original program calls them."""
+"""What annotated pictures are called: after their images, or by batch and row as the original program calls them.
+
+A video is annotated in one video, called after it.
+"""
 
 import os
 from pathlib import Path
@@ -8,21 +11,26 @@ from typing import Any, Dict, List, Set
 from ipu_utils.base.printable import file_stem
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import ImageSource
+from ipu_utils.data.video import VideoFrames
 from utils import ImageSize, parse_image_size
 
-SUFFIX = ".jpg"
+SUFFIX, VIDEO_SUFFIX = ".jpg", ".mp4"
 ANNOTATED = "-annotated"  # behind the image's name in the folder of the images
 LONGEST = 255  # bytes of a file's name
 
 
 def names_of(output: OutputConfig, model_name: str, hparams: Any, batches: Any, size_asked: bool = False) -> List[str]:
-    """Names of the annotated pictures, by image id.
+    """Names of the annotated pictures, by image id; of a video that of the annotated one.
 
     Args:
       output: picture_names, output_dir.
       model_name: for names by batch. hparams: image_size of the model. size_asked: was --image-size given?
       batches: `ImageBatches`, or whatever else has `source` and `batch_size`.
     """
+    if isinstance(batches.source, VideoFrames):
+        path = batches.source.path
+        beside = os.path.realpath(str(path.parent)) == os.path.realpath(str(output.output_dir))
+        return [_fitting(path.stem, (ANNOTATED if beside else "") + VIDEO_SUFFIX)]
     if output.picture_names == "image":
         return names_by_image(batches.source, output.output_dir)
     size = size_label(hparams.image_size, size_asked)
@@ -72,11 +80,11 @@ def names_by_image(source: ImageSource, folder: Path) -> List[str]:
 
 def _free_name(stem: str, taken: Set[str], reserved: Set[str], last: Dict[str, int]) -> str:
     """The name of the next picture, which is then in `taken`; `last` keeps the number that a stem had last."""
-    key, name = stem.casefold(), _fitting(stem, "")
+    key, name = stem.casefold(), _fitting(stem, SUFFIX)
     number = last.get(key, 1)
     while name.casefold() in taken or (number > 1 and name[: -len(SUFFIX)].casefold() in reserved):
         number += 1
-        name = _fitting(stem, f"-{number}")
+        name = _fitting(stem, f"-{number}{SUFFIX}")
     last[key] = number
     taken.add(name.casefold())
     return name
@@ -84,6 +92,6 @@ def _free_name(stem: str, taken: Set[str], reserved: Set[str], last: Dict[str, i
 
 def _fitting(stem: str, end: str) -> str:
     """A stem with what comes behind it, cut where a file's name would be too long."""
-    while len(os.fsencode(stem + end + SUFFIX)) > LONGEST:
+    while len(os.fsencode(stem + end)) > LONGEST:
         stem = stem[:-1]
-    return stem + end + SUFFIX
+    return stem + end

@@ -8,14 +8,16 @@ import numpy as np
 
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import ImageSource
+from ipu_utils.data.video import VideoFrames
 from ipu_utils.outputs import coco_eval
-from ipu_utils.outputs.annotated import open_writer
+from ipu_utils.outputs.annotated import check_folder, open_writer
 from ipu_utils.outputs.claims import check_images
 from ipu_utils.outputs.coco import Annotations, CocoWriter, compared, image_ids
 from ipu_utils.outputs.coco_classes import Classes, classes_of
 from ipu_utils.outputs.contact_sheet import ContactSheet
 from ipu_utils.outputs.picture_names import names_of
 from ipu_utils.outputs.shares import Shares, folder_of_shares
+from ipu_utils.outputs.video import VideoWriter
 
 
 class Outputs:
@@ -122,7 +124,10 @@ def open_outputs(
         names = names_of(output, model_name, hparams, batches, size_asked)
     check_images(output, batches.source, names)
     writers: List[Any] = []
-    if output.output_predictions:
+    if output.output_predictions and isinstance(batches.source, VideoFrames):
+        check_folder(output.output_dir)
+        writers.append(VideoWriter(output.output_dir, batches.source, names[0], hparams.label_map, output.quiet))
+    elif output.output_predictions:
         writers.append(open_writer(output, hparams, batches, names))
     if output.coco_results is not None or output.coco_annotations is not None:
         annotations, classes = _annotations(output), classes_of(hparams)

@@ -14,6 +14,7 @@ from ipu_utils.config.normalisation import normalisation_of
 from ipu_utils.config.run_config import Precision, RunConfig
 from ipu_utils.executable.model_info import ModelInfo
 from ipu_utils.measure.objects import Objects
+from ipu_utils.measure.throughput import Samples
 from tf2.nms_settings import nms_settings
 
 RANDOM = "the speed is real, the detections mean nothing"  # of a run with random weights
@@ -168,6 +169,25 @@ def describe_first_request(compile_seconds: float, load_seconds: float, first_se
         f"{process.seconds_since_start():.2f} s{memory} (not in the statistics)"
     )
     return _lines(("start-up", what))
+
+
+def describe_decoding(samples: Optional[Samples], decoded: Sequence[float], inside: bool) -> str:
+    """The line about a video: frames a second with and without decoding, one of which is what was measured.
+
+    Args:
+      samples: of requests one after the other; None: they overlapped, so that times do not add up.
+      decoded: seconds that each frame took to be decoded and resized.
+      inside: was that a part of the measured span?
+    """
+    mean = sum(decoded) / len(decoded)  # of those in the span, where decoding is a part of it
+    told = f"a frame takes {1e3 * mean:.2f} ms to decode and resize (mean of {len(decoded)})"
+    if samples is None:
+        return _lines(("video", f"{told}, {'inside' if inside else 'outside'} the measured span"))
+    frames, seconds = samples.images_per_call * len(samples.seconds), sum(samples.seconds)
+    other = frames / (seconds - frames * mean if inside else seconds + frames * mean)
+    words = ("with", "without") if inside else ("without", "with")
+    rates = f"{frames / seconds:.2f} frames/sec {words[0]} decoding, {other:.2f} {words[1]}"
+    return _lines(("video", f"{rates}; {told}"))
 
 
 def describe_skipped(skipped: Mapping[str, str]) -> str:

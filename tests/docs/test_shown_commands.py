@@ -6,16 +6,22 @@ such as a folder of photographs, is replaced by something small that is there.
 """
 
 import argparse
+import atexit
 import contextlib
+import functools
 import importlib
 import importlib.util
 import io
 import re
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from dry_run import dry_run
 from shown_commands import ROOT, Shown, commands_of, shown_commands
+from videos import make_video
 
 from ipu_utils.base.errors import NotSupportedError
 from ipu_utils.config.command_line import Parser
@@ -30,6 +36,7 @@ STANDS_FOR = {
     "val2017": str(TRAINED / "images"),
     "instances_val2017.json": str(TRAINED / "annotations.json"),
 }
+VIDEO = "clip.mp4"  # which no file of the project can stand for
 NOT_OURS = ("pip", "venv", "pytest", "-c", "program.py")  # what python is shown to run besides this project
 SHOWN = shown_commands()
 OF_SCRIPTS = [command for command in SHOWN if command.words[1:] and command.words[1] in SCRIPTS]
@@ -92,10 +99,20 @@ def on_a_host(word):
     return "cpu" if word == "auto" else word
 
 
+@functools.lru_cache(maxsize=None)
+def video():
+    """A video where PyAV is there; else a file that has the name of one, which is as good for parsing."""
+    path = Path(tempfile.mkdtemp(prefix="shown-")) / VIDEO
+    atexit.register(shutil.rmtree, str(path.parent), ignore_errors=True)
+    path.write_bytes(b"")
+    return str(make_video(path, 2) if importlib.util.find_spec("av") else path)
+
+
 def runs_of(words):
     """(arguments, configuration) of each run that a command line of a script asks for; none of --help and the like."""
     script = SCRIPTS[words[0]]
     arguments = [str(ROOT / word) if word.startswith("tests/") else STANDS_FOR.get(word, word) for word in words[1:]]
+    arguments = [video() if word == VIDEO else word for word in arguments]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
@@ -138,6 +155,8 @@ def test_the_dry_run_of_a_command_that_is_shown_ends_well(command, monkeypatch, 
         pytest.skip("OpenVINO has no release for this Python")
     monkeypatch.chdir(tmp_path)
     for arguments, config in runs_of(command.words[1:]):
+        if config.data.dataset_type == "video":
+            pytest.importorskip("av", reason="PyAV is not installed: pip install av")
         if config.device.device != "cpu":
             pytest.skip(f"there is no {config.device.device} here")
         if config.data.dataset_type != "generated" and not {"--model-dir", "--random-weights"} & {*arguments}:

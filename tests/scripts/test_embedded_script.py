@@ -254,6 +254,29 @@ def test_each_photograph_is_requested_once(run, kept, tmp_path, monkeypatch, mor
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "more, first, second", [([], "without", "with"), (["--measure", "end-to-end"], "with", "without")]
+)
+def test_a_video_is_run_frame_by_frame_with_and_without_decoding(run, kept, tmp_path, more, first, second):
+    pytest.importorskip("av", reason="PyAV is not installed: pip install av")
+    from videos import make_video
+
+    clip = make_video(tmp_path / "clip.mp4", 9)
+    arguments = ["--exec-file", kept / NAME, "--image-path", clip, "--output-predictions", "--output-dir"]
+    status, out, err = run(*arguments, tmp_path / "out", *more)
+    assert status == 0 and "data:      video (" in out and "requests:  9 requests" in out
+    assert "video:     9 annotated frames in " in out and "--dataset-type video" in err
+    told = re.search(rf"video:     (.*) frames/sec {first} decoding, (.*) {second}; a frame takes (.*) ms to", out)
+    measured, other, decoding = map(float, told.groups())
+    assert measured == float(re.search(r"throughput: (\S+) samples/sec", out)[1])
+    assert (other < measured) == (second == "with") and decoding > 0
+    assert 1000 / min(measured, other) - 1000 / max(measured, other) == pytest.approx(decoding, rel=0.05, abs=0.02)
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 9
+    (tmp_path / "bad.mp4").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    status, out, err = run("--exec-file", kept / NAME, "--image-path", tmp_path / "bad.mp4")
+    assert status == 2 and re.search(r"bad\.mp4 .* video that FFmpeg can read", err) and "Traceback" not in err
+
+
 def test_more_photographs_than_lie_in_memory_are_all_requested(run, kept, tmp_path, monkeypatch):
     monkeypatch.setattr("ipu_utils.launch.requests.POOL_BYTES", 2 * 64 * 96 * 3)
     arguments = ["--exec-file", kept / NAME, "--image-path", PHOTOGRAPHS, "--output-predictions", "--output-dir"]
