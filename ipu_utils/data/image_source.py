@@ -97,6 +97,10 @@ class ImageSource:
             found.update(sha256_of_file(path))
         return {"sha256": found.hexdigest(), "sha256_of": f"the SHA-256 of each of {len(self.files)} files, in order"}
 
+    def sha256(self, image_id: int) -> bytes:
+        """SHA-256 of an image: of its file where it has one, else of its pixels."""
+        return hashlib.sha256(self.original(image_id).tobytes()).digest()
+
     def size(self, image_id: int) -> Tuple[int, int]:
         """(height, width) of `original`, without decoding it."""
         return self._size(self._checked(image_id))

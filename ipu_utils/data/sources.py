@@ -94,7 +94,6 @@ class ImageFiles(ImageSource):
         return image
 
     def sha256(self, image_id: int) -> bytes:
-        """SHA-256 of an image's file."""
         return sha256_of_file(self.paths[self._checked(image_id)])
 
     def _size(self, image_id: int) -> Tuple[int, int]:
