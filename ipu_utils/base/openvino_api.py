@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """OpenVINO as this project uses it: how it is imported, what it is told, what it can do here. Imports it on demand."""
 
+import contextlib
 import functools
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from ipu_utils.base import hardware, instruction_sets
 from ipu_utils.base.errors import NotSupportedError, UserError
@@ -16,16 +17,29 @@ OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 BFLOAT16_SETS = frozenset({"avx512f", "avx_ne_convert"})
 
 
-def import_openvino() -> Any:
-    """Return the package `openvino`; a UserError says what to install where it is missing."""
-    # On import OpenVINO reports to its makers over the network, from a thread of its own. A latency benchmark and a
-    # deployed program should not; without the reporting package it does not, and is imported sooner.
+@contextlib.contextmanager
+def without_reporting() -> Iterator[None]:
+    """Import something of OpenVINO's within it.
+
+    On import OpenVINO reports to its makers over the network, from a thread of its own. A latency benchmark and a
+    deployed program should not; without the reporting package it does not, and is imported sooner.
+    """
     report = "openvino_telemetry"
     blocked = report not in sys.modules
     if blocked:
         sys.modules[report] = None
     try:
-        import openvino
+        yield
+    finally:
+        if blocked:
+            del sys.modules[report]
+
+
+def import_openvino() -> Any:
+    """Return the package `openvino`; a UserError says what to install where it is missing."""
+    try:
+        with without_reporting():
+            import openvino
     except ImportError as error:
         raise_again()
         raise UserError(
@@ -33,9 +47,6 @@ def import_openvino() -> Any:
             f"{pip_install('openvino')} (Python 3.9 or later), or measure TensorFlow: ipu_inference.py --engine "
             "tensorflow."
         ) from error
-    finally:
-        if blocked:
-            del sys.modules[report]
     if not hasattr(openvino, "get_version"):
         where = getattr(openvino, "__file__", None) or ", ".join(getattr(openvino, "__path__", ["?"]))
         raise UserError(

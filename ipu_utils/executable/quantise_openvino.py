@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """OpenVINO's network in int8: calibrated by NNCF, which is imported on demand."""
 
+import contextlib
+import io
+import logging
 from typing import Any, Iterable
 
 import numpy as np
 
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.missing_packages import pip_install
-from ipu_utils.base.openvino_api import import_openvino
+from ipu_utils.base.openvino_api import import_openvino, without_reporting
 from ipu_utils.base.signals import raise_again
 
 PACKAGE = "nncf"
@@ -16,13 +19,15 @@ PACKAGE = "nncf"
 def import_nncf() -> Any:
     """Return the module `nncf`; a UserError says what to install where it is missing."""
     try:
-        import nncf
+        with without_reporting():
+            import nncf
     except ImportError as error:
         raise_again()
         raise UserError(
             f"OpenVINO's int8 is made by NNCF, which cannot be imported ({error}): {pip_install(PACKAGE)}, or use "
             "--engine litert."
         ) from error
+    nncf.set_log_level(logging.ERROR)
     return nncf
 
 
@@ -58,10 +63,11 @@ def quantise(model: Any, batches: Iterable[np.ndarray]) -> Any:
     nncf = import_nncf()
     fuse_swish(model)
     images = list(batches)
-    return nncf.quantize(
-        model,
-        nncf.Dataset(images),
-        preset=nncf.QuantizationPreset.MIXED,  # activations may be lopsided, as swish makes them
-        target_device=nncf.TargetDevice.CPU,
-        subset_size=len(images),
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress
+        return nncf.quantize(
+            model,
+            nncf.Dataset(images),
+            preset=nncf.QuantizationPreset.MIXED,  # activations may be lopsided, as swish makes them
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=len(images),
+        )

@@ -99,3 +99,42 @@ def test_engines_without_int8_say_which_have_it(capsys):
     arguments = [*MODEL, "--engine", "tensorflow", "--model-precision", "int8"]
     assert run_script(lambda: ipu_embedded_inference.main(arguments)) == 2
     assert "TensorFlow does not compute in int8: use --engine litert or openvino" in capsys.readouterr().err
+
+
+def test_openvinos_int8_is_calibrated_by_nncf_and_stands_for_about_the_floats(files, tmp_path, capfd):
+    pytest.importorskip("nncf", reason="NNCF is not installed")
+    pytest.importorskip("openvino")
+    from ipu_utils.base.openvino_api import import_openvino
+    from ipu_utils.executable.quantise_openvino import fuse_swish
+
+    arguments = [*MODEL, "--engine", "openvino", "--model-name", "efficientdet-d0", "--calibration-images", "8"]
+    found = {}
+    for precision in ("float", "int8"):
+        folder = tmp_path / precision
+        more = ["--model-precision", precision, "--compile-only", "--exec-output-dir", str(folder)]
+        assert run_script(lambda words=(*arguments, *more): ipu_embedded_inference.main(words)) == 0
+        (found[precision],) = folder.glob("*.effdet")
+    said = capfd.readouterr()
+    assert "Statistics" not in said.out and len(said.out.splitlines()) == 4  # nothing of NNCF's own
+    sessions = {precision: EmbeddedModel.load(path).session() for precision, path in found.items()}
+    exact, ours = loaded(sessions)
+    for floats, others in zip(exact.float_outputs(), ours.float_outputs()):
+        for wanted, output in zip(floats, others):
+            assert 1e-4 < np.sqrt(np.mean((output - wanted) ** 2)) / wanted.std() < 0.3
+    assert import_openvino() and fuse_swish  # as one operation: see the next test
+
+
+def test_swish_becomes_one_operation():
+    pytest.importorskip("openvino")
+    from openvino import Model, opset4
+
+    from ipu_utils.executable.quantise_openvino import fuse_swish
+
+    image = opset4.parameter([1, 4], np.float32)
+    gate = opset4.sigmoid(image)
+    first, second = opset4.multiply(image, gate), opset4.multiply(opset4.sigmoid(image), image)
+    other = opset4.multiply(first, opset4.sigmoid(second))  # a gate of something else, as squeeze-and-excitation has
+    model = Model([other], [image])
+    assert fuse_swish(model) == 2
+    kinds = [node.get_type_name() for node in model.get_ordered_ops()]
+    assert kinds.count("Swish") == 2 and kinds.count("Multiply") == kinds.count("Sigmoid") == 1
