@@ -206,3 +206,11 @@ def test_hyper_parameters_are_known_by_what_they_say_not_by_how_it_was_said(tmp_
         "nms_configs.iou_thresh=0.6", str(tmp_path / "a.yaml"), f"nms_configs.iou_thresh=0.6,label_map={labels}",
         "nms_configs.iou_thresh=0.7")]  # fmt: skip
     assert found[0] == found[1] == found[2] != found[3]
+
+
+def test_without_tensorflow_no_package_takes_part_in_making_a_network(monkeypatch):
+    there = {"numpy": "1.26.4", "tf-keras": "2.21.0", "tensorflow": "2.21.0"}
+    monkeypatch.setattr(machine, "package_version", there.get)
+    assert fingerprint.versions() == {"numpy": "1.26.4", "tensorflow": "2.21.0", "keras": "2.21.0"}
+    del there["tensorflow"]
+    assert fingerprint.versions() == {}

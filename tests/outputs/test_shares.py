@@ -172,6 +172,27 @@ def test_when_an_instance_fails_what_all_have_found_is_written_and_what_is_missi
     assert err.count("note: ") == 1 and not list(tmp_path.glob("*.part"))
 
 
+def test_an_instance_that_ends_leaves_joining_to_one_before_it_that_is_still_there(coco, tmp_path):
+    left = threading.Event()
+
+    def act(instances):
+        source, writer = outputs_of(coco, options(coco, tmp_path), instances)
+        try:
+            with writer:
+                run(coco, source, writer, most=1)
+                instances.gather_objects(None)
+                if instances.index == 0:
+                    assert left.wait(TOGETHER_SECONDS)
+                    run(coco, source, writer)
+                raise RuntimeError("interrupted")
+        finally:
+            left.set()
+
+    together(2, act)
+    names = [f"{number:012d}.jpg" for number in (0, 1, 2, 4, 6)]
+    assert [entry["file"] for entry in json.loads((tmp_path / "out" / "detections.json").read_text())] == names
+
+
 def test_a_line_that_was_not_written_to_its_end_counts_as_missing(coco, tmp_path, capsys):
     def act(instances):
         source, writer = outputs_of(coco, options(coco, tmp_path), instances)
