@@ -259,7 +259,10 @@ def test_the_embedded_script_runs_unchanged_and_starts_again_from_its_file(proje
                 library.write_bytes(library.read_bytes() + b"\0")
         output = finish(start_script(project, *command))
         assert "Benchmark complete." in output and origin in output
-        origins.append(read_record(record)["executable"])
+        made = read_record(record)["executable"]
+        assert made.pop("origin") == origin.partition(" ")[0] and made.pop("bytes") > 0
+        assert (made.pop("compile_seconds") is None) == (origin != "compiled")
+        origins.append(made)
     assert origins[0] == origins[1] != origins[2] == origins[3]
     assert [key for key in origins[0] if origins[0][key] != origins[2][key]] == ["nms_operator_sha256"]
     assert (folder / "application.poplar_exec").is_file()
