@@ -61,7 +61,8 @@ def is_locked(path: PathLike) -> bool:
         return False
     with open(str(path), "r+b") as file:
         try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared, so that two who ask at the same time do not take each other for the holder.
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
     return False

@@ -209,7 +209,11 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     results_dir = config.output.output_dir if config.output.output_predictions else None
     data = check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
     on_ipu = config.device.device == "ipu"
-    device = config.device.device
+    device, calibration = config.device.device, config.model.calibration_images
+    if isinstance(calibration, Path) and not kind_of_images(calibration):
+        raise ConfigError(
+            f"--calibration-images must be a number, or a folder or image that is there; got {str(calibration)!r}."
+        )
     idle = [name for name in names_where(lambda facets: device not in facets.read_by) if name in config.typed]
     if idle:
         notes.append(f"no effect on this device ({device}): {_flags(idle)}.")

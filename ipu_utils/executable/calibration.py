@@ -51,10 +51,7 @@ def calibration_of(config: RunConfig, hparams: Any, random: bool) -> Calibration
     wish, data, size = config.model.calibration_images, config.data, tuple(hparams.image_size)
     count = wish if isinstance(wish, int) else CALIBRATION_IMAGES
     if isinstance(wish, Path):
-        kind = kind_of_images(wish)
-        if not kind:
-            raise UserError(f"{OPTION} {wish}: there is no such folder or image, and it is no number either.")
-        of_type = "single-image" if kind == "file" else "image-directory"
+        of_type = "single-image" if kind_of_images(wish) == "file" else "image-directory"
         data = dataclasses.replace(data, dataset_type=of_type, image_path=wish)
     elif data.dataset_type == "generated" and not random:
         raise UserError(

@@ -60,10 +60,10 @@ def test_without_litert_what_to_install_is_said(monkeypatch):
         chosen("--engine", "litert")
 
 
-def test_litert_computes_in_float_alone(monkeypatch):
+def test_litert_computes_in_float_and_int8_alone(monkeypatch):
     pytest.importorskip("ai_edge_litert")
     config = load_config(["--engine", "litert", "--model-precision", "half"], choose_device=lambda requested: "cpu")
-    with pytest.raises(UserError, match="--engine litert computes in float, not in half"):
+    with pytest.raises(UserError, match="--engine litert computes in float and int8, not in half"):
         litert.Compiler(config).wanted()
 
 

@@ -61,6 +61,7 @@ def check_outputs(path, heads, header):
         assert np.abs(ours - wanted).max() < 1e-3 * max(np.std(wanted), 1e-3)
 
 
+@pytest.mark.slow
 def test_a_small_network_is_valid_and_computes_the_same(tmp_path):
     # Rows of the levels: 10, 5, 3, 2, 1. From 3 to 5 tf2onnx writes a factor that gives 4.
     heads, header, path = converted(tmp_path, "efficientdet-lite0", "96x80", CUT)

@@ -252,6 +252,7 @@ def test_a_preset_may_ask_for_all_engines_and_the_command_line_for_one(tmp_path,
     assert len(engines_of("--config", str(preset), "--model-name", "d1,d2")) == len(ENGINES) + 1
 
 
+@pytest.mark.slow
 def test_engines_that_cannot_be_used_are_left_out_of_all_with_what_to_install(project, capfd, monkeypatch):
     asked = []
 
@@ -276,6 +277,7 @@ def test_all_engines_are_not_compared_on_an_ipu(project):
         sweep.run_if_asked(["--engine", "all", "--device", "ipu"], "throughput")
 
 
+@pytest.mark.slow
 def test_what_an_engine_does_not_support_is_a_row_and_no_failure(project, capfd, tmp_path):
     argv = ("--engine", "litert,tensorflow", "--model-precision", "float,bfloat16")
     status, out, _ = run(capfd, *argv, "--results-csv", tmp_path / "r.csv", "--report", tmp_path / "r.html")

@@ -95,6 +95,8 @@ def test_class_agnostic_soft_suppression_equals_tensorflow(seed, count, odd, sig
     scene = make_scene(seed, 1, count, odd_boxes=odd)
     indices, scores = kept(run(scene, "class-agnostic", 0.5, score, limit, sigma), 0)
     expected, expected_scores = tensorflow_nms(scene.boxes[0], scene.scores[0], limit, 1.0, score, sigma)
+    normal = scores >= np.finfo(np.float32).tiny  # TensorFlow's threads make zeros of smaller ones
+    indices, scores = indices[normal], scores[normal]
     np.testing.assert_array_equal(indices, expected)
     # TensorFlow multiplies the same weights in another order.
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)

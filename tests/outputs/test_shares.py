@@ -18,6 +18,7 @@ from launcher import mpirun
 
 from hparams_config import get_inference_config
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.shared_file import SharedFile, is_locked
 from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import open_source
@@ -173,7 +174,7 @@ def test_when_an_instance_fails_what_all_have_found_is_written_and_what_is_missi
 
 
 def test_an_instance_that_ends_leaves_joining_to_one_before_it_that_is_still_there(coco, tmp_path):
-    left = threading.Event()
+    begun, left = threading.Event(), threading.Event()
 
     def act(instances):
         source, writer = outputs_of(coco, options(coco, tmp_path), instances)
@@ -182,8 +183,10 @@ def test_an_instance_that_ends_leaves_joining_to_one_before_it_that_is_still_the
                 run(coco, source, writer, most=1)
                 instances.gather_objects(None)
                 if instances.index == 0:
+                    begun.set()
                     assert left.wait(TOGETHER_SECONDS)
                     run(coco, source, writer)
+                assert begun.wait(TOGETHER_SECONDS)  # an error ends the others' waiting, too
                 raise RuntimeError("interrupted")
         finally:
             left.set()
@@ -358,3 +361,13 @@ def test_the_scripts_write_as_two_instances_what_they_write_alone(tmp_path, comp
     expected = coco_set.by_hand(coco, tmp_path / "both" / "results.json")
     shown = [float(value) for value in re.findall(r"^\tA\S+ += +(\S+)  IoU", said["both"], re.MULTILINE)]
     np.testing.assert_allclose(shown, expected, atol=1e-4)
+
+
+def test_who_asks_whether_a_file_is_locked_is_not_taken_for_the_holder(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    shared = SharedFile(tmp_path, "x-", "--output-dir")
+    assert is_locked(shared.path)
+    shared.close()
+    with open(shared.path, "rb") as asking:
+        fcntl.flock(asking.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)  # as another instance does at the same time
+        assert not is_locked(shared.path)

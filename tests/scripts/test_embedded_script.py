@@ -358,7 +358,7 @@ def test_a_given_file_for_another_machine_is_refused(run, kept):
     "break_it, text",
     [
         (lambda path, found: path.write_bytes(b"EFFDET\r\n"), "is cut off after 8 bytes"),
-        (of_format_1, "has format version 1, this release reads version 3"),
+        (of_format_1, "has format version 1, this release reads version 4"),
         (
             lambda path, found: write_executable(
                 path, dataclasses.replace(found.header, engine="OpenVINO 2019.1"), bytes(found.network())
