@@ -50,6 +50,8 @@ class Compiler:
         return header, make
 
     def preview(self, header: Header) -> str:
+        if header.precision == "int8":
+            import_nncf()
         return preview_weights(self._config, header)
 
     def detector(self, header: Header) -> Tuple[None, str]:

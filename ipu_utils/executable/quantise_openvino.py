@@ -8,7 +8,7 @@ from typing import Any, Iterable
 
 import numpy as np
 
-from ipu_utils.base.errors import UserError
+from ipu_utils.base.errors import NotSupportedError
 from ipu_utils.base.missing_packages import pip_install
 from ipu_utils.base.openvino_api import import_openvino, without_reporting
 from ipu_utils.base.signals import raise_again
@@ -17,13 +17,13 @@ PACKAGE = "nncf"
 
 
 def import_nncf() -> Any:
-    """Return the module `nncf`; a UserError says what to install where it is missing."""
+    """Return the module `nncf`; a NotSupportedError says what to install where it is missing."""
     try:
         with without_reporting():
             import nncf
     except ImportError as error:
         raise_again()
-        raise UserError(
+        raise NotSupportedError(
             f"OpenVINO's int8 is made by NNCF, which cannot be imported ({error}): {pip_install(PACKAGE)}, or use "
             "--engine litert."
         ) from error
