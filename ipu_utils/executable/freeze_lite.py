@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
+from ipu_utils.base import start_notices
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.executable.calibration import Calibration, calibration_of
@@ -65,7 +66,9 @@ def freeze_network(heads: Callable, header: Header, folder: str, calibration: Op
     elif header.precision == "float16":  # of the weights; what runs the file brings them to its own type
         converter.optimizations, converter.target_spec.supported_types = [tf.lite.Optimize.DEFAULT], [tf.float16]
     path = Path(folder, "network.tflite")
-    path.write_bytes(converter.convert())
+    with start_notices.held_back():
+        content = converter.convert()
+    path.write_bytes(content)
     return Frozen(path, tuple(names))
 
 

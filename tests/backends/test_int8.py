@@ -107,7 +107,7 @@ def test_openvinos_int8_is_calibrated_by_nncf_and_stands_for_about_the_floats(fi
     from ipu_utils.base.openvino_api import import_openvino
     from ipu_utils.executable.quantise_openvino import fuse_swish
 
-    arguments = [*MODEL, "--engine", "openvino", "--model-name", "efficientdet-d0", "--calibration-images", "8"]
+    arguments = [*MODEL, "--engine", "openvino", "--calibration-images", "8"]
     found = {}
     for precision in ("float", "int8"):
         folder = tmp_path / precision

@@ -55,7 +55,7 @@ def test_each_engine_and_precision_is_a_row_and_what_cannot_be_done_too(tmp_path
         ["float", "openvino"], ["float", "litert"], ["bfloat16", "openvino"], ["bfloat16", "litert"],
     ]  # fmt: skip
     measured = [row for row in rows if row["images_per_second"]]
-    assert rows[3]["status"].startswith("not supported: --engine litert computes in float, not in bfloat16")
+    assert rows[3]["status"].startswith("not supported: --engine litert computes in float and int8, not in bfloat16")
     assert "not supported: --engine litert computes in float" in lines[5] and rows[3] not in measured
     assert rows[:2] == measured[:2] and len(measured) in (2, 3)  # not every CPU computes in bfloat16
     assert any(line.startswith("measured:  from asking for a batch") and "NMS included" in line for line in lines)
