@@ -150,6 +150,16 @@ def test_accuracy_and_boxes_are_those_of_automl(measure, engine, precision, mode
 
 
 @pytest.mark.slow
+@needs_openvino
+@pytest.mark.parametrize("engine, package", [("litert", "ai_edge_litert"), ("openvino", "nncf")])
+def test_int8_loses_at_most_a_hundredth_of_ap(measure, engine, package):
+    pytest.importorskip("pycocotools")
+    pytest.importorskip(package)
+    numbers, _ = measure(engine, "int8", "class-agnostic")  # calibrated on every second of the images that it is run on
+    assert numbers[0] > AUTOML["numbers"]["hard/global"][0] - 0.01
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("engine", ["tensorflow", pytest.param("openvino", marks=needs_openvino)])
 def test_accuracy_with_soft_nms_is_that_of_automl(measure, engine, mode, tmp_path):
