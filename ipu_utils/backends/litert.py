@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executables for LiteRT on a CPU. TensorFlow is imported only to build, in a process of its own where it can be."""
 
-from pathlib import Path
-from typing import Tuple
-
-from ipu_utils.backends.host import Make
+from ipu_utils.backends.converted import Converted
 from ipu_utils.base.errors import NotSupportedError
 from ipu_utils.base.litert_api import engine_name
-from ipu_utils.base.signals import temporary_folder
 from ipu_utils.config.run_config import Precision, RunConfig
 from ipu_utils.executable import cache, fingerprint
-from ipu_utils.executable.build_process import build, preview_weights
-from ipu_utils.executable.file import Header, write_executable
+from ipu_utils.executable.file import Header
 
 
-class Compiler:
+class Compiler(Converted):
     """See `ipu_utils.backends.host.Compiler`."""
 
     def __init__(self, config: RunConfig):
-        self._config, self._engine = config, engine_name()  # Say now what is missing.
+        super().__init__(config)
+        self._engine = engine_name()  # Say now what is missing.
 
     def wanted(self) -> Header:
         chosen = self._config.model.model_precision
@@ -34,18 +30,3 @@ class Compiler:
             )
         features = fingerprint.cpu_features()
         return cache.plan(self._config, precision, precision, self._engine, features, builder=cache.LITE)
-
-    def build(self, header: Header) -> Tuple[Header, Make]:
-        header, freeze = build(self._config, header)
-
-        def make(path: Path) -> None:
-            with temporary_folder("efficientdet-") as folder:
-                write_executable(path, header, freeze(folder).path.read_bytes())
-
-        return header, make
-
-    def preview(self, header: Header) -> str:
-        return preview_weights(self._config, header)
-
-    def detector(self, header: Header) -> Tuple[None, str]:
-        return None, "libdetect"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the graph passes share: look-ups over a GraphDef, and new nodes."""
 
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -60,3 +60,11 @@ def copy_of(graph_def: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
     copied = tf.compat.v1.GraphDef()
     copied.CopyFrom(graph_def)
     return copied
+
+
+def nearest_resizes(graph_def: tf.compat.v1.GraphDef) -> List[Tuple[tf.compat.v1.NodeDef, tf.Operation]]:
+    """The nearest-neighbour resizes of a graph: nodes to be changed, and operations that know their shapes."""
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(graph_def, name="")
+    nodes = [node for node in graph_def.node if node.op == "ResizeNearestNeighbor"]
+    return [(node, graph.get_operation_by_name(node.name)) for node in nodes]

@@ -10,7 +10,7 @@ from typing import List
 import numpy as np
 
 from ipu_utils.base.keras2 import tf
-from ipu_utils.graph.edit import constant, copy_of, operation
+from ipu_utils.graph.edit import constant, copy_of, nearest_resizes, operation
 from ipu_utils.graph.freeze import FrozenStep
 
 
@@ -20,15 +20,10 @@ def repeat_nearest(frozen: FrozenStep) -> FrozenStep:
     Others, and those of maps without a static shape, stay as they are.
     """
     graph_def = copy_of(frozen.graph_def)
-    with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(graph_def, name="")  # for the shapes
     added: List[tf.compat.v1.NodeDef] = []
-    for node in graph_def.node:
-        if node.op != "ResizeNearestNeighbor" or node.attr["align_corners"].b:
-            continue
-        resize = graph.get_operation_by_name(node.name)
+    for node, resize in nearest_resizes(graph_def):
         before, after = resize.inputs[0].shape, resize.outputs[0].shape
-        if not (before.is_fully_defined() and after.is_fully_defined()):
+        if node.attr["align_corners"].b or not (before.is_fully_defined() and after.is_fully_defined()):
             continue
         (batch, height, width, channels), (rows, columns) = before.as_list(), after.as_list()[1:3]
         if rows % height or columns % width:
