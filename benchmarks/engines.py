@@ -25,7 +25,7 @@ from ipu_utils.base import hardware
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.run_config import DataConfig
 from ipu_utils.data.numpy_batches import open_feed
-from ipu_utils.executable.freeze_graph import frozen_and_folded
+from ipu_utils.executable.freeze_graph import optimise
 from ipu_utils.graph.freeze import as_function, freeze
 from ipu_utils.measure.stages import Stages
 from ipu_utils.model import random_weights
@@ -54,7 +54,7 @@ def compiled(engine: str, model_name: str, batch_size: int, batches: int):
         function = tf.function(step)
     else:
         signature = [tf.TensorSpec((batch_size, *size, 3), tf.uint8)]
-        function = as_function(frozen_and_folded(step, signature) if host else freeze(step, signature))
+        function = as_function(optimise(freeze(step, signature)) if host else freeze(step, signature))
 
     def run(images, scales, ids):
         return [output.numpy() for output in function(tf.constant(images))]

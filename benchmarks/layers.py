@@ -21,7 +21,7 @@ from passes import frozen_network, openvino_models, place_noise
 
 from ipu_utils.base.hardware import cpu_name, usable_cores
 from ipu_utils.base.openvino_api import import_openvino, properties
-from ipu_utils.executable.freeze import optimise
+from ipu_utils.executable.freeze_graph import optimise
 
 KINDS = {
     "GroupConvolution": "depthwise convolutions",

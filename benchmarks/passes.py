@@ -25,7 +25,8 @@ from ipu_utils.base.hardware import cpu_name, usable_cores
 from ipu_utils.base.keras2 import tf
 from ipu_utils.base.openvino_api import import_openvino, properties
 from ipu_utils.config.normalisation import normalisation_of
-from ipu_utils.executable.freeze import PASSES, optimise, to_openvino
+from ipu_utils.executable.freeze import to_openvino
+from ipu_utils.executable.freeze_graph import PASSES, optimise
 from ipu_utils.graph.freeze import FrozenStep, freeze
 from ipu_utils.measure.requests import percentile
 from ipu_utils.model.host import Host

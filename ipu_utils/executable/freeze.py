@@ -18,19 +18,13 @@ from ipu_utils.config.model_options import Precision
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.executable.convert import Frozen, compile_frozen, read_network
 from ipu_utils.executable.file import Header, with_weights
-from ipu_utils.graph.clean_up import remove_identities
-from ipu_utils.graph.fold_batch_norm import fold_batch_norm
-from ipu_utils.graph.fold_constants import fold_constants
+from ipu_utils.executable.freeze_graph import optimise
 from ipu_utils.graph.freeze import FrozenStep, freeze
-from ipu_utils.graph.normalise_rows import normalise_rows
 from ipu_utils.model.host import Host
 from ipu_utils.model.network import heads_of, prepare
 
 if TYPE_CHECKING:
     from ipu_utils.config.run_config import RunConfig
-
-# In this order: identities hide patterns from the other passes, and constants are few once batch norms are gone.
-PASSES = (remove_identities, fold_batch_norm, fold_constants, normalise_rows)
 
 
 def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable[[str], Frozen]]:
@@ -55,13 +49,6 @@ def build_heads(config: "RunConfig", header: Header) -> Tuple[Header, Callable]:
     model = prepare(dataclasses.replace(config, model=float_model), hparams, device)
     header = with_weights(header, model.weights, model.random)
     return header, functools.partial(heads_of, model.network, hparams, model.precision)
-
-
-def optimise(frozen: FrozenStep) -> FrozenStep:
-    """Rewrite a frozen network for a CPU; see the passes for what each of them does."""
-    for rewrite in PASSES:
-        frozen = rewrite(frozen)
-    return frozen
 
 
 def write_network(frozen: FrozenStep, folder: str) -> Frozen:

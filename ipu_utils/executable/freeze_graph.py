@@ -5,7 +5,7 @@ What this module imports is what such a graph is known by: see `ipu_utils.execut
 """
 
 import functools
-from typing import TYPE_CHECKING, Callable, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Tuple
 
 from hparams_config import Config
 from ipu_utils.base.keras2 import tf
@@ -16,6 +16,7 @@ from ipu_utils.graph.edit import operation
 from ipu_utils.graph.fold_batch_norm import fold_batch_norm
 from ipu_utils.graph.fold_constants import fold_constants
 from ipu_utils.graph.freeze import FrozenStep, freeze
+from ipu_utils.graph.normalise_rows import normalise_rows
 from ipu_utils.model.host import Host
 from ipu_utils.model.network import Prepared, heads_of, prepare
 
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
     from ipu_utils.config.run_config import RunConfig
 
 
-def frozen_and_folded(step: Callable, signature: Sequence[tf.TensorSpec]) -> FrozenStep:
-    """Freeze `step` for `signature` and rewrite it for TensorFlow's kernels."""
-    return remove_identities(fold_constants(fold_batch_norm(freeze(step, signature))))
+# In this order: identities hide patterns from the other passes, and constants are few once batch norms are gone.
+PASSES = (remove_identities, fold_batch_norm, fold_constants, normalise_rows)
+
+
+def optimise(frozen: FrozenStep) -> FrozenStep:
+    """Rewrite a frozen network for a CPU; see the passes for what each of them does."""
+    for rewrite in PASSES:
+        frozen = rewrite(frozen)
+    return frozen
 
 
 def build_network(config: "RunConfig", hparams: Config, host: Host, header: Header) -> Tuple[Header, Prepared]:
@@ -56,7 +63,7 @@ def named_graph(heads: Callable, header: Header) -> tf.compat.v1.GraphDef:
         return [*class_outputs, *box_outputs]
 
     spec = tf.TensorSpec((header.batch_size, *header.image_size, 3), header.input_type, name=INPUT)
-    frozen = frozen_and_folded(step, [spec])
+    frozen = optimise(freeze(step, [spec]))
     classes, boxes = output_names(header)
     for name, tensor in zip(classes + boxes, frozen.outputs):
         frozen.graph_def.node.append(operation(name, "Identity", [tensor], T=header.output_type))

@@ -17,9 +17,9 @@ from ipu_utils.executable.calibration import Calibration, calibration_of
 from ipu_utils.executable.convert import Frozen
 from ipu_utils.executable.file import Header
 from ipu_utils.executable.freeze import build_heads
-from ipu_utils.executable.freeze_graph import frozen_and_folded
+from ipu_utils.executable.freeze_graph import optimise
 from ipu_utils.executable.ports import INPUT, output_names
-from ipu_utils.graph.freeze import as_function
+from ipu_utils.graph.freeze import as_function, freeze
 
 if TYPE_CHECKING:
     from ipu_utils.config.run_config import RunConfig
@@ -32,16 +32,23 @@ def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable
     if header.precision == "int8":
         hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
         calibration = calibration_of(config, hparams, header.random_weights)
-    return header, functools.partial(freeze_network, heads, header, calibration=calibration)
+    return header, functools.partial(freeze_network, heads, header, calibration=calibration, shifted_pixels=True)
 
 
-def freeze_network(heads: Callable, header: Header, folder: str, calibration: Optional[Calibration] = None) -> Frozen:
+def freeze_network(
+    heads: Callable,
+    header: Header,
+    folder: str,
+    calibration: Optional[Calibration] = None,
+    shifted_pixels: bool = False,
+) -> Frozen:
     """Convert what `header` describes and write it into a folder; for `heads` see `ipu_utils.executable.freeze`.
 
     The names of the signature are those of `ipu_utils.executable.ports`.
 
     Args:
       calibration: images for a network in int8.
+      shifted_pixels: where a network in int8 takes uint8 pixels, it takes them less 128, as int8: a pass less in it.
     """
     is_quantised = header.precision == "int8"
     # Of int8 the converter makes the input's type, whose integers are pixels: see `_quantise`.
@@ -52,7 +59,7 @@ def freeze_network(heads: Callable, header: Header, folder: str, calibration: Op
         return (*class_outputs, *box_outputs)
 
     signature = [tf.TensorSpec((header.batch_size, *header.image_size, 3), input_type, name=INPUT)]
-    function = as_function(frozen_and_folded(step, signature))
+    function = as_function(optimise(freeze(step, signature)))
     classes, boxes = output_names(header)
     names = classes + boxes
 
@@ -62,7 +69,8 @@ def freeze_network(heads: Callable, header: Header, folder: str, calibration: Op
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([named.get_concrete_function()], tf.Module())
     if is_quantised:
-        _quantise(converter, header, calibration)
+        pixels = "int8" if shifted_pixels and header.input_type == "uint8" else header.input_type
+        _quantise(converter, header, calibration, pixels)
     elif header.precision == "float16":  # of the weights; what runs the file brings them to its own type
         converter.optimizations, converter.target_spec.supported_types = [tf.lite.Optimize.DEFAULT], [tf.float16]
     path = Path(folder, "network.tflite")
@@ -72,7 +80,7 @@ def freeze_network(heads: Callable, header: Header, folder: str, calibration: Op
     return Frozen(path, tuple(names))
 
 
-def _quantise(converter: Any, header: Header, calibration: Calibration) -> None:
+def _quantise(converter: Any, header: Header, calibration: Calibration, input_type: str) -> None:
     """Have all of the network computed in integers, from pixels as they are to quantised outputs."""
 
     def batches() -> Iterator[List[np.ndarray]]:
@@ -85,5 +93,5 @@ def _quantise(converter: Any, header: Header, calibration: Calibration) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = batches
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.as_dtype(header.input_type)
+    converter.inference_input_type = tf.as_dtype(input_type)
     converter.inference_output_type = tf.as_dtype(header.output_type)

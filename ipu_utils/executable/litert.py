@@ -12,7 +12,7 @@ from ipu_utils.base.litert_api import engine_name, import_litert
 from ipu_utils.base.printable import one_line
 from ipu_utils.base.quantisation import HeadQuantisation, Quantisation
 from ipu_utils.executable.file import Executable, ExecutableError, Header
-from ipu_utils.executable.ports import INPUT, Port, check_ports, output_names
+from ipu_utils.executable.ports import INPUT, Port, aligned_zeros, check_ports, output_names
 
 __all__ = ["Network", "Request", "engine_name", "load"]
 
@@ -50,17 +50,23 @@ class Network:
             raise ExecutableError(
                 f"{self._executable.path} cannot be loaded by LiteRT: {one_line(error)}. Compile it again."
             ) from error
-        check_ports(self._executable, list(map(_port, inputs.items())), list(map(_port, outputs.items())))
+        check_ports(self._executable, list(map(_pixel_port, inputs.items())), list(map(_port, outputs.items())))
         _check_pixels(self._executable, inputs[INPUT])
         return Request(interpreter, self._executable.header, inputs, outputs)
 
 
 class Request:
-    """See `ipu_utils.executable.engines.Request`: an interpreter with its memory, where input and outputs lie."""
+    """See `ipu_utils.executable.engines.Request`: an interpreter with its memory, where input and outputs lie.
+
+    But the input of int8 that stands for pixels less 128: its images lie apart, and a run begins by shifting them.
+    """
 
     def __init__(self, interpreter: Any, header: Header, inputs: Dict[str, Tensor], outputs: Dict[str, Tensor]):
         self._interpreter = interpreter
-        self.images = _memory(interpreter, inputs[INPUT])
+        self.images = self._input = _memory(interpreter, inputs[INPUT])
+        if self._input.dtype == np.int8:
+            self._input = self._input.view(np.uint8)
+            self.images = aligned_zeros(self._input.shape, "uint8")
         classes, boxes = output_names(header)
         self.class_outputs: List[np.ndarray] = [_memory(interpreter, outputs[name]) for name in classes]
         self.box_outputs: List[np.ndarray] = [_memory(interpreter, outputs[name]) for name in boxes]
@@ -70,6 +76,8 @@ class Request:
             self.quantisation = HeadQuantisation(*found)
 
     def run(self) -> None:
+        if self.images is not self._input:
+            np.bitwise_xor(self.images, 128, out=self._input)  # Less 128, in the bits of an int8.
         self._interpreter.invoke()
 
 
@@ -104,7 +112,8 @@ def _memory(interpreter: Any, tensor: Tensor) -> np.ndarray:
 def _check_pixels(executable: Executable, tensor: Tensor) -> None:
     """Raise ExecutableError where the integers of the input do not stand for pixels."""
     scale, zero_point = tensor[1]["quantization"]
-    if executable.header.input_type == "uint8" and (scale, zero_point) not in ((0.0, 0), (1.0, 0)):
+    pixels = ((1.0, -128),) if tensor[1]["dtype"] == np.int8 else ((0.0, 0), (1.0, 0))
+    if executable.header.input_type == "uint8" and (scale, zero_point) not in pixels:
         raise ExecutableError(
             f"{executable.path} takes pixels times {scale:g} from {zero_point}, not pixels. Compile it again."
         )
@@ -113,6 +122,12 @@ def _check_pixels(executable: Executable, tensor: Tensor) -> None:
 def _quantisation(tensor: Tensor) -> Quantisation:
     scale, zero_point = tensor[1]["quantization"]
     return Quantisation(float(scale), int(zero_point))
+
+
+def _pixel_port(named: Tuple[str, Tensor]) -> Port:
+    """The input: int8 stands for uint8 here, see `_check_pixels`."""
+    port = _port(named)
+    return port._replace(type_name="uint8") if port.type_name == "int8" else port
 
 
 def _port(named: Tuple[str, Tensor]) -> Port:

@@ -193,8 +193,9 @@ def test_batches_of_unknown_size_are_normalised_too():
         (lambda x: ((tf.cast(x, tf.float32) - np.ones((WIDTH, 3), np.float32)) * 1.5,), IMAGE),
         (lambda x: (tf.nn.relu(1.0 / (tf.cast(x, tf.float32) + 1.0)), tf.cast(x, tf.float32) * 2.0), IMAGE),
         (lambda x: (tf.nn.relu(x - 1.0),), tf.TensorSpec((4,), tf.float32)),
+        (lambda x: (tf.nn.relu(tf.cast(x, tf.float32) * np.array([1, 0, 1], np.float32) + 2.0),), IMAGE),
     ],
-    ids=["nothing to scale", "a constant a pixel", "two readers", "not an image"],
+    ids=["nothing to scale", "a constant a pixel", "two readers", "not an image", "a channel times zero"],
 )
 def test_what_is_not_a_normalisation_is_left_alone(step, spec):
     frozen = remove_identities(freeze(step, [spec]))
