@@ -27,7 +27,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -163,7 +163,7 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     np.save(folder / "float32.npy", (images - mean) / stddev)
 
 
-# Running one engine: a process of its own.
+# Running one engine: a process of its own, which takes turns with the others.
 
 
 def _is_ours(name: str) -> bool:
@@ -294,25 +294,24 @@ OPEN = {
 }
 
 
-def _requests(call: Callable, requests: int, images: List[np.ndarray]) -> Tuple[List[float], List[float], float]:
-    """Time requests one after the other: (ms, processor ms of all threads, seconds from process start to result)."""
-    call(images[0])
-    first = process.seconds_since_start()
-    for number in range(WARMUP):
-        call(images[number % INPUTS])
-    milliseconds, processor = [], []
-    for number in range(requests):
-        start, start_cpu = time.perf_counter(), time.process_time()
-        call(images[number % INPUTS])
-        milliseconds.append(1e3 * (time.perf_counter() - start))
-        processor.append(1e3 * (time.process_time() - start_cpu))
-    return milliseconds, processor, first
+def _one_by_one(call: Callable[[np.ndarray], Any], images: List[np.ndarray]) -> Callable[[int], List[float]]:
+    """What serves so many requests one after the other and says how long each took, ms."""
+    numbers = itertools.cycle(range(len(images)))
+
+    def serve(requests: int) -> List[float]:
+        milliseconds = []
+        for _ in range(requests):
+            image = images[next(numbers)]
+            start = time.perf_counter()
+            call(image)
+            milliseconds.append(1e3 * (time.perf_counter() - start))
+        return milliseconds
+
+    return serve
 
 
-def _throughput(
-    folder: Path, engine: Engine, requests: int, threads: int, images: List[np.ndarray]
-) -> Tuple[List[float], List[float], float]:
-    """Time a call of the throughput script's loop; milliseconds are those of the call over its images."""
+def _side_by_side(folder: Path, engine: Engine, threads: int, images: List[np.ndarray]) -> Callable[[int], List[float]]:
+    """What runs so many images in the throughput script's loop and says how long that took, ms an image."""
     from ipu_utils.backends.contract import Compiled
     from ipu_utils.backends.host_runtime import HostRuntime
     from ipu_utils.backends.in_flight import Loop
@@ -325,34 +324,42 @@ def _throughput(
     runtime = HostRuntime(Compiled(executable.path, executable.header, "given", executable), config, None, "libdetect")
     numbers = itertools.cycle(range(len(images)))
     feed = ((images[number], np.ones(1, np.float32), np.array([number], np.int32)) for number in numbers)
-    Loop(runtime, feed, 1, True).call()
-    first = process.seconds_since_start()
-    call = Loop(runtime, feed, requests, True).call
-    call()
-    start, start_cpu = time.perf_counter(), time.process_time()
-    call()
-    elapsed, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-    return [1e3 * elapsed / requests], [1e3 * cpu / requests], first
+
+    def serve(requests: int) -> List[float]:
+        call = Loop(runtime, feed, requests, True).call
+        start = time.perf_counter()
+        call()
+        return [1e3 * (time.perf_counter() - start) / requests]
+
+    return serve
 
 
-def run_one(engine: Engine, folder: Path, requests: int, threads: int) -> Dict[str, float]:
-    """Load an engine, warm it up and time requests."""
+def serve_turns(engine: Engine, folder: Path, threads: int) -> None:
+    """Load an engine, print when its first result was there, and serve a turn for each number of requests it reads."""
     takes_pixels = _is_ours(engine.name) or engine.name == "keras"
     images = np.load(folder / ("uint8.npy" if takes_pixels else "float32.npy"), mmap_mode="r")
     images = [np.array(image)[None] for image in images]
-    opened = _ours if _is_ours(engine.name) else OPEN[engine.name]
     if engine.span == "throughput":
-        milliseconds, processor, first = _throughput(folder, engine, requests, threads, images)
+        serve = _side_by_side(folder, engine, threads, images)
     else:
-        milliseconds, processor, first = _requests(opened(folder, engine, threads), requests, images)
-    peak = process.peak_memory_mib()
-    return {
-        "p50": percentile(milliseconds, 50),
-        "p90": percentile(milliseconds, 90),
-        "cpu": percentile(processor, 50),
-        "first_result_s": first,
-        "peak_mib": 0.0 if peak is None else peak,
-    }
+        call = (_ours if _is_ours(engine.name) else OPEN[engine.name])(folder, engine, threads)
+        serve = _one_by_one(call, images)
+    serve(1)
+    first = process.seconds_since_start()
+    serve(WARMUP)
+    print(json.dumps({"first_result_s": first}), flush=True)
+    for line in sys.stdin:
+        serve(WARMUP if engine.span == "throughput" else 1)  # Other engines had the caches until now.
+        start = time.process_time()
+        milliseconds = serve(int(line))
+        found = {
+            "p50": percentile(milliseconds, 50),
+            "p90": percentile(milliseconds, 90),
+            "cpu": 1e3 * (time.process_time() - start) / int(line),
+            "first_result_s": first,
+            "peak_mib": process.peak_memory_mib() or 0.0,
+        }
+        print(json.dumps(found), flush=True)
 
 
 # The run of a child.
@@ -362,13 +369,13 @@ def main(arguments: Sequence[str]) -> None:
     """Do what `peers.py` asks of a process.
 
     Args:
-      arguments: prepare FOLDER MODEL IMAGE_SIZE PRECISION..., or run FOLDER REQUESTS THREADS ENGINE PRECISION SPAN.
+      arguments: prepare FOLDER MODEL IMAGE_SIZE PRECISION..., or serve FOLDER THREADS ENGINE PRECISION SPAN.
     """
     task, folder, *rest = arguments
     if task == "prepare":
         prepare(rest[0], rest[2:], Path(folder), rest[1] or None)
     else:
-        print(json.dumps(run_one(Engine(*rest[2:]), Path(folder), int(rest[0]), int(rest[1]))))
+        serve_turns(Engine(*rest[1:]), Path(folder), int(rest[0]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Compare engines on a CPU: one run, interleaved rounds, a process for each engine and round, medians and ratios.
+"""Compare engines on a CPU in one run: each in a process of its own, serving requests in turn; medians and ratios.
 
-    python benchmarks/peers.py --models efficientdet-d0 efficientdet-d1 --rounds 5 --write
+    python benchmarks/peers.py --models efficientdet-d0 efficientdet-d1 --write
 
 Engines and spans are told in benchmarks/engine_children.py; those that are not installed are left out and named.
 `ratio` is to OpenVINO's plain conversion of the network alone at the same precision, `cpu ms` the processor time of all
@@ -11,9 +11,11 @@ result. --write puts each model's table and chart into docs/PERFORMANCE.md, in t
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -57,16 +59,47 @@ def table(rounds: Rounds) -> List[List[str]]:
 
 
 def measure(model: str, size: str, rows: Sequence[Engine], options: argparse.Namespace) -> Rounds:
-    """Prepare a model and run every engine once a round."""
+    """Prepare a model, load every engine, and let each serve its requests in turn, once a round."""
     found: Rounds = {engine: [] for engine in rows}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         child(CHILD, ["prepare", folder, model, size, *options.precisions])
+        served = [running.enter_context(Served(engine, folder, options.threads)) for engine in rows]
         for number in range(options.rounds):
             # Turned by one each round, so that no engine always runs behind the same other one.
-            for engine in [*rows[number % len(rows) :], *rows[: number % len(rows)]]:
-                arguments = ["run", folder, str(options.requests), str(options.threads), *engine]
-                found[engine].append(json.loads(child(CHILD, arguments)))
+            first = number % len(rows)
+            for turn in [*served[first:], *served[:first]]:
+                found[turn.engine].append(turn.serve(options.requests))
     return found
+
+
+class Served:
+    """An engine in a process of its own, which waits between its turns."""
+
+    def __init__(self, engine: Engine, folder: str, threads: int):
+        self.engine = engine
+        command = [sys.executable, str(CHILD), "serve", folder, str(threads), *engine]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        self._answer()
+
+    def __enter__(self) -> "Served":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def serve(self, requests: int) -> Dict[str, float]:
+        """Let it serve so many requests; see `engine_children.serve_turns` for what it answers."""
+        self._process.stdin.write(f"{requests}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Dict[str, float]:
+        for line in self._process.stdout:
+            if line.startswith("{"):  # Engines print, too.
+                return json.loads(line)
+        raise RuntimeError(f"{self.engine.label} ended with status {self._process.wait()}: {self._process.args}")
 
 
 def section(model: str, rounds: Rounds, title: str) -> str:
@@ -90,8 +123,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--image-size", default="", help="as of the scripts (default: the model's own)")
     parser.add_argument("--precisions", nargs="+", default=["float32"], choices=("float32", "bfloat16", "int8"))
     parser.add_argument("--engines", nargs="+", help="only these (default: all that are installed)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds in which every engine runs once (default 5)")
-    parser.add_argument("--requests", type=int, default=40, help="requests an engine serves in a round (default 40)")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds in which every engine has a turn (default 20)")
+    parser.add_argument("--requests", type=int, default=5, help="requests an engine serves in a turn (default 5)")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
     parser.add_argument("--json", type=Path, help="write all rounds there as well")
     parser.add_argument("--write", action="store_true", help="write tables and chart into the document")
@@ -105,7 +138,7 @@ def main() -> None:
     for name in sorted({engine.name for engine in rows if missing(engine.name)}):
         print(f"{name} is left out: {', '.join(missing(name))} not installed")
     rows = [engine for engine in rows if not missing(engine.name)]
-    title = f"{cpu_name()}, {options.threads} threads, {options.requests} requests an engine and round."
+    title = f"{cpu_name()}, {options.threads} threads, {options.requests} requests an engine and turn."
     print(title)
     record: Dict[str, Rounds] = {}
     for model in options.models:
