@@ -71,7 +71,6 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
         epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
         "--no-ema, --random-weights, --hparams, --image-size, --calibration-images, --nms-mode, --score-preset, "
         "--seed.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--image-path", type=Path, required=True, metavar="PATH",
                         help="an image, a folder of images, or a quoted pattern such as 'photos/*.jpg'")  # fmt: skip

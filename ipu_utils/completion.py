@@ -9,7 +9,6 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
 import re
 from typing import Dict, List, Optional, Sequence
 
@@ -79,9 +78,7 @@ def bash_script() -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    parser = Parser(
-        prog="-m ipu_utils.completion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="-m ipu_utils.completion", description=__doc__)
     parser.add_argument("shell", choices=SHELLS, help="the shell to print a script for")
     print((ZSH if parser.parse_args(argv).shell == "zsh" else "") + bash_script(), end="")
     return 0

@@ -11,7 +11,6 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
 import importlib
 import os
 import platform
@@ -263,9 +262,7 @@ def describe(findings: Sequence[Tuple[str, Finding]]) -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    Parser(
-        prog="-m ipu_utils.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args(argv)
+    Parser(prog="-m ipu_utils.doctor", description=__doc__).parse_args(argv)
     findings = [(name, check()) for name, check in CHECKS]
     print(describe(findings))
     packages = dict(findings)["packages"]

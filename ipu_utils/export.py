@@ -13,7 +13,6 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
 import contextlib
 import json
 import os
@@ -54,7 +53,6 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[str, List[str]]:
         "--no-ema, --random-weights, --hparams, --image-size, --micro-batch-size, --io-precision, --nms-mode, "
         "--score-preset, --seed; and --model-precision, float or (.tflite and .xml) half, of the weights in the "
         "file, or int8 with --calibration-images.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(OPTION, required=True, metavar="FILE", help="the file or folder to write")
     options, rest = parser.parse_known_args(argv)

@@ -16,7 +16,6 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -217,9 +216,7 @@ def check_data_sets(benchmarks: Sequence[specs.Benchmark], environ: Mapping[str,
 
 def build_parser() -> Parser:
     """The command line."""
-    parser = Parser(
-        prog="-m ipu_utils.run_benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="-m ipu_utils.run_benchmarks", description=__doc__)
     parser.add_argument("--spec", metavar="FILE", type=Path, default=Path("benchmarks.yml"),
                         help="the file of benchmarks (default: benchmarks.yml)")  # fmt: skip
     parser.add_argument("--benchmark", metavar="NAME", nargs="+", default=[], help="run these (default: all)")
