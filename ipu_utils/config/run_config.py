@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import ConfigError, UserError
@@ -15,30 +15,12 @@ from ipu_utils.base.files import write_atomically
 from ipu_utils.config.command_line import DEFAULT_CONFIGS, build_parser
 from ipu_utils.config.device_options import DeviceConfig, IpuConfig
 from ipu_utils.config.images import DATASETS, GENERATED, check_images, kind_of_images
-from ipu_utils.config.model_options import MODEL_NAMES, DataConfig, ModelConfig, NmsConfig, NmsMode, Precision
-from ipu_utils.config.options import flag_of, path_kind, rules_of
+from ipu_utils.config.model_options import DataConfig, ModelConfig, NmsConfig, Precision
+from ipu_utils.config.options import Rule, flag_of, path_kind, rules_of
 from ipu_utils.config.poplar_environment import options_from_environment
 from ipu_utils.config.preset_files import is_own, read_preset
 from ipu_utils.config.run_options import BenchmarkConfig, EmbeddedConfig, OutputConfig
-from ipu_utils.config.sections import names_where, sections_of
-
-__all__ = [
-    "MODEL_NAMES",
-    "BenchmarkConfig",
-    "DataConfig",
-    "DeviceConfig",
-    "EmbeddedConfig",
-    "IpuConfig",
-    "ModelConfig",
-    "NmsConfig",
-    "NmsMode",
-    "OutputConfig",
-    "Precision",
-    "RunConfig",
-    "load_config",
-    "options_dict",
-    "write_app_json",
-]
+from ipu_utils.config.sections import all_rules, names_where, sections_of
 
 DEFAULT_IO_TILES = 96
 # The exchange code of the larger models does not fit beside their activations unless it is kept small.
@@ -67,16 +49,15 @@ class RunConfig:
     command: Tuple[str, ...] = ()  # the script's file name and arguments
     notes: Tuple[str, ...] = ()  # what the user should know about the above; to be shown once
 
-    def value_of(self, name: str) -> Any:
-        """The value of an option of the script.
+    def options(self) -> Iterator[Tuple[str, Rule, Any]]:
+        """Name, rule and value of every option of the script, in the order of their declarations."""
+        for part in sections_of(self.script):
+            section = getattr(self, part)
+            yield from ((name, rule, getattr(section, name)) for name, rule in rules_of(section).items())
 
-        Raises:
-          KeyError: it has no such option.
-        """
-        for part, section in sections_of(self.script).items():
-            if name in rules_of(section):
-                return getattr(getattr(self, part), name)
-        raise KeyError(name)
+    def value_of(self, name: str) -> Any:
+        """The value of an option of the script; KeyError where it has no such option."""
+        return {known: value for known, _, value in self.options()}[name]
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], script: str = "throughput", **kwargs: Any) -> "RunConfig":
@@ -86,14 +67,12 @@ class RunConfig:
           ConfigError: a value is not what its option takes, or options contradict each other.
           TypeError: a name is not an option of the script.
         """
-        sections = sections_of(script)
-        known = {name for section in sections.values() for name in rules_of(section)}
-        unknown = set(options) - known
+        unknown = {*options} - {*all_rules(script)}
         if unknown:
             raise TypeError(f"not options of the {script} script: {', '.join(sorted(unknown))}")
         parts = {
             part: section(**{name: options[name] for name in rules_of(section) if name in options})
-            for part, section in sections.items()
+            for part, section in sections_of(script).items()
         }
         return cls(script=script, **{"config_name": DEFAULT_CONFIGS[script], **parts, **kwargs})
 
@@ -142,9 +121,7 @@ def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping
       UserError: an option, the preset or the environment is wrong.
     """
     config_name = typed.get("config", DEFAULT_CONFIGS[script])
-    typed_options = {name: value for name, value in typed.items() if name != "config"}
     model_name = typed.get("model_name", ModelConfig.model_name)
-    known = {name: rule for section in sections_of(script).values() for name, rule in rules_of(section).items()}
     preset = read_preset(config_name, model_name)
     notes: List[str] = []
     layers: List[Tuple[str, Mapping[str, Any]]] = []  # where options come from, the weakest first
@@ -157,20 +134,16 @@ def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping
         layers.append(("environment", options_from_environment(environ, typed, notes)))
     else:
         layers.append((f"preset {config_name}, for a host", preset.host))
-    layers.append((TYPED, typed_options))
-    given: Dict[str, Any] = {}
-    sources: Dict[str, str] = {}
+    layers.append((TYPED, typed))
+    rules = all_rules(script)
+    given = {name: (rule.default, "default") for name, rule in rules.items()}
     for source, options in layers:
-        options = {name: value for name, value in options.items() if name in known}
-        given.update(options)
-        sources.update(dict.fromkeys(options, source))
-    options = _derive({**given, "device": device}, script, typed, notes)
+        given.update((name, (value, source)) for name, value in options.items() if name in rules)
+    chosen = {name: value for name, (value, source) in given.items() if source != "default"}
+    options = _derive({**chosen, "device": device}, script, typed, notes)
     config = RunConfig.from_options(options, script, config_name=config_name, typed=frozenset(typed))
-    found = {
-        name: (rule.check(name, given.get(name, rule.default)), sources.get(name, "default"))
-        for name, rule in known.items()
-    }
-    config = dataclasses.replace(config, given=found)
+    checked = {name: (rules[name].check(name, value), source) for name, (value, source) in given.items()}
+    config = dataclasses.replace(config, given=checked)
     return dataclasses.replace(_check(config, notes), notes=tuple(notes))
 
 
@@ -222,7 +195,12 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     elif "calibration_images" in config.typed and config.model.model_precision is not Precision.INT8:
         notes.append("--calibration-images has no effect without --model-precision int8.")
     if config.embedded is not None:
-        _check_executable(config.embedded)
+        exec_file = config.embedded.exec_file
+        if exec_file is not None and path_kind("--exec-file", exec_file) != "file":
+            raise ConfigError(
+                f"--exec-file {exec_file}: there is no such file. "
+                "--compile-only --exec-output-dir FOLDER writes an executable."
+            )
         config = dataclasses.replace(config, benchmark=outlasting(config, notes))
     elif 1 < config.benchmark.num_repeats <= config.benchmark.warmup:
         notes.append(
@@ -271,14 +249,6 @@ def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
     return config
 
 
-def _check_executable(embedded: EmbeddedConfig) -> None:
-    if embedded.exec_file is not None and path_kind("--exec-file", embedded.exec_file) != "file":
-        raise ConfigError(
-            f"--exec-file {embedded.exec_file}: there is no such file. "
-            "--compile-only --exec-output-dir FOLDER writes an executable."
-        )
-
-
 def outlasting(config: RunConfig, notes: List[str]) -> BenchmarkConfig:
     """The repeats of the embedded script, which on an IPU has a compiled loop that outlasts the measurement."""
     benchmark = config.benchmark
@@ -300,11 +270,8 @@ def _flags(names: Sequence[str]) -> str:
 
 def options_dict(config: RunConfig) -> Dict[str, Any]:
     """Every option of the run and its value, as plain JSON types, for records of the run."""
-    options = {"script": config.script, "config": config.config_name}
-    for part in sections_of(config.script):
-        section = getattr(config, part)
-        options.update((name, _plain(getattr(section, name))) for name in rules_of(section))
-    return options
+    values = {name: _plain(value) for name, _, value in config.options()}
+    return {"script": config.script, "config": config.config_name, **values}
 
 
 def _plain(value: Any) -> Any:

@@ -10,10 +10,9 @@ import yaml
 from ipu_utils.backends.contract import Preview
 from ipu_utils.base.files import check_writable
 from ipu_utils.base.printable import shown, shown_lines
-from ipu_utils.config.options import flag_of, rules_of
+from ipu_utils.config.options import flag_of
 from ipu_utils.config.run_config import RunConfig, app_json_path
 from ipu_utils.config.run_hparams import hparams_of
-from ipu_utils.config.sections import sections_of
 from ipu_utils.data.sources import ImageSource, describe_left_out
 from ipu_utils.outputs import writers
 from ipu_utils.outputs.claims import written_by
@@ -41,14 +40,10 @@ def describe_config(config: RunConfig) -> str:
 def options(config: RunConfig) -> Dict[str, Any]:
     """Every option that has a value, as one would write it into a preset."""
     found: Dict[str, Any] = {}
-    for part in sections_of(config.script):
-        section = getattr(config, part)
-        for name, rule in rules_of(section).items():
-            value = getattr(section, name)
-            # How often photographs run once would have run says nothing, and given again it would be meant.
-            unmeant = rule.facets.repeats and config.benchmark.one_pass
-            if value is None or unmeant or not rule.facets.printed:
-                continue
+    for name, rule, value in config.options():
+        # How often photographs run once would have run says nothing, and given again it would be meant.
+        unmeant = rule.facets.repeats and config.benchmark.one_pass
+        if value is not None and rule.facets.printed and not unmeant:
             found[name] = value if isinstance(value, (bool, int, float)) else rule.kind.text_of(value)
     return found
 
@@ -122,11 +117,10 @@ def _described(config: RunConfig, found: Preview, source: ImageSource, annotatio
 def describe_sources(config: RunConfig) -> List[str]:
     """A line for every option: its value, and where that comes from."""
     lines = []
-    for part in sections_of(config.script):
-        for name, rule in rules_of(getattr(config, part)).items():
-            value, (given, source) = config.value_of(name), config.given[name]
-            if value != given:
-                source = f"derived ({source}: {'none' if given is None else rule.kind.text_of(given)})"
-            text = rule.default_text if value is None else rule.kind.text_of(value)
-            lines.append(f"    {source:40} {flag_of(name)} {text}")
+    for name, rule, value in config.options():
+        given, source = config.given[name]
+        if value != given:
+            source = f"derived ({source}: {rule.kind.text_of(given)})"
+        text = rule.default_text if value is None else rule.kind.text_of(value)
+        lines.append(f"    {source:40} {flag_of(name)} {text}")
     return lines

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ipu_utils.config.command_line import Parser, StoreBoolean, build_parser
+from ipu_utils.config.model_options import MODEL_NAMES, NmsMode, Precision
 from ipu_utils.config.options import flag_of
-from ipu_utils.config.run_config import MODEL_NAMES, NmsMode, Precision, load_config, options_dict
+from ipu_utils.config.run_config import load_config, options_dict
 from ipu_utils.config.sections import SCRIPTS, all_rules
 
 ROOT = Path(__file__).resolve().parents[2]
