@@ -4,6 +4,7 @@
 from typing import Optional
 
 from ipu_utils.base.console import status_of
+from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.data.sources import ImageSource
 from ipu_utils.executable.model_info import ModelInfo
@@ -33,7 +34,7 @@ def conclude(
     print(text.describe_objects(objects))
     print(start_up)
     if info.random:
-        print(text.describe_random(info))
+        print(report_line("weights", f"{info.weights}: {text.RANDOM}"))
     if writer is not None:
         print(writer.report())
     # All have the same status, and none before the first one is done: mpirun may end all when one ends.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ipu_utils.backends.open import open_backend
 from ipu_utils.base.console import progress_bar
+from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_config import RunConfig, write_app_json
 from ipu_utils.data.sources import describe_left_out, open_source
 from ipu_utils.data.video import VideoFrames
@@ -47,7 +48,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
     if config.output.profile_dir is not None:
         write_app_json(config, cache.hparams_of(config), config.output.profile_dir)
     info = backend.prepare()
-    print(text.describe_weights(info), flush=True)
+    print(report_line("weights", info.weights), flush=True)  # first: they decide what the rest is worth
     compiled = backend.compile()
     path, header, origin = compiled[:3]
     compile_seconds = time.perf_counter() - start if origin == "compiled" else 0.0

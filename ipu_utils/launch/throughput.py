@@ -10,6 +10,7 @@ from ipu_utils.backends.contract import Batches, Loop
 from ipu_utils.backends.open import open_backend
 from ipu_utils.base.console import progress_bar
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_config import RunConfig, write_app_json
 from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.data.sources import describe_left_out
@@ -51,7 +52,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         write_app_json(config, hparams.as_dict(), config.output.profile_dir)
 
     info = backend.prepare()
-    print(text.describe_weights(info), flush=True)
+    print(report_line("weights", info.weights), flush=True)  # first: they decide what the rest is worth
     prepared = time.perf_counter()
     executable = backend.compile()
     loop, measured = backend.loop(), text.measured_span(config)
