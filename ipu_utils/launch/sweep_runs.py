@@ -27,8 +27,7 @@ from ipu_utils.launch.sweep_cells import RECORDS, Cell
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
 from ipu_utils.report import publish, record_rules
 from ipu_utils.report.record import read_record
-from ipu_utils.report.sweep_rows import SweepRow
-from ipu_utils.report.sweep_table import format_table
+from ipu_utils.report.sweep_table import SweepRow, format_table
 
 EXIT_CELL_FAILED = 1
 NOT_RUN = "not run to its end: the sweep was interrupted"

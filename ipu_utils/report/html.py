@@ -14,7 +14,7 @@ from ipu_utils.report import charts, work
 from ipu_utils.report.charts import Series, number
 from ipu_utils.report.comparison import compare, why_no_interval
 from ipu_utils.report.record import instances_of_record, latencies_ms, latency_unit
-from ipu_utils.report.sweep_rows import (
+from ipu_utils.report.sweep_table import (
     NUMBERS,
     SweepRow,
     cell_text,

@@ -25,7 +25,7 @@ from ipu_utils.report import record as records
 from ipu_utils.report.html import check_packages, write_page
 from ipu_utils.report.instances import Instances, combine
 from ipu_utils.report.result import Outcome, describe_instances, describe_stages
-from ipu_utils.report.sweep_rows import SweepRow, table_row
+from ipu_utils.report.sweep_table import SweepRow, table_row
 
 
 class Publisher:

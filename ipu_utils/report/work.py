@@ -5,6 +5,7 @@ from typing import Any, List, Mapping, Sequence
 
 from ipu_utils.base.printable import shown
 from ipu_utils.config.sections import all_rules
+from ipu_utils.report.record import lookup
 
 # What makes two runs different work beside their options: what follows from those, and what they have read.
 COMPARED = (
@@ -19,13 +20,6 @@ TOLD = (
     "nms.implementation", "device.name", "device.engine", "device.threads", "machine.cpu", "machine.usable_cores",
     "versions", "git.commit",
 )  # fmt: skip
-
-
-def lookup(record: Mapping[str, Any], path: str) -> Any:
-    """Value at a path such as "device.name"; None where there is none."""
-    for key in path.split("."):
-        record = record.get(key) if isinstance(record, Mapping) else None
-    return record
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any], paths: Sequence[str]) -> List[str]:
