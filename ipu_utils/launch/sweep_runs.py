@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cells of a sweep: checked together, run one after the other, and told in one table. See `sweep.py`."""
+"""The cells of a sweep: checked together, run one after the other, and told in one table. See `start.py`."""
 
 import contextlib
 import os
