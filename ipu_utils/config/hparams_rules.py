@@ -14,7 +14,7 @@ from ipu_utils.config.options import MAX_IMAGE_SIDE, MIN_IMAGE_SIDE, did_you_mea
 from ipu_utils.nms.anchors import ANCHOR_KEYS, Anchors
 from ipu_utils.nms.nms_settings import nms_settings
 from tf2 import label_util
-from utils import ACTIVATIONS, parse_image_size
+from utils import ACTIVATIONS
 
 WHOLE_NUMBERS: Dict[str, Tuple[int, int]] = {
     "num_classes": (1, 100_000),
@@ -32,7 +32,7 @@ def check_hparams(config: Config) -> None:
             raise _refused(name, value, f"a whole number from {least} to {most}")
     if not callable(config.act_type) and config.act_type not in tuple(ACTIVATIONS):
         raise _refused("act_type", config.act_type, f"one of {', '.join(ACTIVATIONS)}", ACTIVATIONS)
-    height, width = parse_image_size(config.image_size)
+    height, width = config.image_size
     if not all(MIN_IMAGE_SIDE <= side <= MAX_IMAGE_SIDE for side in (height, width)):
         raise _refused("image_size", f"{width}x{height}", f"sides of {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels")
     _check_channels("mean_rgb", config.mean_rgb, lambda value: math.isfinite(value), "a number")

@@ -12,18 +12,17 @@ from ipu_utils.base.files import check_writable
 from ipu_utils.base.printable import shown, shown_lines
 from ipu_utils.config.options import flag_of
 from ipu_utils.config.run_config import RunConfig, app_json_path
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.data.sources import ImageSource, describe_left_out
 from ipu_utils.outputs import writers
 from ipu_utils.outputs.claims import written_by
 from ipu_utils.report.text import describe_nms, describe_pass
-from utils import parse_image_size
 
 
 def describe_config(config: RunConfig) -> str:
     """The configuration as YAML that `--config FILE.yml` reads; what is no option of a preset is a remark."""
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
-    height, width = parse_image_size(hparams.image_size)
+    hparams = hparams_of_run(config)
+    height, width = hparams.image_size
     remarks = [
         f"# script: {config.script}, preset: {config.config_name}, device: {config.device.device}",
         f"# model: {config.model.model_name}, {width}x{height} pixels, {hparams.num_classes} classes",
@@ -75,15 +74,15 @@ def conclude(config: RunConfig, preview: Callable[[], Preview], source: ImageSou
     if config.output.profile_dir is not None:
         check_writable(app_json_path(config.output.profile_dir), "--profile-dir")
     found = preview()
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
+    hparams = hparams_of_run(config)
     told = writers.check(config.output, source, found.header or hparams)
     print("\n".join(map(shown, _described(config, found, source, told))))
 
 
 def _described(config: RunConfig, found: Preview, source: ImageSource, annotations: Sequence[str]) -> List[str]:
     """What would run, as the report says it; then every option with its value and where that comes from."""
-    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.score_preset), config.benchmark
-    name, size, batch = config.model.model_name, parse_image_size(hparams.image_size), config.data.micro_batch_size
+    hparams, benchmark = hparams_of_run(config), config.benchmark
+    name, size, batch = config.model.model_name, hparams.image_size, config.data.micro_batch_size
     mode, thresholds = config.nms.nms_mode.value, hparams.nms_configs
     if found.header is not None:  # made already, of what its header says
         name, size, batch = found.header.model_name, found.header.image_size, found.header.batch_size

@@ -16,14 +16,13 @@ import numpy as np
 from ipu_utils.backends.contract import Loop, Session
 from ipu_utils.backends.streams import streams_of
 from ipu_utils.config.run_config import RunConfig, outlasting
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.data.sources import open_source
 from ipu_utils.executable.file import ExecutableError, parse, read_header
 from ipu_utils.launch.requests import COUNTED_BATCHES, Inputs
 from ipu_utils.measure.objects import Objects, mean_objects
 from ipu_utils.measure.requests import Client
 from ipu_utils.outputs.writers import Outputs
-from utils import parse_image_size
 
 LATE_SECONDS = 0.5  # for what an interrupted run has found and not written yet
 
@@ -97,9 +96,7 @@ def _at_once(config: RunConfig) -> int:
     device = config.device
     if device.device == "ipu":
         return 1
-    height, width = parse_image_size(
-        hparams_of(config.model, config.data.image_size, config.nms.score_preset).image_size
-    )
+    height, width = hparams_of_run(config).image_size
     pixels = config.data.micro_batch_size * height * width
     return streams_of(device.engine, device.num_threads, device.num_streams, pixels).in_flight
 

@@ -10,7 +10,7 @@ import numpy as np
 from ipu_utils.backends.contract import Session
 from ipu_utils.base.detections import Detections
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.data.resize import FittedImage
 from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
 from ipu_utils.executable.file import Header
@@ -114,7 +114,7 @@ def check_ends(config: RunConfig) -> None:
         check_folder(config.output.output_dir)
     hparams = None
     if config.embedded.exec_file is None:  # else the file tells, which is opened before anything is measured
-        hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
+        hparams = hparams_of_run(config)
     writers.check(config.output, source, hparams)
 
 

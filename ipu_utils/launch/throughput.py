@@ -12,7 +12,7 @@ from ipu_utils.base.console import progress_bar
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_config import RunConfig, write_app_json
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.data.sources import describe_left_out
 from ipu_utils.launch import dry_run
 from ipu_utils.launch.agreement_pass import keep_detections
@@ -37,7 +37,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
     Returns:
       The exit status.
     """
-    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.score_preset), config.benchmark
+    hparams, benchmark = hparams_of_run(config), config.benchmark
     check_memory(config, hparams)
     start = time.perf_counter()
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
