@@ -33,6 +33,11 @@ class Word(str, enum.Enum):
         return self.value
 
 
+def shortened(text: str) -> str:
+    """A text for a message, of at most 60 letters."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` when a known word is close, else the empty string.
 

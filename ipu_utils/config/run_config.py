@@ -283,12 +283,8 @@ def _plain(value: Any) -> Any:
 def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
     """Write the run's arguments and the model's configuration, which the profile viewer shows beside a profile.
 
-    The file appears complete or not at all; missing folders are made.
-
     Args:
-      config: the run.
-      model_config: an `hparams_config.Config`, or its plain dict.
-      path: the folder for `app.json`, or a path that ends in .json.
+      model_config: an `hparams_config.Config`, or its plain dict. path: see `app_json_path`.
 
     Raises:
       ConfigError: the file cannot be written there.
@@ -299,5 +295,5 @@ def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
 
 
 def app_json_path(path: Path) -> Path:
-    """Where `write_app_json` writes."""
+    """Where `write_app_json` writes: `app.json` in a folder, or the path itself if it ends in .json."""
     return Path(path) if Path(path).suffix == ".json" else Path(path) / "app.json"

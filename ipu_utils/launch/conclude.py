@@ -25,11 +25,7 @@ def conclude(
     info: ModelInfo,
     writer: Optional[Outputs],
 ) -> int:
-    """Publish the outcome, say what the statistics leave out, and return the exit status.
-
-    Args:
-      start_up: the line about what it took to get going.
-    """
+    """Publish the outcome, say what the statistics leave out (`start_up`: to get going), and return the exit status."""
     results.publish(outcome, source, None if writer is None else writer.accuracy)
     print(text.describe_objects(objects))
     print(start_up)

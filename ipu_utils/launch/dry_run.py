@@ -65,9 +65,6 @@ def without_new_folders(config: RunConfig) -> Iterator[None]:
 def conclude(config: RunConfig, preview: Callable[[], Preview], source: ImageSource) -> None:
     """End a --dry-run: find out about the network and about annotations, and print what would run.
 
-    Args:
-      config: the run. preview: see `ipu_utils.backends.contract.Backend`. source: its images.
-
     Raises:
       UserError: something would have stopped the run.
     """

@@ -27,13 +27,9 @@ from ipu_utils.report.result import outcome_of
 
 
 def run(config: RunConfig, results: Publisher, folder: Path) -> int:
-    """Open, measure and report one executable: the report on standard output, all else on standard error.
+    """Open, measure and report one executable, and return the exit status; `folder` is for what goes with the run.
 
-    Args:
-      folder: for what goes with the run.
-
-    Returns:
-      The exit status.
+    The report comes on standard output, all else on standard error.
     """
     embedded, benchmark, stages = config.embedded, config.benchmark, Stages()
     check_ends(config)

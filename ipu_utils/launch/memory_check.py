@@ -51,13 +51,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(config: RunConfig, hparams: Config, look: bool = True) -> Estimate:
-    """Estimate the peak memory of a run on a CPU.
-
-    Args:
-      config: the run, on an engine that is resolved.
-      hparams: its model.
-      look: for a kept executable, with which nothing is built.
-    """
+    """Estimate the peak memory of a run on a CPU, whose engine is resolved; `look` for a kept executable of it."""
     height, width = hparams.image_size
     expanded = EXPANDED.get(str(hparams.backbone_name).rpartition("-")[2], LARGEST_EXPANDED)
     anchors = hparams.num_scales * len(hparams.aspect_ratios)

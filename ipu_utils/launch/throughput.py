@@ -29,13 +29,9 @@ from ipu_utils.report.result import outcome_of
 
 
 def run(config: RunConfig, results: Publisher, folder: Path) -> int:
-    """Build, measure and report one configuration: the report on standard output, all else on standard error.
+    """Build, measure and report one configuration, and return the exit status; `folder` is for what goes with the run.
 
-    Args:
-      folder: for what goes with the run.
-
-    Returns:
-      The exit status.
+    The report comes on standard output, all else on standard error.
     """
     hparams, benchmark = hparams_of_run(config), config.benchmark
     check_memory(config, hparams)

@@ -4,6 +4,7 @@
 from typing import Any, List, Mapping, Sequence
 
 from ipu_utils.base.printable import shown
+from ipu_utils.config.options import shortened
 from ipu_utils.config.sections import all_rules
 from ipu_utils.report.record import lookup
 
@@ -35,12 +36,8 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], paths: Sequ
 
 
 def _line(path: str, one: Any, two: Any) -> str:
-    return f"{shown(path)}: {_short(one)} / {_short(two)}"
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else shown(str(value))
-    return text if len(text) <= 60 else text[:57] + "..."
+    texts = (shortened("none" if value is None else shown(value)) for value in (one, two))
+    return f"{shown(path)}: {' / '.join(texts)}"
 
 
 def work_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> List[str]:
