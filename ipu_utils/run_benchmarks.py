@@ -66,13 +66,9 @@ def run_command(command: Sequence[str], folder: Path, env: Mapping[str, str], ti
     start = time.perf_counter()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
+            environ = {**os.environ, **env}
             process = subprocess.Popen(
-                command,
-                cwd=str(folder),
-                env={**os.environ, **env},
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+                command, cwd=str(folder), env=environ, stdout=out, stderr=err, start_new_session=True
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -254,16 +250,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     with telling(lambda: format_results(results) if results else None):
         for (benchmark, variant), folder in zip(pairs, folders):
             if variant.name in absent:
-                results.append({**empty_result(benchmark, variant), "skipped": str(absent[variant.name])})
+                results.append({**empty_result(benchmark, variant), "skipped": absent[variant.name]})
                 continue
             _announce(benchmark, variant)
             try:
                 result = run_variant(benchmark, variant, options.timeout, folder)
             except KeyboardInterrupt as error:
-                status, name = getattr(error, "status", EXIT_INTERRUPTED), getattr(error, "name", "SIGINT")
-                results.append(
-                    {**empty_result(benchmark, variant), "exitcode": status, "error": f"interrupted by {name}"}
-                )
+                told = {"exitcode": getattr(error, "status", EXIT_INTERRUPTED)}
+                told["error"] = f"interrupted by {getattr(error, 'name', 'SIGINT')}"
+                results.append({**empty_result(benchmark, variant), **told})
                 _write(results, options.log_dir)
                 raise
             results.append(result)

@@ -6,6 +6,7 @@ Warm-up is a part of the pass where it can be: the first call of several is not 
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from pathlib import Path
@@ -168,12 +169,11 @@ class RequestResults:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        end = None if kind is None else time.monotonic() + LATE_SECONDS
-        with contextlib.ExitStack() as stack:
-            if kind is not None:
-                stack.enter_context(contextlib.suppress(Exception))  # The error that ended the run is the one to tell.
+        end = math.inf if kind is None else time.monotonic() + LATE_SECONDS
+        # The error that ended the run is the one to tell.
+        with contextlib.suppress(*([] if kind is None else [Exception])):
             for number in sorted(self._waiting):
-                if end is None or time.monotonic() < end:
+                if time.monotonic() < end:
                     self._write(number, self._waiting[number])
 
     def objects(self) -> Objects:

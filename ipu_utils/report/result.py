@@ -137,11 +137,6 @@ def outcome_of(
     )
 
 
-def mean_ms(seconds: Sequence[float]) -> Optional[float]:
-    """Mean in milliseconds, None of nothing."""
-    return 1e3 * sum(seconds) / len(seconds) if seconds else None
-
-
 def describe_instances(samples: PooledSamples) -> str:
     """The report's line about instances."""
     rates = " + ".join(f"{part.images_per_second:.2f}" for part in samples.instances)
@@ -152,6 +147,6 @@ def describe_stages(stages: Mapping[str, Sequence[float]]) -> Optional[str]:
     """The report's line about stages, or None where the device shows none."""
     if not stages:
         return None
-    parts = [f"{name} {mean_ms(seconds):.2f} ms" for name, seconds in stages.items()]
+    parts = [f"{name} {1e3 * sum(seconds) / len(seconds):.2f} ms" for name, seconds in stages.items()]
     batches = max(len(seconds) for seconds in stages.values())
     return f"stages:    {', '.join(parts)} a batch (means of {batches}; batches under way at the same time overlap)"
