@@ -223,7 +223,7 @@ def _once(config: RunConfig, notes: List[str]) -> RunConfig:
 
 def _by_user(config: RunConfig, name: str) -> bool:
     """Does an option have its value from the command line, or from a preset that is no part of this program?"""
-    source = config.given[name][1] if name in config.given else "default"
+    source = config.given[name][1]
     return source == TYPED or (source.startswith("preset ") and not is_own(config.config_name))
 
 

@@ -117,9 +117,7 @@ def write_records(
     """Write records wherever the options want them.
 
     Args:
-      output: the options.
-      percentiles: that all records report.
-      found: the records.
+      output: the options. percentiles: that all records report. found: the records.
       stdout: what `-` stands for; several records are a line each there.
       files: the file of each record, where they go to files; a device or a pipe takes them all, as `-` does.
       rows: of a sweep, all of its combinations; they are on the page and in the table.

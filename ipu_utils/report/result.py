@@ -69,15 +69,8 @@ def nms_facts(nms_configs: Mapping[str, Any], mode: str, implementation: str, on
 
 def device_facts(hardware: Hardware) -> Dict[str, Any]:
     """What a record says of the device; of an IPU there are no streams to set."""
-    threads, count, in_flight = (None, None, None) if hardware.streams is None else hardware.streams
-    return {
-        "kind": hardware.kind,
-        "name": hardware.name,
-        "engine": hardware.engine,
-        "threads": threads,
-        "streams": count,
-        "batches_in_flight": in_flight,
-    }
+    streams = dict(zip(("threads", "streams", "batches_in_flight"), hardware.streams or (None, None, None)))
+    return {"kind": hardware.kind, "name": hardware.name, "engine": hardware.engine, **streams}
 
 
 def file_facts(compiled: Optional[Compiled]) -> Dict[str, Any]:
