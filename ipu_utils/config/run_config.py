@@ -101,11 +101,9 @@ def load_config(
     """
     parser = build_parser(script)
     typed = vars(parser.parse_args(argv))
-    if choose_device is None:
-        choose_device = hardware.choose_device
     device = typed.get("device", "auto")
     if (device, typed.get("engine")) != ("gpu", "onnxruntime"):  # whose own package says whether there is a GPU for it
-        device = choose_device(device)
+        device = (choose_device or hardware.choose_device)(device)
     try:
         config = resolve(typed, script, device, os.environ if environ is None else environ)
     except UserError as error:
@@ -181,7 +179,6 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     """Check what no section can check by itself, and note what has no effect."""
     results_dir = config.output.output_dir if config.output.output_predictions else None
     data = check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
-    on_ipu = config.device.device == "ipu"
     device, calibration = config.device.device, config.model.calibration_images
     if isinstance(calibration, Path) and not kind_of_images(calibration):
         raise ConfigError(
@@ -190,8 +187,8 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     idle = [name for name in names_where(lambda facets: device not in facets.read_by) if name in config.typed]
     if idle:
         notes.append(f"no effect on this device ({device}): {_flags(idle)}.")
-    if on_ipu:
-        config = _check_ipu(config, notes)
+    if device == "ipu":
+        _check_ipu(config, notes)
     elif "calibration_images" in config.typed and config.model.model_precision is not Precision.INT8:
         notes.append("--calibration-images has no effect without --model-precision int8.")
     if config.embedded is not None:
@@ -227,7 +224,7 @@ def _by_user(config: RunConfig, name: str) -> bool:
     return source == TYPED or (source.startswith("preset ") and not is_own(config.config_name))
 
 
-def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
+def _check_ipu(config: RunConfig, notes: List[str]) -> None:
     """Refuse what an IPU cannot do, and say what an unusual choice costs."""
     ipu, typed = config.ipu, config.typed
     precision = config.model.model_precision
@@ -246,7 +243,6 @@ def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
             "--opt-use-io-tiles lets the executable stall: a request that no other follows waits until the runtime's "
             "time-out pushes a dummy batch after it, and its latency grows by both. --opt-use-io-tiles false avoids it."
         )
-    return config
 
 
 def outlasting(config: RunConfig, notes: List[str]) -> BenchmarkConfig:

@@ -124,7 +124,8 @@ class Runs:
         done: List[Done] = []
         try:
             for number, (cell, config) in enumerate(zip(self.cells, self.configs), 1):
-                print(f"== {number} of {len(self.cells)}: {_describe(cell)}", file=report, flush=True)
+                values = " ".join(f"{flag_of(name)} {value}" for name, value in cell.values.items())
+                print(f"== {number} of {len(self.cells)}: {values}", file=report, flush=True)
                 done.append(self._run(cell, report)._replace(expected=_expected(config)))
         finally:  # an interrupted sweep has results, too; and where they cannot be written they can be read
             if done:
@@ -230,10 +231,6 @@ def _ended(status: int) -> str:
 def command_of(script: str, arguments: Sequence[str]) -> List[str]:
     """The command line of a cell."""
     return [sys.executable, str(ROOT / SCRIPTS[script]), *arguments]
-
-
-def _describe(cell: Cell) -> str:
-    return " ".join(f"{flag_of(name)} {value}" for name, value in cell.values.items())
 
 
 def _numbered(path: Optional[Path], cells: Sequence[int]) -> List[Path]:

@@ -10,7 +10,6 @@ from ipu_utils.report.record import lookup
 
 # What makes two runs different work beside their options: what follows from those, and what they have read.
 COMPARED = (
-    "model",
     *(f"nms.{key}" for key in ("method", "iou_threshold", "score_threshold", "sigma", "max_detections", "on_device")),
     "model.calibration.sha256", "measured", "weights.random", "weights.sha256", "device.kind",
 )  # fmt: skip
@@ -44,11 +43,10 @@ def work_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Lis
     """Say in what the two runs did not do the same work; nothing when they did."""
     found = _option_differences(first, second)
     known = [path for path in LATER if lookup(first, path) and lookup(second, path)]
-    compared = [path for path in COMPARED if path != "model"]
-    apart = (*LATER, "model.calibration")
-    compared += [path for key in sorted({*first["model"], *second["model"]}) if (path := f"model.{key}") not in apart]
+    model = (f"model.{key}" for key in sorted({*first["model"], *second["model"]}))
+    compared = [*COMPARED, *(path for path in model if path not in (*LATER, "model.calibration")), *known]
     by_content = lookup(first, "images.sha256") and lookup(second, "images.sha256")
-    found += differences(first, second, [*compared, *known, *(("images.sha256",) if by_content else IMAGES_BY_NAME)])
+    found += differences(first, second, [*compared, *(("images.sha256",) if by_content else IMAGES_BY_NAME)])
     instances = [len(record["samples"]["instances"]) for record in (first, second)]
     return found + ([f"instances: {instances[0]} / {instances[1]}"] if instances[0] != instances[1] else [])
 
