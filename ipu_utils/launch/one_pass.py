@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -28,22 +28,18 @@ from ipu_utils.outputs.writers import Outputs
 LATE_SECONDS = 0.5  # for what an interrupted run has found and not written yet
 
 
-class Plan(NamedTuple):
-    """The calls of a pass."""
-
-    calls: int
-    batches: int  # of each call
-
-
-def plan(batches: int, at_once: int) -> Plan:
+def plan(batches: int, at_once: int) -> Tuple[int, int]:
     """Share batches out among calls that keep `at_once` batches under way, each at most once more than there are.
 
     A few are calls of one batch each: then no image comes twice. Of many, what is missing in the last call is little.
+
+    Returns:
+      Number of calls, and of batches in each.
     """
     if batches <= 2 * at_once:
-        return Plan(batches, 1)
+        return batches, 1
     size = min(range(at_once, at_once // 2, -1), key=lambda size: -batches % size)
-    return Plan(-(-batches // size), size)
+    return -(-batches // size), size
 
 
 def planned(config: RunConfig) -> RunConfig:
@@ -69,9 +65,8 @@ def planned(config: RunConfig) -> RunConfig:
             notes.append(
                 f"each image is run once, in {calls} calls: of --warmup {config.benchmark.warmup} come {warmup}."
             )
-        benchmark = dataclasses.replace(
-            config.benchmark, num_repeats=calls, benchmark_repeats=size, warmup=warmup
-        )  # a single call is preceded by the warm-up
+        # A single call is preceded by the warm-up.
+        benchmark = dataclasses.replace(config.benchmark, num_repeats=calls, benchmark_repeats=size, warmup=warmup)
         rows = calls * size * batch_size
     if rows > images:
         notes.append(
