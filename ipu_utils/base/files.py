@@ -9,6 +9,7 @@ and, with a warning, into a file whose place cannot be taken, because it is moun
 
 import contextlib
 import errno
+import functools
 import io
 import logging
 import os
@@ -16,7 +17,7 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, Optional
+from typing import BinaryIO, Callable, Iterable, Iterator, Optional
 
 from ipu_utils.base import signals
 from ipu_utils.base.errors import ConfigError
@@ -78,11 +79,9 @@ class NewFile:
         signals.remove_at_the_end(self._beside)
         self.file = os.fdopen(descriptor, "w+b", buffering=0)
 
-    def write(self, piece: bytes) -> None:
-        """Append all of it."""
-        view = memoryview(piece)
-        while view:
-            view = view[self.file.write(view) :]
+    def write(self, piece: bytes) -> int:
+        """Append all of it; returns its length."""
+        return write_all(self.file.write, piece)
 
     def commit(self) -> None:
         """Put the file in its place. `file` can still be read.
@@ -139,7 +138,7 @@ class NewFile:
                 lock(descriptor)
                 _reserve(descriptor, size)
             for piece in iter(lambda: self.file.read(1 << 20), b""):
-                _write_all(descriptor, piece)
+                write_all(functools.partial(os.write, descriptor), piece)
             if overwrites:
                 os.ftruncate(descriptor, size)
 
@@ -224,10 +223,12 @@ def _reserve(descriptor: int, size: int) -> None:
                 raise
 
 
-def _write_all(descriptor: int, piece: bytes) -> None:
+def write_all(write: Callable[[memoryview], int], piece: bytes) -> int:
+    """Write all of a piece by a function that may take only its beginning, and returns how much that was."""
     view = memoryview(piece)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[write(view) :]
+    return len(piece)
 
 
 def write_atomically(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file that one process writes and others read meanwhile, and whose lock tells whether the writer is still there."""
 
+import functools
 import os
 import tempfile
 
-from ipu_utils.base.files import cannot_write, lock
+from ipu_utils.base.files import cannot_write, lock, write_all
 from ipu_utils.base.paths import PathLike
 
 
@@ -38,9 +39,7 @@ class SharedFile:
           ConfigError: that is not possible; a part of it may be there.
         """
         try:
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            write_all(functools.partial(os.write, self._descriptor), piece)
         except OSError as error:
             raise cannot_write(self.path, error, self._option) from error
 

@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import IO, Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import IO, Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ipu_utils.base.files import NewFile, cannot_write, check_writable
 from ipu_utils.base.printable import report_line, shown
 from ipu_utils.data.sources import ImageSource
 from ipu_utils.outputs import coco_classes, coco_eval, coco_names
-from ipu_utils.outputs.annotated import clip_to_photograph, new_images
+from ipu_utils.outputs.annotated import ImageWriter, clip_to_photograph
 from ipu_utils.outputs.coco_annotations import Annotations, Id, key_of
 from ipu_utils.outputs.coco_classes import Categories, Classes
 
@@ -173,8 +173,8 @@ def compared(
     return _ids(images), categories, lines
 
 
-class CocoWriter:
-    """Writes the detections of each image once, and measures them against annotations. A context manager."""
+class CocoWriter(ImageWriter):
+    """Writes the detections of each image as COCO's, and measures them against annotations."""
 
     def __init__(
         self,
@@ -194,13 +194,13 @@ class CocoWriter:
         Raises:
           UserError: see `image_ids`, `compared` and `ResultsFile`.
         """
+        super().__init__()
         self._source, self._annotations, self._kept = source, annotations, results is not None
         if annotations is None:
             self._ids, self._categories, self._lines = image_ids(source, None), Categories(None, []), []
         else:
             self._ids, self._categories, self._lines = compared(source, annotations, classes)
         self._file = ResultsFile(results)
-        self._seen: Set[int] = set()
         self._accuracy: Optional[coco_eval.Accuracy] = None
 
     @property
@@ -208,31 +208,17 @@ class CocoWriter:
         """Are there annotations?"""
         return self._annotations is not None
 
-    @property
-    def written(self) -> int:
-        """Number of images seen so far."""
-        return len(self._seen)
-
-    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
-        """Append the detections of images that were not seen before; see `PredictionWriter.write` for the arguments."""
-        for image_id, *found in new_images(ids, detections, self._seen):
-            self.put(image_id, self.entry(image_id, *found))
-
     def entry(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> List[Dict[str, Any]]:
-        """What the file has of an image. For the arguments see `new_images`."""
+        """What the file has of an image."""
         if image_id not in self._ids:
             return []
         categories = [self._categories.of(int(number)) for number in classes]
         return coco_entries(self._ids[image_id], boxes, scores, categories, self._source.size(image_id))
 
     def put(self, image_id: int, entry: List[Dict[str, Any]]) -> None:
-        """Append what `entry` has made of an image, here or in another instance."""
         self._file.append(entry)
         self._accuracy = None
         self._seen.add(image_id)
-
-    def __enter__(self) -> "CocoWriter":
-        return self
 
     def __exit__(self, kind, error, traceback) -> None:
         if kind is None:

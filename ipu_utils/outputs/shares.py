@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,14 +21,14 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.base.paths import leads_to_stream, target_of
 from ipu_utils.base.shared_file import SharedFile, is_locked
 from ipu_utils.config.run_options import OutputConfig
-from ipu_utils.outputs.annotated import new_images
+from ipu_utils.outputs.annotated import ImageWriter
 
 
 class _Incomplete(Exception):  # noqa: N818 - no error: it tells writers that the run has not come to its end
     pass
 
 
-class Shares:
+class Shares(ImageWriter):
     """Hands detections of all instances to the writers of one. Use it as a context manager, as `writers.Outputs`.
 
     Every instance has to enter and to leave it.
@@ -43,22 +43,17 @@ class Shares:
           own: ids of this instance's images.
           instances: of this run, more than one: index, count and gather_objects.
         """
+        super().__init__()
         self._outputs, self._folder, self._own, self._instances = outputs, folder, own, instances
-        self._seen: Set[int] = set()
         self._paths: List[str] = []  # of the lines of each instance
         self._counts: List[int] = []  # of the images of each
 
-    @property
-    def written(self) -> int:
-        """Number of this instance's images of which there is all that is to be written."""
-        return len(self._seen)
+    def entry(self, image_id: int, *found: np.ndarray) -> List[Any]:
+        return [writer.entry(image_id, *found) for writer in self._outputs.writers]
 
-    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
-        """See `PredictionWriter.write`."""
-        for image_id, *found in new_images(ids, detections, self._seen):
-            entries = [writer.entry(image_id, *found) for writer in self._outputs.writers]
-            self._file.append(json.dumps([image_id, entries]).encode() + b"\n")
-            self._seen.add(image_id)
+    def put(self, image_id: int, entry: List[Any]) -> None:
+        self._file.append(json.dumps([image_id, entry]).encode() + b"\n")
+        self._seen.add(image_id)
 
     def __enter__(self) -> "Shares":
         """Begin the file of this instance, and learn where the others' are.
