@@ -24,24 +24,21 @@ from ipu_utils.data.sources import ImageSource
 from ipu_utils.outputs import coco_classes, coco_eval, coco_names
 from ipu_utils.outputs.annotated import ImageWriter, clip_to_photograph
 from ipu_utils.outputs.coco_annotations import Annotations, Id, key_of
-from ipu_utils.outputs.coco_classes import Categories, Classes
+from ipu_utils.outputs.coco_classes import CategoryOf, Classes
 
 UNKNOWN = Classes()
 _END = b"\n]\n"
 _OPTION = "--coco-results"
 
 
-def image_ids(source: ImageSource, annotations: Optional[Annotations]) -> Dict[int, Id]:
-    """Return the COCO id of each image of a source, by its id in the source.
+def image_ids(source: ImageSource) -> Dict[int, Id]:
+    """Return the COCO id of each image of a source without annotations, by its id in the source.
 
-    With annotations that is the id of the entry that `coco_names.match` finds, and images without one are left out;
-    without, it is the last number in the file name: COCO_val2014_000000000042.jpg is 42.
+    It is the last number in the file name: COCO_val2014_000000000042.jpg is 42.
 
     Raises:
-      UserError: no image is in the annotations; a name without a number, or two images of one id.
+      UserError: a name without a number, or two images of one id.
     """
-    if annotations is not None:
-        return _ids(coco_names.match(source, annotations))
     names = {number: source.name(number) for number in range(source.count)}
     ids = {number: _number_in(name) for number, name in names.items()}
     first: Dict[int, str] = {}
@@ -53,10 +50,6 @@ def image_ids(source: ImageSource, annotations: Optional[Annotations]) -> Dict[i
                 "--coco-annotations with their ids."
             )
     return ids
-
-
-def _ids(matched: coco_names.Matched) -> Dict[int, Id]:
-    return {number: entry.id for number, entry in matched.entries.items()}
 
 
 def _number_in(name: str) -> int:
@@ -149,28 +142,29 @@ class ResultsFile:
 
 
 def compared(
-    source: ImageSource, annotations: Annotations, classes: Classes = UNKNOWN
-) -> Tuple[Dict[int, Id], Categories, List[str]]:
+    source: ImageSource, annotations: Annotations, classes: Classes
+) -> Tuple[Dict[int, Id], CategoryOf, List[str]]:
     """Find out what of a source and of a model is what in the annotations.
 
     Returns:
-      COCO ids of the images by their ids in the source, categories of the classes, and lines for the report.
+      COCO ids of the images by their ids in the source, the category of a class, and lines for the report.
 
     Raises:
       UserError: see `coco_names.match` and `coco_classes.match`.
     """
-    images, categories = coco_names.match(source, annotations), coco_classes.match(annotations, classes)
-    lines = [f"note:      {text}" for text in (*annotations.notes, *images.notes, *categories.notes)]
-    keys = {key_of(entry.id) for entry in images.entries.values()}
+    entries, notes = coco_names.match(source, annotations)
+    category_of, more_notes = coco_classes.match(annotations, classes)
+    lines = [f"note:      {text}" for text in (*annotations.notes, *notes, *more_notes)]
+    keys = {key_of(entry.id) for entry in entries.values()}
     if not any(one["image_id"] in keys for one in annotations.dataset["annotations"]):
         lines.append("note:      none of the images has an annotated object: there is nothing to find")
     path = shown(str(annotations.path))
-    foreign, without = source.count - len(images.entries), len(annotations.images) - len(images.entries)
+    foreign, without = source.count - len(entries), len(annotations.images) - len(entries)
     if foreign:
         lines.append(f"not used:  {foreign} images that {path} does not know")
     if without:
         lines.append(f"not used:  {without} images of {path} that are not among those here")
-    return _ids(images), categories, lines
+    return {number: entry.id for number, entry in entries.items()}, category_of, lines
 
 
 class CocoWriter(ImageWriter):
@@ -195,24 +189,20 @@ class CocoWriter(ImageWriter):
           UserError: see `image_ids`, `compared` and `ResultsFile`.
         """
         super().__init__()
-        self._source, self._annotations, self._kept = source, annotations, results is not None
-        if annotations is None:
-            self._ids, self._categories, self._lines = image_ids(source, None), Categories(None, []), []
+        self._source, self._annotations = source, annotations
+        self.compares = annotations is not None
+        if self.compares:
+            self._ids, self._category_of, self._lines = compared(source, annotations, classes)
         else:
-            self._ids, self._categories, self._lines = compared(source, annotations, classes)
+            self._ids, self._category_of, self._lines = image_ids(source), int, []
         self._file = ResultsFile(results)
         self._accuracy: Optional[coco_eval.Accuracy] = None
-
-    @property
-    def compares(self) -> bool:
-        """Are there annotations?"""
-        return self._annotations is not None
 
     def entry(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> List[Dict[str, Any]]:
         """What the file has of an image."""
         if image_id not in self._ids:
             return []
-        categories = [self._categories.of(int(number)) for number in classes]
+        categories = [self._category_of(number) for number in classes.tolist()]
         return coco_entries(self._ids[image_id], boxes, scores, categories, self._source.size(image_id))
 
     def put(self, image_id: int, entry: List[Dict[str, Any]]) -> None:
@@ -237,12 +227,10 @@ class CocoWriter(ImageWriter):
         """
         ran = sum(number in self._ids for number in self._seen)
         lines = []
-        if self._kept:
-            what = f"{self._file.count} detections of {ran} images in {self._file.path}"
-            lines.append(report_line("results", what))
-        if self._annotations is not None:
-            lines += self._lines
-            lines.append(str(self.accuracy()))
+        if self._file.path is not None:
+            lines.append(report_line("results", f"{self._file.count} detections of {ran} images in {self._file.path}"))
+        if self.compares:
+            lines += [*self._lines, str(self.accuracy())]
         self._file.close()
         return "\n".join(lines)
 
@@ -259,11 +247,7 @@ class CocoWriter(ImageWriter):
 
 
 def coco_entries(
-    image_id: Id,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    categories: Sequence[Optional[int]],
-    size: Sequence[int],
+    image_id: Id, boxes: np.ndarray, scores: np.ndarray, categories: Sequence[Optional[int]], size: Sequence[int]
 ) -> List[Dict[str, Any]]:
     """Detections of one image in COCO's format.
 
@@ -274,16 +258,13 @@ def coco_entries(
       size: (height, width) of the original image.
     """
     boxes, inside = clip_to_photograph(boxes, *size)
-    entries = []
-    for (ymin, xmin, ymax, xmax), score, category, kept in zip(boxes, scores, categories, inside):
-        if not kept or category is None:
-            continue
-        entries.append(
-            {
-                "image_id": image_id,
-                "category_id": category,
-                "bbox": [round(float(value), 3) for value in (xmin, ymin, xmax - xmin, ymax - ymin)],
-                "score": round(float(score), 6),
-            }
-        )
-    return entries
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category,
+            "bbox": [round(float(value), 3) for value in (xmin, ymin, xmax - xmin, ymax - ymin)],
+            "score": round(float(score), 6),
+        }
+        for (ymin, xmin, ymax, xmax), score, category, kept in zip(boxes, scores, categories, inside)
+        if kept and category is not None
+    ]

@@ -80,14 +80,10 @@ def check(output: OutputConfig, source: ImageSource, hparams: Any = None) -> Lis
         ContactSheet(output.contact_sheet, source)
     annotations = _annotations(output)
     if annotations is not None:
-        return compared(source, annotations, _classes(hparams))[-1]
+        return compared(source, annotations, Classes() if hparams is None else classes_of(hparams))[-1]
     if output.coco_results is not None:
-        image_ids(source, None)
+        image_ids(source)
     return []
-
-
-def _classes(hparams: Any) -> Classes:
-    return Classes() if hparams is None else classes_of(hparams)
 
 
 def _annotations(output: OutputConfig) -> Optional[Annotations]:
