@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import sys
-from typing import IO, Any, Callable, Collection, Iterable, Iterator, Optional
+from typing import IO, Any, Callable, Collection, Iterable, Optional
 
 from ipu_utils.base import missing_packages
 from ipu_utils.base.errors import CompiledOnly, NotSupportedError, UserError
@@ -43,17 +43,6 @@ class EscapingStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-
-
-@contextlib.contextmanager
-def escaping_output() -> Iterator[None]:
-    """Put `EscapingStream` around standard output and standard error."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (EscapingStream(stream) for stream in before)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
 
 
 class OneLineFormatter(logging.Formatter):
@@ -123,8 +112,12 @@ def _run(main: Callable[[], Optional[int]]) -> int:
         if hasattr(getattr(sys, name), "reconfigure"):
             # A file's name can hold what the terminal's encoding cannot: better escaped than an error.
             getattr(sys, name).reconfigure(errors="backslashreplace")
-    with escaping_output():
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (EscapingStream(stream) for stream in before)
+    try:
         return _run_escaped(main)
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def _run_escaped(main: Callable[[], Optional[int]]) -> int:
@@ -150,11 +143,12 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
         problem = missing_packages.describe(error) or shown(
             f"{where} ({error.strerror or error}): check that it is there, that you may use it, and the free space."
         )
-    except MemoryError as error:
-        problem = _out_of_memory(error)
     except Exception as error:
-        if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's, which may not be imported here
-            problem = _out_of_memory(error)
+        # The second is TensorFlow's, which may not be imported here.
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            first = shown(str(error).strip().split("\n")[0][:200])
+            detail = f" ({first})" if first else ""
+            problem = f"out of memory{detail}: take a smaller --micro-batch-size, --image-size or --model-name."
         else:
             problem = missing_packages.describe(error)
             if problem is None:
@@ -168,12 +162,6 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
     except OSError:
         drop_output()
     return EXIT_USER_ERROR
-
-
-def _out_of_memory(error: Exception) -> str:
-    first = str(error).strip().split("\n")[0]
-    detail = f" ({shown(first[:200])})" if first else ""
-    return f"out of memory{detail}: take a smaller --micro-batch-size, --image-size or --model-name."
 
 
 def drop_output() -> None:

@@ -33,7 +33,7 @@ def cpu_flags(root: Union[str, Path] = cgroups.ROOT) -> frozenset:
     Args:
       root: see `usable_cores`.
     """
-    for line in _cpuinfo(root):
+    for line in _lines_of(root, "proc/cpuinfo"):
         if line.startswith(("flags", "Features")):
             return frozenset(line.split(":", 1)[1].split())
     return frozenset()
@@ -45,24 +45,21 @@ def cpu_name(root: Union[str, Path] = cgroups.ROOT) -> str:
     Args:
       root: see `usable_cores`.
     """
-    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in _cpuinfo(root))}
+    lines = (line.partition(":") for line in _lines_of(root, "proc/cpuinfo"))
+    found = {name.strip(): value.strip() for name, _, value in lines}
     if "model name" in found:
         return found["model name"]
     import platform
 
-    board = "".join(_lines_of(Path(root) / "proc" / "device-tree" / "model")).strip("\0 ")
+    board = "".join(_lines_of(root, "proc/device-tree/model")).strip("\0 ")
     name = board or platform.processor() or platform.machine()
     core = [f"{word} {found[f'CPU {word}']}" for word in ("implementer", "part") if f"CPU {word}" in found]
     return f"{name} ({', '.join(core)})" if core else name
 
 
-def _cpuinfo(root: Union[str, Path]) -> List[str]:
-    return _lines_of(Path(root) / "proc" / "cpuinfo")
-
-
-def _lines_of(path: Path) -> List[str]:
+def _lines_of(root: Union[str, Path], name: str) -> List[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return Path(root, name).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
 

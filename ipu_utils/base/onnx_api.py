@@ -80,5 +80,4 @@ def import_converter() -> Any:
 
 def converter_versions() -> Dict[str, str]:
     """Versions of what makes ONNX, without importing it; what is missing is left out."""
-    versions = {name: machine.package_version(name) for name in CONVERTER}
-    return {name: version for name, version in versions.items() if version is not None}
+    return machine.package_versions(CONVERTER)
