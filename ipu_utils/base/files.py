@@ -207,6 +207,21 @@ def lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
+def is_locked(path: PathLike) -> bool:
+    """Does another process hold the lock of a file?"""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    with open(str(path), "r+b") as file:
+        try:
+            # Shared, so that two who ask at the same time do not take each other for the holder.
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def _reserve(descriptor: int, size: int) -> None:
     """Have room for so many bytes before the first of them destroys something.
 
