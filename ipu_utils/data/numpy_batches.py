@@ -77,9 +77,14 @@ class Feed:
                     yield number, fitted
 
 
-def pool_batches(image_size: Tuple[int, int], batch_size: int, batches: int) -> int:
-    """How many different batches of noise to make: at least one, no more than asked for or than the pool holds."""
-    return max(1, min(GENERATED_POOL_BYTES // (batch_size * image_size[0] * image_size[1] * 3), batches))
+def open_images(
+    data: DataConfig, image_size: Tuple[int, int], batches: int, mean_rgb: PerChannel
+) -> Tuple[ImageSource, int]:
+    """The images of a run, and how many are in a batch; for the arguments see `open_feed`."""
+    batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
+    # At least one batch of noise, no more different ones than asked for or than the pool holds.
+    different = max(1, min(GENERATED_POOL_BYTES // (batch_size * image_size[0] * image_size[1] * 3), batches))
+    return open_source(data, image_size, batch_size * different, mean_rgb), batch_size
 
 
 def open_feed(
@@ -88,15 +93,14 @@ def open_feed(
     """Open what `--dataset-type` and `--image-path` name.
 
     Args:
-      data: dataset_type, image_path, micro_batch_size (`single-image` always takes 1), dataset_prefetch_buffer, seed.
+      data: dataset_type, image_path, micro_batch_size (images per batch; `single-image` always takes 1),
+        dataset_prefetch_buffer (batches made ahead; 0 means `PREFETCH_BATCHES`) and seed.
       image_size: (height, width) of the network's input in pixels.
       batches: how many batches a call is going to need.
       mean_rgb: the model's mean colour, which surrounds the images.
 
     Raises:
-      UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
+      UserError: see `open_source`.
     """
-    batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
-    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, batches), mean_rgb)
     ahead = data.dataset_prefetch_buffer or PREFETCH_BATCHES
-    return Feed(source, batch_size, data.dataset_type not in STREAMED, ahead)
+    return Feed(*open_images(data, image_size, batches, mean_rgb), data.dataset_type not in STREAMED, ahead)

@@ -18,14 +18,32 @@ from typing import Any, Iterator, List, NamedTuple, OrderedDict, Tuple
 
 import numpy as np
 
-from ipu_utils.base.av_api import import_av, reason_of
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.missing_packages import pip_install
+from ipu_utils.base.signals import raise_again
 from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, PerChannel
 from ipu_utils.data.image_source import PADDING_ID, ImageSource
 from ipu_utils.data.resize import FittedImage
 
 KEPT_BYTES, KEPT_LEAST = 64 << 20, 8  # of decoded frames, for threads that ask for them not quite in order
 DEFAULT_RATE = Fraction(25)  # frames a second of a video that does not tell
+
+
+def import_av() -> Any:
+    """Return PyAV, FFmpeg's libraries for Python; a UserError says what to install where it is missing."""
+    try:
+        import av
+    except ImportError as error:
+        raise_again()
+        raise UserError(
+            f"PyAV cannot be imported ({error}), which reads and writes videos: {pip_install('av')}."
+        ) from error
+    return av
+
+
+def reason_of(error: Exception) -> str:
+    """What FFmpeg says is wrong, without numbers and names."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class VideoFrames(ImageSource):

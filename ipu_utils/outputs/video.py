@@ -12,13 +12,12 @@ from typing import Any, Dict, Iterator
 
 import numpy as np
 
-from ipu_utils.base.av_api import import_av, reason_of
 from ipu_utils.base.console import progress_bar
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import NewFile
 from ipu_utils.base.image_folder import DETECTIONS_FILE
 from ipu_utils.base.printable import report_line
-from ipu_utils.data.video import VideoFrames
+from ipu_utils.data.video import VideoFrames, import_av, reason_of
 from ipu_utils.outputs.annotated import PredictionWriter, draw, on_photograph
 
 CODECS = ("libx264", "mpeg4")  # the first that this FFmpeg was built with
