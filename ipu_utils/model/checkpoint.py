@@ -25,8 +25,7 @@ from ipu_utils.config.run_hparams import fetch_command
 from ipu_utils.model import weights_text
 from ipu_utils.model.checkpoint_match import LEAVES, Entry, Match, by_name, by_order, list_of, listed
 from ipu_utils.model.checkpoint_mismatch import AVERAGE, VALUE, Misfit, guess
-from ipu_utils.model.checkpoint_state import newest_in
-from ipu_utils.model.checkpoint_store import H5, HUB, TF1, UNREADABLE, Store, open_store
+from ipu_utils.model.checkpoint_store import H5, HUB, TF1, UNREADABLE, Store, newest_in, open_store
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _HEAD = re.compile(r"/_?head(_\d+)?/")

@@ -10,7 +10,7 @@ from ipu_utils.base.keras2 import tf
 
 
 class Host:
-    """See `ipu_utils.model.placement.Placement`.
+    """See `ipu_utils.model.network.Placement`.
 
     Args:
       kind: "cpu" or "gpu".

@@ -2,7 +2,7 @@
 """The network with its weights, in the precision and on the device of a run."""
 
 import hashlib
-from typing import Callable, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -14,10 +14,30 @@ from ipu_utils.config.normalisation import normalisation_of
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import check_wishes, path_remark, takes_averages
 from ipu_utils.model import checkpoint, random_weights, weights_text
-from ipu_utils.model.placement import Placement
 from tf2.efficientdet_keras import EfficientDetNet
 
 SMALL_SIDE = 64  # pixels
+
+
+class Placement(Protocol):
+    """What building a network needs to know of the device: every device of `ipu_utils.backends` provides it."""
+
+    kind: str  # "ipu", "gpu" or "cpu"
+
+    def default_precision(self) -> str:
+        """Type name ("float32", "float16", "bfloat16") that suits the device."""
+
+    def check_precision(self, precision: str) -> None:
+        """Raise UserError when the device cannot compute in that precision."""
+
+    def dtype_policy(self, precision: str) -> str:
+        """Name of the Keras policy under which the network computes in `precision` here."""
+
+    def swish(self, features: Any) -> Any:
+        """The same function everywhere, fused where it can be."""
+
+    def scope(self) -> ContextManager:
+        """Build variables inside it."""
 
 
 def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
