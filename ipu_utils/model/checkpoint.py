@@ -71,11 +71,6 @@ def find_checkpoint(path: Union[str, Path]) -> Optional[Path]:
     return path if path.is_file() and path.name.endswith((".h5", ".hdf5", ".keras", *ARCHIVES)) else None
 
 
-def _find_below(folder: Path) -> Optional[Path]:
-    """The one checkpoint at any depth of a folder."""
-    return _one_of(folder, [_find_in_folder(Path(inner)) for inner, _, _ in sorted(os.walk(str(folder)))])
-
-
 def _find_in_folder(folder: Path) -> Optional[Path]:
     newest = newest_in(folder)
     if newest is not None:
@@ -105,7 +100,7 @@ def _opened(path: Path) -> Iterator[Store]:
         return
     with temporary_folder("efficientdet-weights-") as folder:
         unpack(path, folder)
-        inside = _find_below(Path(folder))
+        inside = _one_of(Path(folder), [_find_in_folder(Path(below)) for below, _, _ in sorted(os.walk(folder))])
         if inside is None:
             raise UserError(f"{path} holds no checkpoint.")
         with open_store(inside) as store:

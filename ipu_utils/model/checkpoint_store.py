@@ -160,8 +160,8 @@ def open_store(path: Path) -> Iterator[Store]:
 def _store_of(path: Path, reader: Any, shapes: Dict[str, Tuple[int, ...]], content: Any) -> Store:
     graph = ObjectGraph.parse(content if isinstance(content, bytes) else b"")
     form = OBJECTS if GRAPH in shapes else TF1
-    # Elsewhere the key itself is the name, or the attributes that lead there.
-    names = {key: name for key, name in graph.names().items() if _ends_in_number(key)}
+    # Where a key does not end in a number it is the name, or the attributes that lead there.
+    names = {key: name for key, name in graph.names().items() if key.split(ATTRIBUTES)[0].rpartition("/")[2].isdigit()}
     hub = {key: hub_name(key) for key in shapes if hub_name(key)}
     if any("base_model/" in key for key in hub):
         form, own = HUB, {name for key, (_, name) in hub.items() if "base_model/" not in key}
@@ -170,10 +170,6 @@ def _store_of(path: Path, reader: Any, shapes: Dict[str, Tuple[int, ...]], conte
     if path.name == path.parent.name == "variables":
         form = SAVED_MODEL
     return Store(str(path), form, shapes, reader.get_tensor, names, graph=graph)
-
-
-def _ends_in_number(key: str) -> bool:
-    return key.split(ATTRIBUTES)[0].rpartition("/")[2].isdigit()
 
 
 @contextlib.contextmanager

@@ -131,11 +131,11 @@ def prepare(config: RunConfig, hparams: Config, device: Placement) -> Prepared:
         random = True
     network = build_network(hparams, activation=device.swish)
     if random:
-        report = random_weights.randomise(
+        found = random_weights.randomise(
             network, hparams, hparams.image_size, config.data.seed, config.model.random_candidates
         )
         absent = None if config.model.random_weights else path
-        text = weights_text.of_random(config.data.seed, report.candidates_mean, absent)
+        text = weights_text.of_random(config.data.seed, found, absent)
     else:
         report = checkpoint.load_weights(network, path, use_ema=takes_averages(config.model, hparams))
         text = f"{report}{path_remark(config.model, hparams)}"

@@ -21,8 +21,7 @@ def of_checkpoint(matched: int, total: int, path: object, form: str) -> str:
 
 def of_random(seed: int, candidates: float, absent: object = None) -> str:
     """Words for random weights; `absent` is where a checkpoint was looked for."""
-    looked = "" if absent is None else f" (no checkpoint in {absent})"
-    return f"random, seed {seed}, calibrated to {candidates:.0f} candidates an image{looked}"
+    return looked_for_here(f"random, seed {seed}, calibrated to {candidates:.0f} candidates an image", absent)
 
 
 def from_here(text: str, path: object, remark: str = "") -> str:
