@@ -18,7 +18,6 @@ from ipu_utils.base.signals import as_interruption, interruptible, remove_tempor
 
 log = logging.getLogger(__name__)
 
-LEVELS = {"fatal": logging.CRITICAL}  # the other words are the logging module's own
 EXIT_USER_ERROR = 2
 EXIT_BAD_IMAGES = 3  # the run is complete, but for files that could not be read
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -54,7 +53,7 @@ class OneLineFormatter(logging.Formatter):
 
 def setup_logging(level: str) -> None:
     """Send log messages of `level` ("debug" to "fatal") and above to standard error."""
-    number = LEVELS.get(level, getattr(logging, level.upper(), logging.WARNING))
+    number = getattr(logging, level.upper(), logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=number, handlers=[handler])

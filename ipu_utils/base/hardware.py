@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which devices this machine offers, found out without attaching to any of them.
 
-TensorFlow is imported only when a GPU may be there, so that a CPU run that can do without
-TensorFlow does not pay for it.
+TensorFlow is imported only when a GPU may be there, so that a CPU run that can do without it does not pay for it.
 """
 
 import glob

@@ -5,10 +5,9 @@ Every batch is (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]), a
 """
 
 import collections
-import contextlib
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import ContextManager, Iterator, Tuple
+from typing import Iterator, Tuple
 
 import numpy as np
 
@@ -46,15 +45,6 @@ class Feed:
     @property
     def count(self) -> int:
         return self.source.readable
-
-    @property
-    def dataset(self) -> "Feed":
-        """What a device iterates over."""
-        return self
-
-    def user_errors(self) -> ContextManager:
-        """Errors of damaged files are a user's already."""
-        return contextlib.nullcontext()
 
     def __iter__(self) -> Iterator[Batch]:
         rows = itertools.cycle(self._rows) if self._rows is not None else self._decoded()

@@ -64,8 +64,7 @@ def find_checkpoint(path: Union[str, Path]) -> Optional[Path]:
         )
     if path.name in _SAVED_MODELS:
         return _find_in_folder(path.parent / "variables") if (path.parent / "variables").is_dir() else None
-    if path.name.endswith((".index", ".meta")) or ".data-" in path.name:
-        path = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
+    path = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
     if path.with_name(path.name + ".index").is_file():
         return path
     return path if path.is_file() and path.name.endswith((".h5", ".hdf5", ".keras", *ARCHIVES)) else None

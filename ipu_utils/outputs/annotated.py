@@ -104,23 +104,12 @@ class PredictionWriter(ImageWriter):
     def report(self) -> str:
         return report_line("pictures", f"{self.written} annotated images and {DETECTIONS_FILE} in {self._folder}")
 
-    def close(self) -> None:
-        """Write detections.json.
-
-        Raises:
-          UserError: the folder cannot be written to.
-        """
-        try:
-            self._write(DETECTIONS_FILE, self._entries())
-        finally:
-            self._drop_spool()
-
     def put(self, image_id: int, entry: Dict[str, Any]) -> None:
         """Take what `entry` has made of an image, here or in another instance, into the list."""
         line = json.dumps(entry, allow_nan=False).encode()
         try:
             if self._spool is None:
-                self._spool = tempfile.TemporaryFile(dir=str(self._folder))  # noqa: SIM115 - closed by _drop_spool
+                self._spool = tempfile.TemporaryFile(dir=str(self._folder))  # noqa: SIM115 - closed by __exit__
             offset = self._spool.seek(0, os.SEEK_END)
             self._spool.write(line)
             self._places[image_id] = offset, len(line)  # not before: a signal may come between
@@ -144,20 +133,21 @@ class PredictionWriter(ImageWriter):
             self._spool.seek(offset)
             yield image_id, self._spool.read(length)
 
-    def _drop_spool(self) -> None:
-        if self._spool is not None:
-            with contextlib.suppress(OSError):  # On a full disk closing fails, too; what matters has been said by then.
-                self._spool.close()
-            self._spool = None
-
     def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            self.close()
-            return
-        with contextlib.suppress(UserError):  # The error that ended the run is the one to tell.
-            if self._places:  # else it would replace the list of an earlier run by an empty one
-                self.close()
-        self._drop_spool()
+        try:
+            if kind is None:
+                self.finish()
+            elif self._places:  # else it would replace the list of an earlier run by an empty one
+                with contextlib.suppress(UserError):  # The error that ended the run is the one to tell.
+                    self._write(DETECTIONS_FILE, self._entries())
+        finally:
+            if self._spool is not None:
+                with contextlib.suppress(OSError):  # On a full disk closing fails, too; what matters has been said.
+                    self._spool.close()
+
+    def finish(self) -> None:
+        """Write what comes when there are all images; UserError where the folder cannot be written to."""
+        self._write(DETECTIONS_FILE, self._entries())
 
     def entry(self, image_id: int, *found: np.ndarray) -> Dict[str, Any]:
         """Draw and save one image; return its entry of detections.json."""

@@ -40,18 +40,9 @@ class VideoWriter(PredictionWriter):
         what = f"{self.written} annotated frames in {self._folder / self._name}, {DETECTIONS_FILE} beside it"
         return report_line("video", what)
 
-    def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            try:
-                self._write(DETECTIONS_FILE, self._entries())
-                self._encode()
-            finally:
-                self._drop_spool()
-            return
-        super().__exit__(kind, error, traceback)
-
-    def _encode(self) -> None:
-        """Write the video; it appears complete or not at all."""
+    def finish(self) -> None:
+        """Write the list, and the video, which appears complete or not at all."""
+        super().finish()
         av, path = import_av(), self._folder / self._name
         new = NewFile(path, "--output-dir", folders=False, sync=False)
         try:
