@@ -18,7 +18,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Callable, Iterator, Optional, Tuple, Union
 
-ROOT = "/"
+ROOT = "/"  # folder that has this machine's /proc and /sys below it
 # Where hierarchies are mounted by convention: the words of their controllers, comma between them, "" for version 2; the
 # group that is seen at the mount point; the mount point.
 USUAL_MOUNTS = (
@@ -36,9 +36,6 @@ def quota_cores(root: PathLike = ROOT) -> Optional[int]:
 
     A part of a core counts as a whole one, as the JVM, .NET and loky have it: two threads use up 1.5 cores, one does
     not.
-
-    Args:
-      root: folder that has this machine's /proc and /sys below it.
     """
     found = _least("cpu", Path(root), _quota_of)
     return None if found is None else max(1, math.ceil(found))
@@ -48,9 +45,6 @@ def memory_left(root: PathLike = ROOT) -> Optional[int]:
     """Return the bytes that the memory limits leave, which may be negative; None where there is no limit.
 
     Cached files that the kernel drops first when memory gets scarce (inactive_file) count as left.
-
-    Args:
-      root: as of `quota_cores`.
     """
     return _least("memory", Path(root), _memory_of)
 

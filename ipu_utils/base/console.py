@@ -90,11 +90,7 @@ def status_of(skipped: Collection[str], accepted: bool) -> int:
 
 
 def run_script(main: Callable[[], Optional[int]]) -> int:
-    """Run a script's main function and return its exit status; what the user can mend is one line, not a traceback.
-
-    Args:
-      main: returns the status, or None for 0.
-    """
+    """Run a script and return its exit status, 0 for None; what the user can mend is one line, not a traceback."""
     try:
         with interruptible():
             return _run(main)

@@ -84,11 +84,7 @@ class NewFile:
         return write_all(self.file.write, piece)
 
     def commit(self) -> None:
-        """Put the file in its place. `file` can still be read.
-
-        Raises:
-          ConfigError: that is not possible.
-        """
+        """Put the file in its place; ConfigError where that is not possible. `file` can still be read."""
         try:
             if self._beside is None or not self._move():
                 self._write_in_place()
@@ -225,8 +221,7 @@ def is_locked(path: PathLike) -> bool:
 def _reserve(descriptor: int, size: int) -> None:
     """Have room for so many bytes before the first of them destroys something.
 
-    Raises:
-      OSError: there is none; the file is as it was.
+    Raises OSError where there is none; the file is as it was.
     """
     before = os.fstat(descriptor).st_size
     if size > 0 and hasattr(os, "posix_fallocate"):
@@ -249,11 +244,7 @@ def write_all(write: Callable[[memoryview], int], piece: bytes) -> int:
 def write_atomically(
     path: PathLike, pieces: Iterable[bytes], option: str, *, folders: bool = True, sync: bool = True, owner: bool = True
 ) -> None:
-    """Write pieces one after the other, as `NewFile` does; for the arguments see there.
-
-    Raises:
-      ConfigError: it cannot be written there; names the option that chooses the place.
-    """
+    """Write pieces one after the other, as `NewFile` does; for arguments and errors see there."""
     new = NewFile(path, option, folders=folders, sync=sync, owner=owner)
     try:
         for piece in pieces:
@@ -276,7 +267,6 @@ def cannot_write(path: PathLike, error: OSError, option: str) -> ConfigError:
 def check_writable(path: PathLike, option: str) -> None:
     """Find out whether a file could be written, before time is spent on what goes into it. Makes missing folders.
 
-    Raises:
-      ConfigError: it cannot.
+    Raises ConfigError where it cannot.
     """
     NewFile(path, option).discard()

@@ -27,11 +27,7 @@ class Availability(NamedTuple):
 
 
 def cpu_flags(root: Union[str, Path] = cgroups.ROOT) -> frozenset:
-    """Instruction-set flags as the kernel reports them; empty where it does not (macOS, Windows).
-
-    Args:
-      root: see `usable_cores`.
-    """
+    """Instruction-set flags as the kernel reports them; empty where it does not (macOS, Windows)."""
     for line in _lines_of(root, "proc/cpuinfo"):
         if line.startswith(("flags", "Features")):
             return frozenset(line.split(":", 1)[1].split())
@@ -39,11 +35,7 @@ def cpu_flags(root: Union[str, Path] = cgroups.ROOT) -> frozenset:
 
 
 def cpu_name(root: Union[str, Path] = cgroups.ROOT) -> str:
-    """Model name of the processor as the kernel reports it; on ARM that of the board, or the numbers of the core.
-
-    Args:
-      root: see `usable_cores`.
-    """
+    """Model name of the processor as the kernel reports it; on ARM that of the board, or the numbers of the core."""
     lines = (line.partition(":") for line in _lines_of(root, "proc/cpuinfo"))
     found = {name.strip(): value.strip() for name, _, value in lines}
     if "model name" in found:
@@ -69,11 +61,7 @@ def default_precision() -> str:
 
 
 def usable_cores(root: Union[str, Path] = cgroups.ROOT) -> int:
-    """Cores that this process may use; fewer than the machine's under taskset or with a container's CPU quota.
-
-    Args:
-      root: folder that has this machine's /proc and /sys below it.
-    """
+    """Cores that this process may use; fewer than the machine's under taskset or with a container's CPU quota."""
     quota = cgroups.quota_cores(root)
     return allowed_cores() if quota is None else min(quota, allowed_cores())
 
@@ -147,8 +135,7 @@ PROBES = {"ipu": _ipu, "gpu": _gpu, "cpu": _cpu}
 def choose_device(requested: str) -> str:
     """Resolve `auto` to an attached IPU, else a GPU, else the CPU; check any other word.
 
-    Raises:
-      UserError: the requested device is not there; says why and what is.
+    Raises UserError where the requested device is not there; says why and what is.
     """
     if requested == "auto":
         return next(name for name in DEVICES if PROBES[name]().available)

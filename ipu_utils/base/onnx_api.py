@@ -38,13 +38,9 @@ def engine_name() -> str:
 
 
 def providers(kind: str) -> List[str]:
-    """What ONNX Runtime is told to compute with on a device, the first choice first.
+    """What ONNX Runtime is told to compute with on "cpu" or "gpu", the first choice first.
 
-    Args:
-      kind: "cpu" or "gpu".
-
-    Raises:
-      UserError: the package that is installed has nothing for a GPU.
+    Raises UserError where the package that is installed has nothing for a GPU.
     """
     if kind == "cpu":
         return [CPU_PROVIDER]

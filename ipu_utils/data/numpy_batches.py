@@ -35,7 +35,6 @@ class Feed:
         """Take the images.
 
         Args:
-          source, batch_size: see above.
           preloaded: make all images once, and repeat them; else decode them beside the device's work.
           ahead: batches that are decoded ahead of the device.
         """
@@ -85,12 +84,8 @@ def open_feed(
     Args:
       data: dataset_type, image_path, micro_batch_size (images per batch; `single-image` always takes 1),
         dataset_prefetch_buffer (batches made ahead; 0 means `PREFETCH_BATCHES`) and seed.
-      image_size: (height, width) of the network's input in pixels.
       batches: how many batches a call is going to need.
-      mean_rgb: the model's mean colour, which surrounds the images.
-
-    Raises:
-      UserError: see `open_source`.
+      image_size, mean_rgb, and errors: see `open_source`.
     """
     ahead = data.dataset_prefetch_buffer or PREFETCH_BATCHES
     return Feed(*open_images(data, image_size, batches, mean_rgb), data.dataset_type not in STREAMED, ahead)

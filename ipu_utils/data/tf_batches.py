@@ -72,9 +72,7 @@ class ImageBatches:
 
     Attributes:
       dataset: tf.data of (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]); static shapes, fixed order.
-      source: the images by id, for names and originals.
-      count: number of distinct images; falls when one of them turns out to be damaged and is skipped.
-      batch_size: B, images per batch.
+      source, count, batch_size: see `ipu_utils.data.numpy_batches.Feed`.
     """
 
     def __init__(self, source: ImageSource, batch_size: int):
@@ -126,16 +124,13 @@ def open_dataset(
     """Open what `--dataset-type` and `--image-path` name.
 
     Args:
-      data, image_size, mean_rgb: see `open_feed`.
+      data, image_size, mean_rgb, and errors: see `open_feed`.
       batches: how many batches the run is going to need, or None for one pass over the images.
 
     Returns:
       Its dataset never ends when `batches` is given, because a device's feed may read ahead of the run and must not run
       dry: the images come round again in the same order, without a gap between two rounds, so every row is an image.
       With None it ends after one pass, whose last batch is filled up with padding rows.
-
-    Raises:
-      UserError: see `open_source`.
     """
     opened = ImageBatches(*open_images(data, image_size, 2**31 if batches is None else batches, mean_rgb))
     make = _streamed if data.dataset_type in STREAMED else _preloaded

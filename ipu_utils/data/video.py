@@ -57,8 +57,7 @@ class VideoFrames(ImageSource):
     def __init__(self, path: Path, image_size: Tuple[int, int], mean_rgb: PerChannel = IMAGENET_MEAN_RGB):
         """Count the frames, and decode the first one.
 
-        Raises:
-          UserError: PyAV is missing, or the file is no video with a frame that can be decoded.
+        Raises UserError where PyAV is missing, or the file is no video with a frame that can be decoded.
         """
         import_av()  # Say now what is missing.
         self.path, self.files = path, (path,)
@@ -141,11 +140,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Tuple[Any, Any]]:
-    """(container, video stream) of a file.
-
-    Raises:
-      UserError: PyAV is missing, or this is no video.
-    """
+    """(container, video stream) of a file; UserError where PyAV is missing, or this is no video."""
     av = import_av()
     try:
         container = av.open(str(path))

@@ -138,11 +138,7 @@ class Store:
 
 @contextlib.contextmanager
 def open_store(path: Path) -> Iterator[Store]:
-    """Open the checkpoint of a prefix or an `.h5` file.
-
-    Raises:
-      UserError: it cannot be read.
-    """
+    """Open the checkpoint of a prefix or an `.h5` file; UserError where it cannot be read."""
     if path.name.endswith((".h5", ".hdf5", ".keras")):
         with _opened_h5(path) as store:
             yield store

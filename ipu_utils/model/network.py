@@ -106,11 +106,7 @@ def precision_of(config: RunConfig, device: Placement) -> str:
 
 
 def preview_weights(config: RunConfig, hparams: Config, device: Placement) -> str:
-    """Say what `prepare` would say of the weights, but draw no random ones: find out whether everything is there.
-
-    Raises:
-      UserError: as `prepare`.
-    """
+    """Say what `prepare` would say of the weights, with its errors where something is missing; draw no random ones."""
     if config.model.random_weights or checkpoint.find_checkpoint(config.model.weights_path) is None:
         precision_of(config, device)
         return weights_text.planned(config)

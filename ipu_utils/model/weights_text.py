@@ -43,11 +43,7 @@ def looked_for_here(text: str, absent: object = None) -> str:
 
 
 def planned(config: RunConfig) -> str:
-    """What the weights of a run without a checkpoint are going to be, for the report.
-
-    Raises:
-      UserError: something in the run needs a checkpoint.
-    """
+    """What the weights of a run without a checkpoint are going to be; UserError where something needs a checkpoint."""
     if config.model.random_weights:
         return "random"
     check_wishes(config)

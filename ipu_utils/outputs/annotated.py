@@ -74,16 +74,13 @@ class PredictionWriter(ImageWriter):
     """Annotates each image in a picture of its own, and lists all detections."""
 
     def __init__(self, output_dir: Path, source: ImageSource, names: Sequence[str], label_map: Any = None):
-        """Say where to write and what to call it.
+        """Say where to write, which `check_folder` tries, and what to call it.
 
         Args:
           output_dir: folder for pictures and detections.json; made when it does not exist.
           source: names and originals of the images, by the ids that `write` gets.
           names: of the pictures, by the same ids.
           label_map: names of classes as `label_util.get_label_map` takes them; None: COCO.
-
-        Raises:
-          UserError: see `check_folder`.
         """
         self._folder, self._source, self._names = Path(output_dir), source, names
         check_folder(self._folder)
@@ -185,8 +182,7 @@ class PredictionWriter(ImageWriter):
 def check_folder(folder: Path) -> None:
     """Make a folder for pictures and try to write into it, before time is spent on measuring.
 
-    Raises:
-      UserError: there is a file of that name, or no permission.
+    Raises UserError where there is a file of that name, or no permission.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -32,12 +32,9 @@ _OPTION = "--coco-results"
 
 
 def image_ids(source: ImageSource) -> Dict[int, Id]:
-    """Return the COCO id of each image of a source without annotations, by its id in the source.
+    """Return the COCO id of each image of a source, which is the last number in its name, by its id in the source.
 
-    It is the last number in the file name: COCO_val2014_000000000042.jpg is 42.
-
-    Raises:
-      UserError: a name without a number, or two images of one id.
+    COCO_val2014_000000000042.jpg is 42. Raises UserError where a name has no number, and when two images have one id.
     """
     names = {number: source.name(number) for number in range(source.count)}
     ids = {number: _number_in(name) for number, name in names.items()}
@@ -66,13 +63,10 @@ class ResultsFile:
     """A JSON array in the making, beside its place, which is complete after every `append`."""
 
     def __init__(self, path: Optional[Path]):
-        """Find out whether it can be written; what is there stays until `commit`.
+        """Find out whether it can be written, else raise UserError; what is there stays until `commit`.
 
         Args:
           path: of the file; None for one without a name, which nothing has to remove.
-
-        Raises:
-          UserError: the file cannot be written.
         """
         self.path, self.count = path, 0
         self._new: Optional[NewFile] = None
@@ -126,8 +120,7 @@ class ResultsFile:
     def commit(self, complete: bool = True) -> None:
         """Put the array in its place; one that is not complete only where there is no other. It can still be read.
 
-        Raises:
-          UserError: that is not possible.
+        Raises UserError where that is not possible.
         """
         self._opened()
         if self._new is not None and (complete or not self._new.existed):
@@ -144,13 +137,10 @@ class ResultsFile:
 def compared(
     source: ImageSource, annotations: Annotations, classes: Classes
 ) -> Tuple[Dict[int, Id], CategoryOf, List[str]]:
-    """Find out what of a source and of a model is what in the annotations.
+    """Find out what of a source and of a model is what in the annotations; for errors see the `match` of either.
 
     Returns:
       COCO ids of the images by their ids in the source, the category of a class, and lines for the report.
-
-    Raises:
-      UserError: see `coco_names.match` and `coco_classes.match`.
     """
     entries, notes = coco_names.match(source, annotations)
     category_of, more_notes = coco_classes.match(annotations, classes)
@@ -220,11 +210,7 @@ class CocoWriter(ImageWriter):
         self._file.close()
 
     def report(self) -> str:
-        """Lines for the report: what was written, and how good it is where there are annotations. Once, at the end.
-
-        Raises:
-          UserError: pycocotools is not installed or cannot use the annotations.
-        """
+        """Lines for the report: what was written, and how good it is where there are annotations. Once, at the end."""
         ran = sum(number in self._ids for number in self._seen)
         lines = []
         if self._file.path is not None:
@@ -235,11 +221,7 @@ class CocoWriter(ImageWriter):
         return "\n".join(lines)
 
     def accuracy(self) -> coco_eval.Accuracy:
-        """Compare the results of all images that ran with the annotations, once.
-
-        Raises:
-          UserError: see `coco_eval.evaluate`.
-        """
+        """Compare the results of all images that ran with the annotations, once; see `coco_eval.evaluate`."""
         if self._accuracy is None:
             ran = [self._ids[number] for number in self._seen if number in self._ids]
             self._accuracy = coco_eval.evaluate(self._annotations.dataset, self._file.read(), ran)

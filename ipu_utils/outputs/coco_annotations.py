@@ -52,11 +52,7 @@ class Annotations:
     """
 
     def __init__(self, path: Path):
-        """Read the file.
-
-        Raises:
-          UserError: it cannot be read, or something in it has no meaning; the message tells the place.
-        """
+        """Read the file; UserError tells the place where something has no meaning, or why it cannot be read."""
         self.path, self.notes = Path(path), []
         self._called = f"--coco-annotations {shown(str(path))}"
         _check_kind(self.path, self._called)

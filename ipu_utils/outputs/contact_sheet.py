@@ -76,11 +76,7 @@ class ContactSheet(ImageWriter):
 
 
 def lay_out(pictures: Sequence[Tuple[Image.Image, str]]) -> Image.Image:
-    """Put pictures with their captions into rows, each in the middle of its cell.
-
-    Args:
-      pictures: (picture of at most CELL, caption), at least one.
-    """
+    """Put pictures of at most CELL, one or more, with their captions into rows, each in the middle of its cell."""
     columns, rows = min(COLUMNS, len(pictures)), -(-len(pictures) // COLUMNS)
     step_x, step_y = CELL[0] + GAP, CELL[1] + CAPTION + GAP
     sheet = Image.new("RGB", (columns * step_x + GAP, rows * step_y + GAP), PAPER)

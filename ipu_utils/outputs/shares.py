@@ -59,11 +59,7 @@ class Shares(ImageWriter):
         self._seen.add(image_id)
 
     def __enter__(self) -> "Shares":
-        """Begin the file of this instance, and learn where the others' are.
-
-        Raises:
-          UserError: it cannot be written, or others' cannot be seen.
-        """
+        """Begin the file of this instance, and learn where the others' are; UserError where one cannot be used."""
         (folder, option), index, count = self._folder, self._instances.index, self._instances.count
         folder, beginning = os.path.abspath(str(folder)), f"instance-{index}-of-{count}-"
         try:  # Whoever needs it last removes it.

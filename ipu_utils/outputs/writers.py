@@ -45,11 +45,7 @@ class Outputs:
         self._stack.__exit__(kind, error, traceback)
 
     def accuracy(self) -> Optional[Dict[str, Optional[float]]]:
-        """COCO's numbers by name, None where there is no such object, and "images"; None without annotations.
-
-        Raises:
-          UserError: see `CocoWriter.accuracy`.
-        """
+        """COCO's numbers by name, None where there is no such object, and "images"; None without annotations."""
         writers = [writer for writer in self.writers if isinstance(writer, CocoWriter) and writer.compares]
         if not writers:
             return None
