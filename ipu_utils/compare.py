@@ -11,7 +11,6 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
 import re
 import sys
 import traceback
@@ -97,9 +96,7 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
 
 def build_parser() -> Parser:
     """The command line."""
-    parser = Parser(
-        prog="-m ipu_utils.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="-m ipu_utils.compare", description=__doc__)
     parser.add_argument("first", metavar="A.json", type=Path, help="record of a run, as --results-json wrote it")
     parser.add_argument("second", metavar="B.json", type=Path, help="record of the run to compare with it")
     parser.add_argument(

@@ -28,7 +28,7 @@ with missing_packages.told(__name__):
     from ipu_utils.base.printable import report_line
     from ipu_utils.config.command_line import Parser
     from ipu_utils.config.run_config import RunConfig, load_config
-    from ipu_utils.config.run_hparams import follow_hparams, hparams_of
+    from ipu_utils.config.run_hparams import follow_hparams, hparams_of_run
     from ipu_utils.data.sources import ImageFiles
     from ipu_utils.executable.engines import ENGINES
     from ipu_utils.outputs import coco_eval
@@ -71,7 +71,6 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
         epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
         "--no-ema, --random-weights, --hparams, --image-size, --calibration-images, --nms-mode, --score-preset, "
         "--seed.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--image-path", type=Path, required=True, metavar="PATH",
                         help="an image, a folder of images, or a quoted pattern such as 'photos/*.jpg'")  # fmt: skip
@@ -135,7 +134,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     config = load_config([*typed, "--engine", "tensorflow"], "embedded", lambda requested: "cpu")
     followed = follow_hparams(config)
     show_notes(followed.notes[len(config.notes) :])
-    hparams = hparams_of(followed.model, followed.data.image_size, followed.nms.score_preset)
+    hparams = hparams_of_run(followed)
     source = open_images(options.image_path, options.max_images, hparams)
     annotations = None
     if options.coco_annotations is not None:

@@ -9,7 +9,6 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
 import re
 from typing import Dict, List, Optional, Sequence
 
@@ -19,9 +18,9 @@ with missing_packages.told(__name__):
     from ipu_utils.base.console import run_script
     from ipu_utils.config.command_line import Parser, build_parser
     from ipu_utils.config.model_options import MODEL_NAMES
-    from ipu_utils.config.options import flag_of, rules_of
+    from ipu_utils.config.options import flag_of
     from ipu_utils.config.preset_files import CONFIG_DIR
-    from ipu_utils.config.sections import SCRIPTS, sections_of
+    from ipu_utils.config.sections import SCRIPTS, all_rules
 
 SHELLS = ("bash", "zsh")
 # A word that a shell takes as it is: others `compgen -W` would expand, and run what is in them.
@@ -60,13 +59,11 @@ def values_of() -> Dict[str, List[str]]:
     """Words that may follow an option, for those that take words."""
     presets = sorted(path.stem for path in CONFIG_DIR.glob("*.yml") if PLAIN.fullmatch(path.stem))
     found = {"--config": presets, "--model-name": list(MODEL_NAMES)}
-    for script in SCRIPTS:
-        for section in sections_of(script).values():
-            for name, rule in rules_of(section).items():
-                if isinstance(rule.default, bool):
-                    found[flag_of(name)] = ["true", "false"]
-                elif rule.kind.words is not None:
-                    found[flag_of(name)] = list(rule.kind.words)
+    for name, rule in all_rules().items():
+        if isinstance(rule.default, bool):
+            found[flag_of(name)] = ["true", "false"]
+        elif rule.kind.words is not None:
+            found[flag_of(name)] = list(rule.kind.words)
     return found
 
 
@@ -79,9 +76,7 @@ def bash_script() -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    parser = Parser(
-        prog="-m ipu_utils.completion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="-m ipu_utils.completion", description=__doc__)
     parser.add_argument("shell", choices=SHELLS, help="the shell to print a script for")
     print((ZSH if parser.parse_args(argv).shell == "zsh" else "") + bash_script(), end="")
     return 0

@@ -11,16 +11,16 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
 import importlib
 import os
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from ipu_utils.base import hardware, machine, missing_packages
+from ipu_utils.base import hardware, litert_api, machine, missing_packages, onnx_api, openvino_api
 from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import MissingPackageError, UserError
 from ipu_utils.base.printable import one_line, shown
@@ -98,37 +98,26 @@ def _without_advice(error: UserError) -> str:
     return str(error).splitlines()[0].split(" Install it with ")[0]
 
 
-def check_openvino() -> Finding:
-    """The CPU's faster engine."""
+def check_engine(package: str, name: Callable[[], str]) -> Finding:
+    """An engine of a CPU, of which `name` tells the version or raises UserError."""
     try:
-        api = importlib.import_module("ipu_utils.base.openvino_api")
-        return Finding(True, api.engine_name(api.import_openvino()))
+        return Finding(True, name())
     except UserError as error:
-        mend = install("openvino") if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
-        return Finding(False, str(error).split(", which compiles")[0], mend)
-
-
-def check_litert() -> Finding:
-    """Another engine of a CPU."""
-    try:
-        return Finding(True, importlib.import_module("ipu_utils.base.litert_api").engine_name())
-    except UserError as error:
-        mend = install("ai-edge-litert") if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
-        return Finding(False, str(error).split("): ")[0] + ")", mend)
+        mend = install(package) if sys.version_info >= (3, 9) else "use Python 3.9 or later for it"
+        return Finding(False, re.split(r", which compiles|(?<=\)): ", str(error))[0], mend)
 
 
 def check_onnxruntime() -> Finding:
     """One more engine, which nothing needs; and what makes its files."""
-    api = importlib.import_module("ipu_utils.base.onnx_api")
     try:
-        name = api.engine_name()
+        name = onnx_api.engine_name()
     except UserError as error:
         return Finding(False, str(error).split("): ")[0] + ")", pip_install("onnxruntime onnx tf2onnx"))
     try:
-        api.check_converter()
+        onnx_api.check_converter()
     except UserError as error:
         return Finding(False, f"{name}; {str(error).partition(':')[0]}", pip_install("onnx tf2onnx"))
-    return Finding(True, ", ".join([name, *(f"{key} {value}" for key, value in api.converter_versions().items())]))
+    return Finding(True, ", ".join([name, *(f"{key} {value}" for key, value in onnx_api.converter_versions().items())]))
 
 
 def check_compiler() -> Finding:
@@ -220,8 +209,8 @@ CHECKS: Tuple[Tuple[str, Callable[[], Finding]], ...] = (
     ("Python", check_python),
     ("packages", check_packages),
     ("TensorFlow", check_tensorflow),
-    ("OpenVINO", check_openvino),
-    ("LiteRT", check_litert),
+    ("OpenVINO", lambda: check_engine("openvino", lambda: openvino_api.engine_name(openvino_api.import_openvino()))),
+    ("LiteRT", lambda: check_engine("ai-edge-litert", litert_api.engine_name)),
     ("ONNX Runtime", check_onnxruntime),
     ("compiler", check_compiler),
     ("libdetect", check_libdetect),
@@ -263,9 +252,7 @@ def describe(findings: Sequence[Tuple[str, Finding]]) -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    Parser(
-        prog="-m ipu_utils.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args(argv)
+    Parser(prog="-m ipu_utils.doctor", description=__doc__).parse_args(argv)
     findings = [(name, check()) for name, check in CHECKS]
     print(describe(findings))
     packages = dict(findings)["packages"]

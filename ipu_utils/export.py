@@ -13,14 +13,12 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
-import contextlib
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from ipu_utils.base import missing_packages
 
@@ -54,7 +52,6 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[str, List[str]]:
         "--no-ema, --random-weights, --hparams, --image-size, --micro-batch-size, --io-precision, --nms-mode, "
         "--score-preset, --seed; and --model-precision, float or (.tflite and .xml) half, of the weights in the "
         "file, or int8 with --calibration-images.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(OPTION, required=True, metavar="FILE", help="the file or folder to write")
     options, rest = parser.parse_known_args(argv)
@@ -110,18 +107,6 @@ def put(made: Path, place: Path) -> None:
         os.rename(copy, os.path.realpath(str(place)))  # of a link that leads nowhere yet, where it leads
 
 
-@contextlib.contextmanager
-def _told(to: str) -> Iterator[None]:
-    """Around what writes: a UserError where there is no room."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{OPTION} {to} cannot be written ({error.strerror or error}): free space there, and in "
-            f"{tempfile.gettempdir()}, which TMPDIR names."
-        ) from error
-
-
 def main(argv: Optional[Sequence[str]] = None) -> None:
     to, rest = parse(argv)
     suffix = suffix_of(to)
@@ -140,11 +125,17 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     header = cache.plan(config, precision.value, outputs, FORMATS[suffix].title, ())
     header, heads = write_formats.build_heads(config, header)
     calibration = calibration_of(config, cache.hparams_of(config), header.random_weights) if is_quantised else None
-    with _told(to), temporary_folder("efficientdet-") as folder:
-        made = write_formats.write_format(suffix, heads, header, folder, calibration)
-        *named, beside = places(to)
-        for source, place in zip(made, named):
-            put(source, place)
+    *named, beside = places(to)
+    try:
+        with temporary_folder("efficientdet-") as folder:
+            made = write_formats.write_format(suffix, heads, header, folder, calibration)
+            for source, place in zip(made, named):
+                put(source, place)
+    except OSError as error:
+        raise UserError(
+            f"{OPTION} {to} cannot be written ({error.strerror or error}): free space there, and in "
+            f"{tempfile.gettempdir()}, which TMPDIR names."
+        ) from error
     text = json.dumps(describe(header, cache.hparams_of(config), suffix), indent=1)
     write_atomically(beside, ((text + "\n").encode(),), OPTION)
     print(report_line("weights", header.weights))

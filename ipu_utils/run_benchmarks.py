@@ -16,7 +16,6 @@ from ipu_utils.base import program
 if __name__ == "__main__":
     program.begin()
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -67,13 +66,9 @@ def run_command(command: Sequence[str], folder: Path, env: Mapping[str, str], ti
     start = time.perf_counter()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
+            environ = {**os.environ, **env}
             process = subprocess.Popen(
-                command,
-                cwd=str(folder),
-                env={**os.environ, **env},
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+                command, cwd=str(folder), env=environ, stdout=out, stderr=err, start_new_session=True
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -217,9 +212,7 @@ def check_data_sets(benchmarks: Sequence[specs.Benchmark], environ: Mapping[str,
 
 def build_parser() -> Parser:
     """The command line."""
-    parser = Parser(
-        prog="-m ipu_utils.run_benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="-m ipu_utils.run_benchmarks", description=__doc__)
     parser.add_argument("--spec", metavar="FILE", type=Path, default=Path("benchmarks.yml"),
                         help="the file of benchmarks (default: benchmarks.yml)")  # fmt: skip
     parser.add_argument("--benchmark", metavar="NAME", nargs="+", default=[], help="run these (default: all)")
@@ -257,16 +250,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     with telling(lambda: format_results(results) if results else None):
         for (benchmark, variant), folder in zip(pairs, folders):
             if variant.name in absent:
-                results.append({**empty_result(benchmark, variant), "skipped": str(absent[variant.name])})
+                results.append({**empty_result(benchmark, variant), "skipped": absent[variant.name]})
                 continue
             _announce(benchmark, variant)
             try:
                 result = run_variant(benchmark, variant, options.timeout, folder)
             except KeyboardInterrupt as error:
-                status, name = getattr(error, "status", EXIT_INTERRUPTED), getattr(error, "name", "SIGINT")
-                results.append(
-                    {**empty_result(benchmark, variant), "exitcode": status, "error": f"interrupted by {name}"}
-                )
+                told = {"exitcode": getattr(error, "status", EXIT_INTERRUPTED)}
+                told["error"] = f"interrupted by {getattr(error, 'name', 'SIGINT')}"
+                results.append({**empty_result(benchmark, variant), **told})
                 _write(results, options.log_dir)
                 raise
             results.append(result)

@@ -133,7 +133,7 @@ def configure(options: IpuConfig, model: ModelConfig, trap_exceptions: bool = Fa
 
 
 class IpuDevice:
-    """One IPU, configured. Networks are built for it: see `ipu_utils.model.placement.Placement`."""
+    """One IPU, configured. Networks are built for it: see `ipu_utils.model.network.Placement`."""
 
     kind = "ipu"
 

@@ -3,7 +3,6 @@
 
 import gzip
 import os
-import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Union
@@ -116,21 +115,12 @@ def _write(opened: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> No
     except OSError as error:
         raise UserError(f"{_short(str(target))} cannot be written ({error.strerror}).") from error
     with file, opened.extractfile(member) as source:
-        shutil.copyfileobj(source, _Sink(file, target), MAX_HEADER_BYTES)
-
-
-class _Sink:
-    """A file being written, whose errors are told from those of the archive that is read."""
-
-    def __init__(self, file: BinaryIO, path: Path):
-        self._file, self._path = file, path
-
-    def write(self, piece: bytes) -> None:
-        try:
-            self._file.write(piece)
-            self._file.flush()
-        except OSError as error:
-            raise UserError(f"{_short(str(self._path))} cannot be written ({error.strerror}): free space.") from error
+        for piece in iter(lambda: source.read(MAX_HEADER_BYTES), b""):
+            try:
+                file.write(piece)
+                file.flush()
+            except OSError as error:
+                raise UserError(f"{_short(str(target))} cannot be written ({error.strerror}): free space.") from error
 
 
 def _target(member: tarfile.TarInfo, root: Path, archive: PathLike) -> Path:

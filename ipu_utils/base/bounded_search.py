@@ -17,11 +17,7 @@ _SEARCH = (
 
 
 def compiled(expression: str) -> Pattern[str]:
-    """Compile it.
-
-    Raises:
-      ValueError: that cannot be done; says why.
-    """
+    """Compile it; ValueError, which says why, where that cannot be done."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what will mean something else in a later Python
@@ -31,11 +27,7 @@ def compiled(expression: str) -> Pattern[str]:
 
 
 def find_all(expression: str, text: str) -> List[str]:
-    """As `re.findall` for an expression with one group.
-
-    Raises:
-      TimeoutError: it took more than SEARCH_SECONDS.
-    """
+    """As `re.findall` for an expression with one group; TimeoutError when it took more than SEARCH_SECONDS."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _SEARCH],

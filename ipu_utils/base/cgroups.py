@@ -16,26 +16,19 @@ Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst,
 import math
 import re
 from pathlib import Path, PurePosixPath
-from typing import Callable, Iterator, List, NamedTuple, Optional, Union
+from typing import Callable, Iterator, Optional, Tuple, Union
 
-ROOT = "/"
-# Where hierarchies are mounted by convention, with their controllers; "" is version 2.
+ROOT = "/"  # folder that has this machine's /proc and /sys below it
+# Where hierarchies are mounted by convention: the words of their controllers, comma between them, "" for version 2; the
+# group that is seen at the mount point; the mount point.
 USUAL_MOUNTS = (
-    ("", "/sys/fs/cgroup"),
-    ("cpu", "/sys/fs/cgroup/cpu"),
-    ("cpu", "/sys/fs/cgroup/cpu,cpuacct"),
-    ("memory", "/sys/fs/cgroup/memory"),
+    ("", "/", "/sys/fs/cgroup"),
+    ("cpu", "/", "/sys/fs/cgroup/cpu"),
+    ("cpu", "/", "/sys/fs/cgroup/cpu,cpuacct"),
+    ("memory", "/", "/sys/fs/cgroup/memory"),
 )
 
 PathLike = Union[str, Path]
-
-
-class _Mount(NamedTuple):
-    """A hierarchy that is mounted."""
-
-    controllers: str  # the words of its controllers, comma between them; "" for version 2
-    group: str  # the group that is seen at the mount point
-    point: str
 
 
 def quota_cores(root: PathLike = ROOT) -> Optional[int]:
@@ -43,11 +36,8 @@ def quota_cores(root: PathLike = ROOT) -> Optional[int]:
 
     A part of a core counts as a whole one, as the JVM, .NET and loky have it: two threads use up 1.5 cores, one does
     not.
-
-    Args:
-      root: folder that has this machine's /proc and /sys below it.
     """
-    found = _least("cpu", root, _quota_of)
+    found = _least("cpu", Path(root), _quota_of)
     return None if found is None else max(1, math.ceil(found))
 
 
@@ -55,54 +45,35 @@ def memory_left(root: PathLike = ROOT) -> Optional[int]:
     """Return the bytes that the memory limits leave, which may be negative; None where there is no limit.
 
     Cached files that the kernel drops first when memory gets scarce (inactive_file) count as left.
-
-    Args:
-      root: as of `quota_cores`.
     """
-    found = _least("memory", root, _memory_of)
-    return None if found is None else int(found)
+    return _least("memory", Path(root), _memory_of)
 
 
-def _least(controller: str, root: PathLike, limit_of: Callable[[Path], Optional[float]]) -> Optional[float]:
-    found = (limit_of(group) for group in _groups(controller, Path(root)))
+def _least(controller: str, root: Path, limit_of: Callable[[Path], Optional[float]]) -> Optional[float]:
+    found = (limit_of(group) for group in _groups(controller, root))
     return min((limit for limit in found if limit is not None), default=None)
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
     """Folders of this process's groups that may limit a controller, each with all above it."""
-    own = _own_groups(root)
-    for mount in [*_mounts(root), *(_Mount(controllers, "/", point) for controllers, point in USUAL_MOUNTS)]:
-        if mount.controllers and controller not in mount.controllers.split(","):
-            continue
-        top = root / mount.point.lstrip("/")
-        group = next((path for names, path in own if _same_hierarchy(names, mount.controllers, controller)), "/")
-        yield from _upwards(top, _below(group, mount.group))
+    lines = (line.split(":", 2) for line in _read(root / "proc/self/cgroup").splitlines())
+    own = [(names.split(","), path) for _, names, path in (line for line in lines if len(line) == 3)]
+    for controllers, mounted, point in [*_mounts(root), *USUAL_MOUNTS]:
+        word = controller if controllers else ""
+        if word in controllers.split(","):
+            below = _below(next((path for names, path in own if word in names), "/"), mounted)
+            yield from (root / point.lstrip("/") / group for group in (below, *below.parents))
 
 
-def _same_hierarchy(names: str, mounted: str, controller: str) -> bool:
-    return controller in names.split(",") if mounted else not names
-
-
-def _own_groups(root: Path) -> List[List[str]]:
-    """[controllers, path] of every hierarchy, from lines `number:controllers:path`."""
-    fields = (line.split(":", 2) for line in _read(root / "proc/self/cgroup").splitlines())
-    return [field[1:] for field in fields if len(field) == 3]
-
-
-def _mounts(root: Path) -> Iterator[_Mount]:
+def _mounts(root: Path) -> Iterator[Tuple[str, str, str]]:
+    """What is mounted, as in USUAL_MOUNTS."""
     for line in _read(root / "proc/self/mountinfo").splitlines():
         before, _, behind = line.partition(" - ")
         fields, kind = before.split(" "), behind.split(" ")
-        if len(fields) < 6 or kind[0] not in ("cgroup", "cgroup2"):
-            continue
-        group, point = (_unescaped(field) for field in fields[3:5])
-        controllers = "" if kind[0] == "cgroup2" else kind[-1]
-        yield _Mount(controllers, group, point)
-
-
-def _unescaped(field: str) -> str:
-    """A path of mountinfo, in which spaces and the like are octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
+        if len(fields) >= 6 and kind[0] in ("cgroup", "cgroup2"):
+            # Spaces and the like are octal numbers.
+            unescaped = (re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field) for field in fields[3:5])
+            yield ("" if kind[0] == "cgroup2" else kind[-1], *unescaped)
 
 
 def _below(group: str, mounted: str) -> PurePosixPath:
@@ -112,11 +83,6 @@ def _below(group: str, mounted: str) -> PurePosixPath:
     except ValueError:
         return PurePosixPath()
     return PurePosixPath() if ".." in found.parts else found
-
-
-def _upwards(top: Path, path: PurePosixPath) -> Iterator[Path]:
-    for folder in [path, *path.parents] if path.parts else [path]:
-        yield top / folder
 
 
 def _quota_of(group: Path) -> Optional[float]:

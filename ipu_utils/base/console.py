@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import sys
-from typing import IO, Any, Callable, Collection, Iterable, Iterator, Optional
+from typing import IO, Any, Callable, Collection, Iterable, Optional
 
 from ipu_utils.base import missing_packages
 from ipu_utils.base.errors import CompiledOnly, NotSupportedError, UserError
@@ -18,7 +18,6 @@ from ipu_utils.base.signals import as_interruption, interruptible, remove_tempor
 
 log = logging.getLogger(__name__)
 
-LEVELS = {"fatal": logging.CRITICAL}  # the other words are the logging module's own
 EXIT_USER_ERROR = 2
 EXIT_BAD_IMAGES = 3  # the run is complete, but for files that could not be read
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -45,17 +44,6 @@ class EscapingStream:
         return getattr(self.stream, name)
 
 
-@contextlib.contextmanager
-def escaping_output() -> Iterator[None]:
-    """Put `EscapingStream` around standard output and standard error."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (EscapingStream(stream) for stream in before)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
-
-
 class OneLineFormatter(logging.Formatter):
     """A message is one line, whatever is in it; a traceback below it keeps its lines."""
 
@@ -65,7 +53,7 @@ class OneLineFormatter(logging.Formatter):
 
 def setup_logging(level: str) -> None:
     """Send log messages of `level` ("debug" to "fatal") and above to standard error."""
-    number = LEVELS.get(level, getattr(logging, level.upper(), logging.WARNING))
+    number = getattr(logging, level.upper(), logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=number, handlers=[handler])
@@ -102,11 +90,7 @@ def status_of(skipped: Collection[str], accepted: bool) -> int:
 
 
 def run_script(main: Callable[[], Optional[int]]) -> int:
-    """Run a script's main function and return its exit status; what the user can mend is one line, not a traceback.
-
-    Args:
-      main: returns the status, or None for 0.
-    """
+    """Run a script and return its exit status, 0 for None; what the user can mend is one line, not a traceback."""
     try:
         with interruptible():
             return _run(main)
@@ -123,8 +107,12 @@ def _run(main: Callable[[], Optional[int]]) -> int:
         if hasattr(getattr(sys, name), "reconfigure"):
             # A file's name can hold what the terminal's encoding cannot: better escaped than an error.
             getattr(sys, name).reconfigure(errors="backslashreplace")
-    with escaping_output():
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (EscapingStream(stream) for stream in before)
+    try:
         return _run_escaped(main)
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def _run_escaped(main: Callable[[], Optional[int]]) -> int:
@@ -150,11 +138,12 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
         problem = missing_packages.describe(error) or shown(
             f"{where} ({error.strerror or error}): check that it is there, that you may use it, and the free space."
         )
-    except MemoryError as error:
-        problem = _out_of_memory(error)
     except Exception as error:
-        if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's, which may not be imported here
-            problem = _out_of_memory(error)
+        # The second is TensorFlow's, which may not be imported here.
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            first = shown(str(error).strip().split("\n")[0][:200])
+            detail = f" ({first})" if first else ""
+            problem = f"out of memory{detail}: take a smaller --micro-batch-size, --image-size or --model-name."
         else:
             problem = missing_packages.describe(error)
             if problem is None:
@@ -168,12 +157,6 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
     except OSError:
         drop_output()
     return EXIT_USER_ERROR
-
-
-def _out_of_memory(error: Exception) -> str:
-    first = str(error).strip().split("\n")[0]
-    detail = f" ({shown(first[:200])})" if first else ""
-    return f"out of memory{detail}: take a smaller --micro-batch-size, --image-size or --model-name."
 
 
 def drop_output() -> None:

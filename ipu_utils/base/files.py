@@ -9,6 +9,7 @@ and, with a warning, into a file whose place cannot be taken, because it is moun
 
 import contextlib
 import errno
+import functools
 import io
 import logging
 import os
@@ -16,7 +17,7 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, Optional
+from typing import BinaryIO, Callable, Iterable, Iterator, Optional
 
 from ipu_utils.base import signals
 from ipu_utils.base.errors import ConfigError
@@ -78,18 +79,12 @@ class NewFile:
         signals.remove_at_the_end(self._beside)
         self.file = os.fdopen(descriptor, "w+b", buffering=0)
 
-    def write(self, piece: bytes) -> None:
-        """Append all of it."""
-        view = memoryview(piece)
-        while view:
-            view = view[self.file.write(view) :]
+    def write(self, piece: bytes) -> int:
+        """Append all of it; returns its length."""
+        return write_all(self.file.write, piece)
 
     def commit(self) -> None:
-        """Put the file in its place. `file` can still be read.
-
-        Raises:
-          ConfigError: that is not possible.
-        """
+        """Put the file in its place; ConfigError where that is not possible. `file` can still be read."""
         try:
             if self._beside is None or not self._move():
                 self._write_in_place()
@@ -139,7 +134,7 @@ class NewFile:
                 lock(descriptor)
                 _reserve(descriptor, size)
             for piece in iter(lambda: self.file.read(1 << 20), b""):
-                _write_all(descriptor, piece)
+                write_all(functools.partial(os.write, descriptor), piece)
             if overwrites:
                 os.ftruncate(descriptor, size)
 
@@ -208,11 +203,25 @@ def lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
+def is_locked(path: PathLike) -> bool:
+    """Does another process hold the lock of a file?"""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    with open(str(path), "r+b") as file:
+        try:
+            # Shared, so that two who ask at the same time do not take each other for the holder.
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def _reserve(descriptor: int, size: int) -> None:
     """Have room for so many bytes before the first of them destroys something.
 
-    Raises:
-      OSError: there is none; the file is as it was.
+    Raises OSError where there is none; the file is as it was.
     """
     before = os.fstat(descriptor).st_size
     if size > 0 and hasattr(os, "posix_fallocate"):
@@ -224,20 +233,18 @@ def _reserve(descriptor: int, size: int) -> None:
                 raise
 
 
-def _write_all(descriptor: int, piece: bytes) -> None:
+def write_all(write: Callable[[memoryview], int], piece: bytes) -> int:
+    """Write all of a piece by a function that may take only its beginning, and returns how much that was."""
     view = memoryview(piece)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[write(view) :]
+    return len(piece)
 
 
 def write_atomically(
     path: PathLike, pieces: Iterable[bytes], option: str, *, folders: bool = True, sync: bool = True, owner: bool = True
 ) -> None:
-    """Write pieces one after the other, as `NewFile` does; for the arguments see there.
-
-    Raises:
-      ConfigError: it cannot be written there; names the option that chooses the place.
-    """
+    """Write pieces one after the other, as `NewFile` does; for arguments and errors see there."""
     new = NewFile(path, option, folders=folders, sync=sync, owner=owner)
     try:
         for piece in pieces:
@@ -260,7 +267,6 @@ def cannot_write(path: PathLike, error: OSError, option: str) -> ConfigError:
 def check_writable(path: PathLike, option: str) -> None:
     """Find out whether a file could be written, before time is spent on what goes into it. Makes missing folders.
 
-    Raises:
-      ConfigError: it cannot.
+    Raises ConfigError where it cannot.
     """
     NewFile(path, option).discard()

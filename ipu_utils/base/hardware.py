@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which devices this machine offers, found out without attaching to any of them.
 
-TensorFlow is imported only when a GPU may be there, so that a CPU run that can do without
-TensorFlow does not pay for it.
+TensorFlow is imported only when a GPU may be there, so that a CPU run that can do without it does not pay for it.
 """
 
 import glob
@@ -28,41 +27,30 @@ class Availability(NamedTuple):
 
 
 def cpu_flags(root: Union[str, Path] = cgroups.ROOT) -> frozenset:
-    """Instruction-set flags as the kernel reports them; empty where it does not (macOS, Windows).
-
-    Args:
-      root: see `usable_cores`.
-    """
-    for line in _cpuinfo(root):
+    """Instruction-set flags as the kernel reports them; empty where it does not (macOS, Windows)."""
+    for line in _lines_of(root, "proc/cpuinfo"):
         if line.startswith(("flags", "Features")):
             return frozenset(line.split(":", 1)[1].split())
     return frozenset()
 
 
 def cpu_name(root: Union[str, Path] = cgroups.ROOT) -> str:
-    """Model name of the processor as the kernel reports it; on ARM that of the board, or the numbers of the core.
-
-    Args:
-      root: see `usable_cores`.
-    """
-    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in _cpuinfo(root))}
+    """Model name of the processor as the kernel reports it; on ARM that of the board, or the numbers of the core."""
+    lines = (line.partition(":") for line in _lines_of(root, "proc/cpuinfo"))
+    found = {name.strip(): value.strip() for name, _, value in lines}
     if "model name" in found:
         return found["model name"]
     import platform
 
-    board = "".join(_lines_of(Path(root) / "proc" / "device-tree" / "model")).strip("\0 ")
+    board = "".join(_lines_of(root, "proc/device-tree/model")).strip("\0 ")
     name = board or platform.processor() or platform.machine()
     core = [f"{word} {found[f'CPU {word}']}" for word in ("implementer", "part") if f"CPU {word}" in found]
     return f"{name} ({', '.join(core)})" if core else name
 
 
-def _cpuinfo(root: Union[str, Path]) -> List[str]:
-    return _lines_of(Path(root) / "proc" / "cpuinfo")
-
-
-def _lines_of(path: Path) -> List[str]:
+def _lines_of(root: Union[str, Path], name: str) -> List[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return Path(root, name).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
 
@@ -73,11 +61,7 @@ def default_precision() -> str:
 
 
 def usable_cores(root: Union[str, Path] = cgroups.ROOT) -> int:
-    """Cores that this process may use; fewer than the machine's under taskset or with a container's CPU quota.
-
-    Args:
-      root: folder that has this machine's /proc and /sys below it.
-    """
+    """Cores that this process may use; fewer than the machine's under taskset or with a container's CPU quota."""
     quota = cgroups.quota_cores(root)
     return allowed_cores() if quota is None else min(quota, allowed_cores())
 
@@ -151,8 +135,7 @@ PROBES = {"ipu": _ipu, "gpu": _gpu, "cpu": _cpu}
 def choose_device(requested: str) -> str:
     """Resolve `auto` to an attached IPU, else a GPU, else the CPU; check any other word.
 
-    Raises:
-      UserError: the requested device is not there; says why and what is.
+    Raises UserError where the requested device is not there; says why and what is.
     """
     if requested == "auto":
         return next(name for name in DEVICES if PROBES[name]().available)

@@ -7,9 +7,10 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.printable import shown
 
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif",
@@ -56,7 +57,7 @@ class LeftOut:
 
     def kinds(self) -> str:
         """Such as "12 .heic, 1 .txt", the most frequent first."""
-        return ", ".join(f"{self.counts[kind]} {_shown(kind)}" for kind in self._ordered())
+        return ", ".join(f"{self.counts[kind]} {shown(kind)}" for kind in self._ordered())
 
     def describe(self) -> str:
         """Lines for the report: how many, of which kinds, and the first names of each; nothing when there are none."""
@@ -64,18 +65,13 @@ class LeftOut:
             return ""
         lines = [f"left out:  {self.count} files or folders that are not read as images"]
         for kind in self._ordered():
-            names = ", ".join(map(_shown, self.names[kind]))
+            names = ", ".join(map(shown, self.names[kind]))
             more = self.counts[kind] - len(self.names[kind])
-            lines.append(f"\t{self.counts[kind]} {_shown(kind)}: {names}{f' and {more} more' if more else ''}")
+            lines.append(f"\t{self.counts[kind]} {shown(kind)}: {names}{f' and {more} more' if more else ''}")
         return "\n".join(lines) + "\n"
 
     def _ordered(self) -> List[str]:
         return sorted(self.counts, key=lambda kind: (kind == OTHER, -self.counts[kind], kind))
-
-
-def _shown(name: str) -> str:
-    """A name on one line, whatever is in it."""
-    return name if name.isprintable() else repr(name)
 
 
 class Listing(NamedTuple):
@@ -113,73 +109,64 @@ def list_folder(path: PathLike) -> Listing:
     Raises:
       UserError: not a folder, not readable, or without an image.
     """
-    directory = Path(path)
-    if is_pattern(directory):
-        return _list_matching(directory)
-    if not directory.exists():
-        raise UserError(f"--image-path {directory} does not exist: give a folder with images.")
-    if not directory.is_dir():
+    path, pattern = Path(path), is_pattern(path)
+    if pattern:
+        root, paths = _matching(path)
+    elif not path.exists():
+        raise UserError(f"--image-path {path} does not exist: give a folder with images.")
+    elif not path.is_dir():
         raise UserError(
-            f"--image-path {directory} is a file, but --dataset-type image-directory reads a folder. Give the folder, "
+            f"--image-path {path} is a file, but --dataset-type image-directory reads a folder. Give the folder, "
             "or use --dataset-type single-image or repeated-image."
         )
+    else:
+        root, paths = path, _below(path)
+    found, left_out = [], LeftOut(root)
+    for inside, kind in paths:
+        if not kind and inside.suffix.lower() not in EXTENSIONS:
+            kind = inside.suffix.lower() or "without an extension"
+        elif not kind and not inside.is_file() and not inside.is_symlink():
+            # A link that leads nowhere is an image that cannot be read, and is to be told; a pipe or socket is none.
+            kind = "not a file"
+        if kind:
+            left_out.add(kind, inside)
+        else:
+            found.append(inside)
+    if found:
+        return Listing(sorted(found), left_out, root)
+    ends, kinds = " ".join(EXTENSIONS), left_out.kinds()
+    if pattern:
+        raise UserError(
+            f"--image-path {path} matches no image file: expected names that end in one of {ends}; capitals count in a "
+            f"pattern. It matches {kinds or 'nothing'}."
+        )
+    there = f" In it: {kinds}." if kinds else ""
+    raise UserError(f"--image-path {path} holds no image: expected files that end in one of {ends}.{there}")
+
+
+def _below(directory: Path) -> Iterator[Tuple[Path, str]]:
+    """What is below a folder, in any order, and the kind that it is left out as: "" where its name has to tell."""
 
     def unreadable(error: OSError):
         raise UserError(f"{error.filename} cannot be read ({error.strerror}): check its permissions.") from error
 
-    found, left_out = [], LeftOut(directory)
     for folder, subfolders, names in os.walk(str(directory), onerror=unreadable):
         for name in sorted(subfolders):
             if name.startswith("."):
-                left_out.add("hidden", Path(folder, name))
+                yield Path(folder, name), "hidden"
             elif Path(folder, name).is_symlink():
-                left_out.add("link to a folder", Path(folder, name))
+                yield Path(folder, name), "link to a folder"
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
-            path = Path(folder, name)
-            if name.startswith("."):
-                left_out.add("hidden", path)
-            else:
-                _sort_in(path, found, left_out)
-    if not found:
-        kinds = " ".join(EXTENSIONS)
-        there = f" In it: {left_out.kinds()}." if left_out.count else ""
-        raise UserError(f"--image-path {directory} holds no image: expected files that end in one of {kinds}.{there}")
-    return Listing(sorted(found), left_out, directory)
+            yield Path(folder, name), "hidden" if name.startswith(".") else ""
 
 
-def _sort_in(path: Path, found: List[Path], left_out: LeftOut) -> None:
-    if path.suffix.lower() not in EXTENSIONS:
-        left_out.add(path.suffix.lower() or "without an extension", path)
-    elif not _may_be_image(path):
-        left_out.add("not a file", path)
-    else:
-        found.append(path)
-
-
-def _list_matching(pattern: Path) -> Listing:
-    """What a pattern matches; names are below the folder that is there."""
+def _matching(pattern: Path) -> Tuple[Path, List[Tuple[Path, str]]]:
+    """The folder that is there, and as of `_below` what the pattern matches there."""
     root, rest = _there_and_rest(pattern)
-    found: List[Path] = []
-    left_out = LeftOut(root)
-    for path in sorted(map(Path, glob.glob(os.path.join(glob.escape(str(root)), str(rest)), recursive=True))):
-        if path.is_dir():
-            if path != root:  # which ** matches, too
-                left_out.add("folder", path)
-        else:
-            _sort_in(path, found, left_out)
-    if not found:
-        there = f" It matches {left_out.kinds()}." if left_out.count else " It matches nothing."
-        raise UserError(
-            f"--image-path {pattern} matches no image file: expected names that end in one of {' '.join(EXTENSIONS)}; "
-            f"capitals count in a pattern.{there}"
-        )
-    return Listing(found, left_out, root)
-
-
-def _may_be_image(path: Path) -> bool:
-    # A link that leads nowhere is an image that cannot be read, and is to be told; a pipe or socket is none.
-    return path.is_file() or path.is_symlink()
+    paths = sorted(map(Path, glob.glob(os.path.join(glob.escape(str(root)), str(rest)), recursive=True)))
+    # ** matches the folder itself, too.
+    return root, [(path, "folder" if path.is_dir() else "") for path in paths if path != root]
 
 
 def written_pictures(folder: PathLike) -> Set[str]:

@@ -20,17 +20,14 @@ def parse_image_size(image_size: ImageSize) -> Tuple[int, int]:
     Raises:
       ConfigError: it is none of these, or a side is not a positive whole number.
     """
-    sides = None
     if isinstance(image_size, str):
         sides = [
             int(side) if re.fullmatch("[0-9]{1,9}", side.strip()) else None for side in image_size.lower().split("x")
         ][::-1]
-    elif isinstance(image_size, numbers.Integral) and not isinstance(image_size, bool):
-        sides = [image_size]
-    elif isinstance(image_size, (tuple, list)):
-        whole = [isinstance(side, numbers.Integral) and not isinstance(side, bool) for side in image_size]
-        sides = list(image_size) if all(whole) else None
-    if not sides or len(sides) > 2 or any(side is None or side < 1 for side in sides):
+    else:
+        sides = image_size if isinstance(image_size, (tuple, list)) else [image_size]
+        sides = [side if isinstance(side, numbers.Integral) and not isinstance(side, bool) else None for side in sides]
+    if not 1 <= len(sides) <= 2 or any(side is None or side < 1 for side in sides):
         raise ConfigError(
             f"image_size {image_size!r}: expected a positive whole number such as 512, a text WIDTHxHEIGHT such as "
             "640x384, or a pair (height, width)."

@@ -6,7 +6,7 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Optional
 
 from ipu_utils import __version__
 from ipu_utils.base import hardware, process
@@ -41,12 +41,13 @@ def memory_mib() -> Optional[int]:
 
 def versions() -> Dict[str, str]:
     """Versions of Python and of the packages that are installed among PACKAGES."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        version = package_version(name)
-        if version is not None:
-            found[name] = version
-    return found
+    return {"python": platform.python_version(), **package_versions(PACKAGES)}
+
+
+def package_versions(names: Iterable[str]) -> Dict[str, str]:
+    """Versions of those packages that are installed, without importing them."""
+    found = {name: package_version(name) for name in names}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def package_version(name: str) -> Optional[str]:

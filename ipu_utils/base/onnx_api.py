@@ -38,13 +38,9 @@ def engine_name() -> str:
 
 
 def providers(kind: str) -> List[str]:
-    """What ONNX Runtime is told to compute with on a device, the first choice first.
+    """What ONNX Runtime is told to compute with on "cpu" or "gpu", the first choice first.
 
-    Args:
-      kind: "cpu" or "gpu".
-
-    Raises:
-      UserError: the package that is installed has nothing for a GPU.
+    Raises UserError where the package that is installed has nothing for a GPU.
     """
     if kind == "cpu":
         return [CPU_PROVIDER]
@@ -80,5 +76,4 @@ def import_converter() -> Any:
 
 def converter_versions() -> Dict[str, str]:
     """Versions of what makes ONNX, without importing it; what is missing is left out."""
-    versions = {name: machine.package_version(name) for name in CONVERTER}
-    return {name: version for name, version in versions.items() if version is not None}
+    return machine.package_versions(CONVERTER)

@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Optional
 
 _STARTED = time.time()  # when this module was imported: the next best where the kernel does not tell
@@ -27,22 +26,18 @@ def peak_memory_mib() -> Optional[float]:
 
     The other one builds the network, and ends before this one takes memory for it.
     """
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return max(_peak_mib(resource, who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return _peak_mib("RUSAGE_SELF", "RUSAGE_CHILDREN")
 
 
 def own_peak_memory_mib() -> Optional[float]:
     """As `peak_memory_mib`, of this process alone."""
+    return _peak_mib("RUSAGE_SELF")
+
+
+def _peak_mib(*whose: str) -> Optional[float]:
     try:
         import resource
-    except ImportError:
+    except ImportError:  # Windows
         return None
-    return _peak_mib(resource, resource.RUSAGE_SELF)
-
-
-def _peak_mib(resource: ModuleType, who: int) -> float:
-    peak = resource.getrusage(who).ru_maxrss
+    peak = max(resource.getrusage(getattr(resource, who)).ru_maxrss for who in whose)
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere

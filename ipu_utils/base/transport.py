@@ -108,11 +108,7 @@ class _Https(_Bounded, urllib.request.HTTPSHandler):
 
 
 def pieces(answer: Any) -> Iterator[bytes]:
-    """Read an answer to its end.
-
-    Raises:
-      Broken: it breaks off, or stands still, or nearly so.
-    """
+    """Read an answer to its end; Broken when it breaks off, or stands still, or nearly so."""
     start, got = time.monotonic(), 0
     while True:
         with told_as_broken():

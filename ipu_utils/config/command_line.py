@@ -3,79 +3,23 @@
 
 import argparse
 import os
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional
 
 from ipu_utils.base import machine
 from ipu_utils.base.console import leave_reason
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
-from ipu_utils.config.options import FORMER_NAMES, Rule, boolean, did_you_mean, flag_of, rules_of
+from ipu_utils.config.options import FORMER_NAMES, Rule, did_you_mean, flag_of, rules_of
 from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
 
-TITLES = {
-    "data": "input",
-    "nms": "post-processing",
-    "ipu": "IPU",
-    "embedded": "executable and requests",
-}
+TITLES = {"data": "input", "nms": "post-processing", "ipu": "IPU", "embedded": "executable and requests"}
 IPU_REMARK = "A CPU or GPU accepts these, and says which of them have no effect."
 DEFAULT_CONFIGS = {"throughput": "efficientdet", "embedded": "efficientdet-low-latency"}
 DESCRIPTIONS = {
     "throughput": "Measure the throughput and latency of an EfficientDet model on batches of images.",
     "embedded": "Compile an EfficientDet model into a file and time single requests against that file.",
 }
-
-
-class StoreBoolean(argparse.Action):
-    """A flag with an optional value, e.g. `--debug`, `--debug true`, `--debug=No`.
-
-    Without a value it stores the opposite of the option's own default, whatever a preset made of it since.
-    """
-
-    own_default = False
-
-    def __init__(self, option_strings: List[str], dest: str, nargs: None = None, default: Any = None, **kwargs: Any):
-        if nargs is not None:
-            raise ValueError(f"{dest}: a boolean option takes one optional value, nargs cannot be set")
-        if isinstance(default, bool):
-            self.own_default = default
-        elif default is None:
-            default = self.own_default
-        super().__init__(option_strings, dest, nargs="?", default=default, **kwargs)
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: Optional[str] = None,
-    ) -> None:
-        if values is None:
-            setattr(namespace, self.dest, not self.own_default)
-            if self.own_default and isinstance(parser, Parser):
-                parser.notes.append(
-                    f"{option_string} without a value switches it off, because it is on by default; "
-                    f"{option_string} true leaves it on."
-                )
-            return
-        try:
-            setattr(namespace, self.dest, boolean().convert(values))
-        except ValueError:
-            message = f"{option_string} must be {boolean().expected}, or have no value; got {values!r}."
-            raise argparse.ArgumentError(None, message) from None
-
-
-class StoreTrueOverridable(StoreBoolean):
-    """Off by default; on when given without a value."""
-
-    own_default = False
-
-
-class StoreFalseOverridable(StoreBoolean):
-    """On by default; off when given without a value."""
-
-    own_default = True
 
 
 class StoreChecked(argparse.Action):
@@ -85,52 +29,58 @@ class StoreChecked(argparse.Action):
         super().__init__(option_strings, dest, **kwargs)
         self.rule = rule
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: Optional[str] = None,
-    ) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Optional[str] = None) -> None:
         try:
             setattr(namespace, self.dest, self.rule.check(self.dest, values))
         except ConfigError as error:
             raise argparse.ArgumentError(None, str(error)) from None
 
 
-class ListDevices(argparse.Action):
-    """Print what this machine offers and end."""
+class StoreBoolean(StoreChecked):
+    """A flag with an optional value, e.g. `--debug`, `--debug true`, `--debug=No`.
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: Optional[str] = None,
-    ) -> None:
-        print(list_devices())
-        parser.exit(0)
+    Without a value it stores the opposite of the option's own default, whatever a preset made of it since.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, nargs="?", **kwargs)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Optional[str] = None) -> None:
+        if values is None:
+            setattr(namespace, self.dest, not self.rule.default)
+            if self.rule.default:
+                parser.notes.append(
+                    f"{option_string} without a value switches it off, because it is on by default; "
+                    f"{option_string} true leaves it on."
+                )
+            return
+        try:
+            setattr(namespace, self.dest, self.rule.kind.convert(values))
+        except ValueError:
+            message = f"{option_string} must be {self.rule.kind.expected}, or have no value; got {values!r}."
+            raise argparse.ArgumentError(None, message) from None
 
 
-class ShowVersion(argparse.Action):
-    """Print what this is and what it runs on, and end."""
+class Tell(argparse.Action):
+    """Print what a function returns, and end."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: Optional[str] = None,
-    ) -> None:
-        print(machine.describe_version())
+    def __init__(self, *args: Any, told: Callable[[], str], **kwargs: Any):
+        super().__init__(*args, nargs=0, **kwargs)
+        self._told = told
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(self._told())
         parser.exit(0)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, with a suggestion for a mistyped option."""
+    """An argument parser whose errors are one line, with a suggestion for a mistyped option.
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    A description keeps its lines: that of a command is its module's docstring.
+    """
+
+    def __init__(self, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter, **kwargs: Any):
+        super().__init__(formatter_class=formatter_class, **kwargs)
         self.notes: List[str] = []  # remarks on what was typed
 
     def error(self, message: str, *more: str) -> NoReturn:
@@ -164,12 +114,6 @@ class ScriptParser(Parser):
         return super()._hint(unknown)
 
 
-def _group_of(section: str, name: str) -> Tuple[str, str]:
-    if name.startswith("opt_"):
-        return "optimisation", "IPU optimisation"
-    return section, TITLES.get(section, section)
-
-
 def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
     """The parser of "throughput" (ipu_inference.py) or "embedded" (ipu_embedded_inference.py).
 
@@ -179,6 +123,7 @@ def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
     sections = sections_of(script)
     parser = ScriptParser(
         prog=SCRIPTS[script],
+        formatter_class=argparse.HelpFormatter,
         usage="%(prog)s [--model-name NAME] [--image-path PATH] [option ...]",
         description=DESCRIPTIONS[script] + " A boolean option takes true or false, or no value: then it becomes the "
         "opposite of its default. The command line wins over the preset, the preset over the default.",
@@ -192,38 +137,32 @@ def build_parser(script: str = "throughput", lists: bool = False) -> Parser:
         f"efficientdet-low-latency for single requests (default: {DEFAULT_CONFIGS[script]})",
     )
     parser.add_argument(
-        "--version",
-        action=ShowVersion,
-        nargs=0,
-        help="print version, commit and engines, and exit",
+        "--version", action=Tell, told=machine.describe_version, help="print version, commit and engines, and exit"
     )
     rules = [(name, rule) for fields in sections.values() for name, rule in rules_of(fields).items() if rule.first]
     first = parser.add_argument_group("what most runs need")
     for name, rule in sorted(rules, key=lambda item: item[1].first):
-        _add_option(first, name, rule, lists and rule.facets.sweep.kind == "axis")
+        _add_option(first, name, rule, lists)
     groups: Dict[str, Any] = {}
     for section, fields in sections.items():
         for name, rule in rules_of(fields).items():
             if rule.first:
                 continue
-            group, title = _group_of(section, name)
-            if group not in groups:
-                groups[group] = parser.add_argument_group(title, IPU_REMARK if section == "ipu" else None)
-            _add_option(groups[group], name, rule, lists and rule.facets.sweep.kind == "axis")
+            title = "IPU optimisation" if name.startswith("opt_") else TITLES.get(section, section)
+            if title not in groups:
+                groups[title] = parser.add_argument_group(title, IPU_REMARK if section == "ipu" else None)
+            _add_option(groups[title], name, rule, lists)
         if section == "device":
             groups["device"].add_argument(
-                "--list-devices", action=ListDevices, nargs=0, help="print the devices of this machine and exit"
+                "--list-devices", action=Tell, told=list_devices, help="print the devices of this machine and exit"
             )
     return parser
 
 
-def _add_option(group: Any, name: str, rule: Rule, as_typed: bool) -> None:
+def _add_option(group: Any, name: str, rule: Rule, lists: bool) -> None:
     flags = [flag_of(name), *(flag_of(former) for former, now in FORMER_NAMES.items() if now == name)]
     described = f"{rule.help} (default: {rule.default_text})".replace("%", "%%")
-    if isinstance(rule.default, bool):
-        action = StoreFalseOverridable if rule.default else StoreTrueOverridable
-        group.add_argument(*flags, action=action, metavar="true|false", help=described)
-    elif as_typed:
-        group.add_argument(*flags, metavar=rule.kind.metavar, help=described)
-    else:
-        group.add_argument(*flags, action=StoreChecked, rule=rule, metavar=rule.kind.metavar, help=described)
+    how: Dict[str, Any] = {"action": StoreBoolean if isinstance(rule.default, bool) else StoreChecked, "rule": rule}
+    if lists and rule.facets.sweep.kind == "axis":
+        how = {}
+    group.add_argument(*flags, metavar=rule.kind.metavar, help=described, **how)

@@ -3,6 +3,7 @@
 
 # ruff: noqa: RUF009 - `option` makes a dataclasses.field, which is what the rule asks for
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -10,10 +11,11 @@ from typing import Optional
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.config.facets import CONTENT, FOLDER, IPU_PROGRAM, NOT_COMPILED, ON_CPU, ON_HOST, TALK, WORK, axis
 from ipu_utils.config.model_options import MAX_COUNT, MAX_IO_TILES, MAX_PREFETCH_DEPTH, MAX_THREADS, MIN_IO_TILES
-from ipu_utils.config.options import Checked, boolean, option, path, positive_number, whole_number, words
+from ipu_utils.config.options import Checked, option, path, positive_number, switch, whole_number, words
 
 ENGINE_WORDS = ("openvino", "litert", "onnxruntime", "tensorflow")  # as in `ipu_utils.executable.engines`
 ALL = "all"  # of them, those that can be used: a sweep
+_option, _switch = (functools.partial(made, facets=IPU_PROGRAM) for made in (option, switch))  # of an IPU's program
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,8 @@ class DeviceConfig(Checked):
         "the cores this process may use",
         facets=WORK._replace(read_by=ON_HOST),
     )
-    force: bool = option(
-        False,
-        boolean(),
-        "CPU: run although the memory is estimated not to suffice",
-        facets=TALK._replace(read_by=ON_CPU),
+    force: bool = switch(
+        "CPU: run although the memory is estimated not to suffice", facets=TALK._replace(read_by=ON_CPU)
     )
     num_streams: Optional[int] = option(
         None,
@@ -56,9 +55,7 @@ class DeviceConfig(Checked):
         "one a core, fewer for large images; ipu_embedded_inference.py: one",
         facets=WORK._replace(read_by=ON_HOST),
     )
-    pin: bool = option(
-        False,
-        boolean(),
+    pin: bool = switch(
         "host: bind each instance that mpirun starts to a share of the cores of its own",
         facets=WORK._replace(read_by=ON_HOST),
     )
@@ -66,7 +63,6 @@ class DeviceConfig(Checked):
         None,
         path("FOLDER"),
         "folder in which compiled programs are kept for the next run; on a host OpenVINO's, or TensorFlow's graph",
-        "none",
         facets=FOLDER,
     )
 
@@ -75,86 +71,45 @@ class DeviceConfig(Checked):
 class IpuConfig(Checked):
     """What only an IPU reads."""
 
-    synthetic: bool = option(
-        False,
-        boolean(),
-        "make the input on the device, so that nothing travels between host and device",
-        facets=IPU_PROGRAM,
+    synthetic: bool = _switch("make the input on the device, so that nothing travels between host and device")
+    available_memory_proportion: float = _option(
+        0.6, positive_number(at_most=1.0), "share of tile memory that convolutions may use for temporary data"
     )
-    available_memory_proportion: float = option(
-        0.6,
-        positive_number(at_most=1.0),
-        "share of tile memory that convolutions may use for temporary data",
-        facets=IPU_PROGRAM,
-    )
-    ipu_connection_type: str = option(
+    ipu_connection_type: str = _option(
         "on_demand",
         words("always", "never", "on_demand"),
         "when to attach: always (before compiling), on_demand (when the first program runs), never (compile only)",
         facets=IPU_PROGRAM._replace(compiled=NOT_COMPILED),
     )
-    opt_device_rearrange: bool = option(
-        False,
-        boolean(),
-        "rearrange streamed tensors on the device instead of the host; takes device memory",
-        facets=IPU_PROGRAM,
+    opt_device_rearrange: bool = _switch(
+        "rearrange streamed tensors on the device instead of the host; takes device memory"
     )
-    opt_use_io_tiles: bool = option(
-        False,
-        boolean(),
-        "set tiles apart for streaming, so that it overlaps with computing",
-        facets=IPU_PROGRAM,
-    )
-    opt_num_io_tiles: Optional[int] = option(
+    opt_use_io_tiles: bool = _switch("set tiles apart for streaming, so that it overlaps with computing")
+    opt_num_io_tiles: Optional[int] = _option(
         None, whole_number(MIN_IO_TILES, MAX_IO_TILES), "tiles that --opt-use-io-tiles sets apart, 32 to 192",
-        "none; 96 when --opt-use-io-tiles is given without it", facets=IPU_PROGRAM,
+        "none; 96 when --opt-use-io-tiles is given without it",
     )  # fmt: skip
-    opt_prefetch_data_streams: bool = option(
-        False,
-        boolean(),
-        "let Poplar fetch input ahead of the program's need",
-        facets=IPU_PROGRAM,
+    opt_prefetch_data_streams: bool = _switch("let Poplar fetch input ahead of the program's need")
+    opt_prefetch_depth: int = _option(
+        128, whole_number(1, MAX_PREFETCH_DEPTH), "batches that the infeed buffers, 1 to 255; the presets take 3 or 4"
     )
-    opt_prefetch_depth: int = option(
-        128,
-        whole_number(1, MAX_PREFETCH_DEPTH),
-        "batches that the infeed buffers, 1 to 255; the presets take 3 or 4",
-        facets=IPU_PROGRAM,
-    )
-    opt_conv_dithering: bool = option(
-        False,
-        boolean(),
-        "spread convolutions more evenly over the tiles",
-        facets=IPU_PROGRAM,
-    )
-    opt_internal_exchange_target: Optional[str] = option(
+    opt_conv_dithering: bool = _switch("spread convolutions more evenly over the tiles")
+    opt_internal_exchange_target: Optional[str] = _option(
         None, words("memory", "balanced", "cycles"), "what the exchange code between tiles is made small or fast for",
-        "none; memory for efficientdet-d4 and larger", facets=IPU_PROGRAM,
+        "none; memory for efficientdet-d4 and larger",
     )  # fmt: skip
-    opt_liveness_scheduler: str = option(
+    opt_liveness_scheduler: str = _option(
         "best",
         words("best", "clustering", "post_order", "look_ahead", "shortest_path"),
         "order of operations that keeps the fewest tensors alive; best tries them all",
-        facets=IPU_PROGRAM,
     )
-    opt_scheduler_lookahead_depth: int = option(
-        5,
-        whole_number(1, MAX_COUNT),
-        "look_ahead scheduler: steps looked ahead",
-        facets=IPU_PROGRAM,
+    opt_scheduler_lookahead_depth: int = _option(
+        5, whole_number(1, MAX_COUNT), "look_ahead scheduler: steps looked ahead"
     )
-    opt_scheduler_lookahead_search_space: int = option(
-        64,
-        whole_number(1, MAX_COUNT),
-        "look_ahead scheduler: nodes considered",
-        facets=IPU_PROGRAM,
+    opt_scheduler_lookahead_search_space: int = _option(
+        64, whole_number(1, MAX_COUNT), "look_ahead scheduler: nodes considered"
     )
-    skip_execution_report: bool = option(
-        False,
-        boolean(),
-        "profile the compiled graph only, without instrumenting the program",
-        facets=IPU_PROGRAM,
-    )
+    skip_execution_report: bool = _switch("profile the compiled graph only, without instrumenting the program")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,7 +2,7 @@
 """What each option declares about itself, beside its value: who reads it, and what it takes part in.
 
 Nothing here has a default, so an option that leaves something out cannot be declared. Code that needs to know which
-options do something asks `ipu_utils.config.model_options.names_where`.
+options do something asks `ipu_utils.config.sections.names_where`.
 """
 
 import enum

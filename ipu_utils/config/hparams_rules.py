@@ -14,7 +14,7 @@ from ipu_utils.config.options import MAX_IMAGE_SIDE, MIN_IMAGE_SIDE, did_you_mea
 from ipu_utils.nms.anchors import ANCHOR_KEYS, Anchors
 from ipu_utils.nms.nms_settings import nms_settings
 from tf2 import label_util
-from utils import ACTIVATIONS, parse_image_size
+from utils import ACTIVATIONS
 
 WHOLE_NUMBERS: Dict[str, Tuple[int, int]] = {
     "num_classes": (1, 100_000),
@@ -32,10 +32,10 @@ def check_hparams(config: Config) -> None:
             raise _refused(name, value, f"a whole number from {least} to {most}")
     if not callable(config.act_type) and config.act_type not in tuple(ACTIVATIONS):
         raise _refused("act_type", config.act_type, f"one of {', '.join(ACTIVATIONS)}", ACTIVATIONS)
-    height, width = parse_image_size(config.image_size)
+    height, width = config.image_size
     if not all(MIN_IMAGE_SIDE <= side <= MAX_IMAGE_SIDE for side in (height, width)):
         raise _refused("image_size", f"{width}x{height}", f"sides of {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels")
-    _check_channels("mean_rgb", config.mean_rgb, lambda value: math.isfinite(value), "a number")
+    _check_channels("mean_rgb", config.mean_rgb, math.isfinite, "a number")
     _check_channels("stddev_rgb", config.stddev_rgb, lambda value: 0 < value < math.inf, "a number above 0")
     nms_settings(config.nms_configs)
     # Of a small image: what is wrong with anchors is so at any size, and these take no time.
@@ -50,8 +50,6 @@ def _refused(name: str, value: Any, expected: str, known: Any = ()) -> ConfigErr
 def _check_channels(name: str, value: Any, fits: Callable[[float], bool], expected: str) -> None:
     """One number for all channels, or one for each of the three."""
     channels = value if isinstance(value, (list, tuple)) else [value]
-    good = len(channels) in (1, 3) if isinstance(value, (list, tuple)) else True
-    for channel in channels:
-        good = good and isinstance(channel, numbers.Real) and not isinstance(channel, bool) and fits(channel)
-    if not good:
+    are_numbers = all(isinstance(one, numbers.Real) and not isinstance(one, bool) for one in channels)
+    if len(channels) not in (1, 3) or not are_numbers or not all(map(fits, channels)):
         raise _refused(name, value, f"{expected}, or one for each of red, green and blue")

@@ -12,22 +12,8 @@ from ipu_utils.config.options import path_kind
 
 GENERATED = DataConfig.dataset_type
 DATASETS = {"file": "single-image", "video": "video"}  # by kind of what the path leads to
-VIDEOS = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".wmv",
-    ".flv",
-    ".ogv",
-    ".3gp",
-)
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv",
+          ".3gp")  # fmt: skip
 
 
 def _nothing_there(path: Path) -> str:
@@ -52,34 +38,25 @@ def check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> D
     kind = kind_of_images(path)
     if not kind:
         raise ConfigError(_nothing_there(path))
-    if data.dataset_type == "image-directory":
-        if kind == "pattern":
-            list_folder(path)  # says so when it matches nothing
-        elif kind == "video":
-            raise ConfigError(f"--image-path {path} is a video: use --dataset-type video.")
-        elif kind != "folder":
-            raise ConfigError(
-                f"--image-path {path} is a file, and --dataset-type image-directory reads a folder: name the folder, "
-                "or use --dataset-type single-image."
-            )
-        return data
+    reads, problem = f"and --dataset-type {data.dataset_type} reads", ""
     if data.dataset_type == "video":
         if kind not in ("file", "video"):
-            raise ConfigError(
-                f"--image-path {path} is a {kind}, and --dataset-type video reads one video: name the file, or use "
-                "--dataset-type image-directory for images."
-            )
-        return data
-    if kind == "video":
-        raise ConfigError(f"--image-path {path} is a video: use --dataset-type video, or name an image.")
-    if kind != "file" and data.dataset_type == "repeated-image":
+            problem = f"{reads} one video: name the file, or use --dataset-type image-directory for images."
+    elif kind == "video":
+        more = "" if data.dataset_type == "image-directory" else ", or name an image"
+        raise ConfigError(f"--image-path {path} is a video: use --dataset-type video{more}.")
+    elif data.dataset_type == "image-directory":
+        if kind == "pattern":
+            list_folder(path)  # says so when it matches nothing
+        elif kind != "folder":
+            problem = f"{reads} a folder: name the folder, or use --dataset-type single-image."
+    elif kind != "file" and data.dataset_type == "repeated-image":
         found = list_folder(path)
         first = photographs(found.images, found.root, data.results_dir)[0]
         notes.append(f"--dataset-type repeated-image repeats the first image of the {kind}, {first}.")
         return dataclasses.replace(data, image_path=first)
-    if kind != "file":
-        raise ConfigError(
-            f"--image-path {path} is a {kind}, and --dataset-type single-image reads one image: name the image, "
-            "or use --dataset-type image-directory."
-        )
+    elif kind != "file":
+        problem = f"{reads} one image: name the image, or use --dataset-type image-directory."
+    if problem:
+        raise ConfigError(f"--image-path {path} is a {kind}, {problem}")
     return data

@@ -29,6 +29,7 @@ from ipu_utils.config.options import (
     image_size,
     option,
     path,
+    switch,
     text,
     whole_number,
     words,
@@ -106,7 +107,6 @@ class DataConfig(Checked):
         path("PATH"),
         "the image, the folder of images, a quoted pattern such as 'photos/*.jpg', or the video; decides on "
         "--dataset-type where that is not given",
-        "none",
         facets=CONTENT,
         first=2,
     )
@@ -130,11 +130,8 @@ class DataConfig(Checked):
         "batches that the host prepares ahead, 0 for two; apart from the IPU's --opt-prefetch-depth",
         facets=WORK,
     )
-    skip_bad_images: bool = option(
-        False,
-        boolean(),
-        "exit with status 0 although files of the folder could not be read and were skipped, not 3",
-        facets=TALK,
+    skip_bad_images: bool = switch(
+        "exit with status 0 although files of the folder could not be read and were skipped, not 3", facets=TALK
     )
     seed: int = option(
         0,
@@ -178,9 +175,7 @@ class ModelConfig(Checked):
         "the config.yaml of AutoML's trainer beside the weights, where there is one",
         facets=CONTENT._replace(compiled=COMPILED),
     )
-    random_weights: bool = option(
-        False,
-        boolean(),
+    random_weights: bool = switch(
         "use random weights, with a class head that gives about --random-candidates candidates",
         facets=CONTENT._replace(compiled=COMPILED),
         first=4,
@@ -191,9 +186,7 @@ class ModelConfig(Checked):
         "candidates above the score threshold that random weights give an image",
         facets=CONTENT._replace(compiled=COMPILED),
     )
-    no_ema: bool = option(
-        False,
-        boolean(),
+    no_ema: bool = switch(
         "load a checkpoint's raw weights, not the averaged copies that the published accuracy is of",
         facets=CONTENT._replace(compiled=COMPILED),
     )

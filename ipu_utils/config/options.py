@@ -33,6 +33,11 @@ class Word(str, enum.Enum):
         return self.value
 
 
+def shortened(text: str) -> str:
+    """A text for a message, of at most 60 letters."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` when a known word is close, else the empty string.
 
@@ -84,8 +89,8 @@ class Kind:
     typed_as: Callable[[Any], str] = str  # a value that has no word and is no boolean
 
     def text_of(self, value: Any) -> str:
-        """The value as one would type it."""
-        if isinstance(value, bool):
+        """The value as one would type it; "none" where there is none."""
+        if isinstance(value, bool) or value is None:
             return str(value).lower()
         return next((word for word, known in (self.words or {}).items() if known == value), self.typed_as(value))
 
@@ -275,17 +280,16 @@ class Rule:
 
 
 def option(
-    default: Any,
-    kind: Kind,
-    help: str,
-    default_text: Optional[str] = None,
-    *,
-    facets: Facets,
-    first: Optional[int] = None,
+    default: Any, kind: Kind, help: str, default_text: str = "", *, facets: Facets, first: Optional[int] = None
 ) -> Any:
     """A dataclass field that is also a command-line option and a preset key."""
-    rule = Rule(kind, help, default, kind.text_of(default) if default_text is None else default_text, facets, first)
+    rule = Rule(kind, help, default, default_text or kind.text_of(default), facets, first)
     return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def switch(help: str, *, facets: Facets, first: Optional[int] = None) -> Any:
+    """An `option` that is off by default."""
+    return option(False, boolean(), help, facets=facets, first=first)
 
 
 def rules_of(section: Any) -> Dict[str, Rule]:

@@ -6,6 +6,7 @@ import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.base.errors import ConfigError
+from ipu_utils.config.options import shortened
 
 ENGINE_VARIABLE = "POPLAR_ENGINE_OPTIONS"
 FLAGS_VARIABLE = "TF_POPLAR_FLAGS"
@@ -38,9 +39,9 @@ def read_engine_options(environ: Mapping[str, str]) -> Dict[str, str]:
     try:
         options = json.loads(value)
     except ValueError as error:
-        raise ConfigError(f"{ENGINE_VARIABLE} is not JSON ({error}): {_short(value)}. {_EXAMPLE}") from None
+        raise ConfigError(f"{ENGINE_VARIABLE} is not JSON ({error}): {shortened(value)!r}. {_EXAMPLE}") from None
     if not isinstance(options, dict):
-        raise ConfigError(f"{ENGINE_VARIABLE} must be a JSON object, got {_short(value)}. {_EXAMPLE}")
+        raise ConfigError(f"{ENGINE_VARIABLE} must be a JSON object, got {shortened(value)!r}. {_EXAMPLE}")
     for key, option in options.items():
         if isinstance(option, (dict, list)) or option is None:
             raise ConfigError(f"{ENGINE_VARIABLE}: {key!r} must be a string, got {json.dumps(option)}. {_EXAMPLE}")
@@ -49,10 +50,6 @@ def read_engine_options(environ: Mapping[str, str]) -> Dict[str, str]:
 
 
 _EXAMPLE = """Expected something like '{"autoReport.all": "true"}'."""
-
-
-def _short(value: str) -> str:
-    return repr(value if len(value) <= 60 else value[:57] + "...")
 
 
 def merge_engine_options(

@@ -17,10 +17,10 @@ BASE_SUFFIX = "-base"  # ends the names of sections that are only there to be me
 
 
 class Section(NamedTuple):
-    """One model's options."""
+    """One model's options: name -> checked value."""
 
-    own: Dict[str, Any]
-    host: Dict[str, Any]
+    own: Dict[str, Any]  # for every device
+    host: Dict[str, Any]  # over them, for a host
 
 
 def preset_path(config: str) -> Path:
@@ -29,15 +29,14 @@ def preset_path(config: str) -> Path:
     Raises:
       ConfigError: there is no such preset.
     """
-    own = CONFIG_DIR / f"{config}.yml"
-    if config in (path.stem for path in CONFIG_DIR.glob("*.yml")):
-        return own
+    names = sorted(path.stem for path in CONFIG_DIR.glob("*.yml"))
+    if config in names:
+        return CONFIG_DIR / f"{config}.yml"
     given = Path(config)
     if given.suffix in (".yml", ".yaml"):
         if path_kind("--config", given) == "file":
             return given
         raise ConfigError(f"--config {config}: there is no such file.")
-    names = sorted(path.stem for path in CONFIG_DIR.glob("*.yml"))
     raise ConfigError(
         f"--config must be one of {', '.join(names)}, or a YAML file; got {config!r}.{did_you_mean(config, names)}"
     )
@@ -54,13 +53,6 @@ def is_own(config: str) -> bool:
 
 def read_preset(config: str, model_name: str) -> Section:
     """Options that a preset gives a model: its own section, else the file's base section, else none.
-
-    Args:
-      config: name in ipu_configs/, or path of a YAML file.
-      model_name: e.g. "efficientdet-d0".
-
-    Returns:
-      Option name -> checked value, for every device and over them for a host.
 
     Raises:
       ConfigError: no such preset, or anything in it is not what it should be; the whole file is checked.
@@ -81,15 +73,16 @@ def _read_section(path: Path, name: Any, section: Any) -> Section:
     if name not in MODEL_NAMES and not str(name).endswith(BASE_SUFFIX):
         raise ConfigError(f"{path}: {name!r} is not a model.{did_you_mean(name, MODEL_NAMES)}")
     where = f"{path}, {name}"
-    if section is None:
-        section = {}
-    if not isinstance(section, dict):
-        raise ConfigError(f"{where}: must be a mapping from options to values, found {_kind_of(section)}.")
-    host = section.get(HOST_KEY)
-    if not isinstance(host, (dict, type(None))):
-        raise ConfigError(f"{where}, {HOST_KEY}: must be a mapping from options to values, found {_kind_of(host)}.")
-    own = {key: value for key, value in section.items() if key != HOST_KEY}
-    return Section(_check_keys(where, own), _check_keys(f"{where}, {HOST_KEY}", host or {}))
+    options = _mapping(where, section)
+    host = _mapping(f"{where}, {HOST_KEY}", options.get(HOST_KEY))
+    own = {key: value for key, value in options.items() if key != HOST_KEY}
+    return Section(_check_keys(where, own), _check_keys(f"{where}, {HOST_KEY}", host))
+
+
+def _mapping(where: str, value: Any) -> Dict[Any, Any]:
+    if not isinstance(value, (dict, type(None))):
+        raise ConfigError(f"{where}: must be a mapping from options to values, found {_kind_of(value)}.")
+    return value or {}
 
 
 def _check_keys(where: str, section: Mapping[Any, Any]) -> Dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import ConfigError, UserError
@@ -15,30 +15,12 @@ from ipu_utils.base.files import write_atomically
 from ipu_utils.config.command_line import DEFAULT_CONFIGS, build_parser
 from ipu_utils.config.device_options import DeviceConfig, IpuConfig
 from ipu_utils.config.images import DATASETS, GENERATED, check_images, kind_of_images
-from ipu_utils.config.model_options import MODEL_NAMES, DataConfig, ModelConfig, NmsConfig, NmsMode, Precision
-from ipu_utils.config.options import flag_of, path_kind, rules_of
+from ipu_utils.config.model_options import DataConfig, ModelConfig, NmsConfig, Precision
+from ipu_utils.config.options import Rule, flag_of, path_kind, rules_of
 from ipu_utils.config.poplar_environment import options_from_environment
 from ipu_utils.config.preset_files import is_own, read_preset
 from ipu_utils.config.run_options import BenchmarkConfig, EmbeddedConfig, OutputConfig
-from ipu_utils.config.sections import names_where, sections_of
-
-__all__ = [
-    "MODEL_NAMES",
-    "BenchmarkConfig",
-    "DataConfig",
-    "DeviceConfig",
-    "EmbeddedConfig",
-    "IpuConfig",
-    "ModelConfig",
-    "NmsConfig",
-    "NmsMode",
-    "OutputConfig",
-    "Precision",
-    "RunConfig",
-    "load_config",
-    "options_dict",
-    "write_app_json",
-]
+from ipu_utils.config.sections import all_rules, names_where, sections_of
 
 DEFAULT_IO_TILES = 96
 # The exchange code of the larger models does not fit beside their activations unless it is kept small.
@@ -67,16 +49,15 @@ class RunConfig:
     command: Tuple[str, ...] = ()  # the script's file name and arguments
     notes: Tuple[str, ...] = ()  # what the user should know about the above; to be shown once
 
-    def value_of(self, name: str) -> Any:
-        """The value of an option of the script.
+    def options(self) -> Iterator[Tuple[str, Rule, Any]]:
+        """Name, rule and value of every option of the script, in the order of their declarations."""
+        for part in sections_of(self.script):
+            section = getattr(self, part)
+            yield from ((name, rule, getattr(section, name)) for name, rule in rules_of(section).items())
 
-        Raises:
-          KeyError: it has no such option.
-        """
-        for part, section in sections_of(self.script).items():
-            if name in rules_of(section):
-                return getattr(getattr(self, part), name)
-        raise KeyError(name)
+    def value_of(self, name: str) -> Any:
+        """The value of an option of the script; KeyError where it has no such option."""
+        return {known: value for known, _, value in self.options()}[name]
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], script: str = "throughput", **kwargs: Any) -> "RunConfig":
@@ -86,14 +67,12 @@ class RunConfig:
           ConfigError: a value is not what its option takes, or options contradict each other.
           TypeError: a name is not an option of the script.
         """
-        sections = sections_of(script)
-        known = {name for section in sections.values() for name in rules_of(section)}
-        unknown = set(options) - known
+        unknown = {*options} - {*all_rules(script)}
         if unknown:
             raise TypeError(f"not options of the {script} script: {', '.join(sorted(unknown))}")
         parts = {
             part: section(**{name: options[name] for name in rules_of(section) if name in options})
-            for part, section in sections.items()
+            for part, section in sections_of(script).items()
         }
         return cls(script=script, **{"config_name": DEFAULT_CONFIGS[script], **parts, **kwargs})
 
@@ -122,11 +101,9 @@ def load_config(
     """
     parser = build_parser(script)
     typed = vars(parser.parse_args(argv))
-    if choose_device is None:
-        choose_device = hardware.choose_device
     device = typed.get("device", "auto")
     if (device, typed.get("engine")) != ("gpu", "onnxruntime"):  # whose own package says whether there is a GPU for it
-        device = choose_device(device)
+        device = (choose_device or hardware.choose_device)(device)
     try:
         config = resolve(typed, script, device, os.environ if environ is None else environ)
     except UserError as error:
@@ -142,9 +119,7 @@ def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping
       UserError: an option, the preset or the environment is wrong.
     """
     config_name = typed.get("config", DEFAULT_CONFIGS[script])
-    typed_options = {name: value for name, value in typed.items() if name != "config"}
     model_name = typed.get("model_name", ModelConfig.model_name)
-    known = {name: rule for section in sections_of(script).values() for name, rule in rules_of(section).items()}
     preset = read_preset(config_name, model_name)
     notes: List[str] = []
     layers: List[Tuple[str, Mapping[str, Any]]] = []  # where options come from, the weakest first
@@ -157,20 +132,16 @@ def resolve(typed: Mapping[str, Any], script: str, device: str, environ: Mapping
         layers.append(("environment", options_from_environment(environ, typed, notes)))
     else:
         layers.append((f"preset {config_name}, for a host", preset.host))
-    layers.append((TYPED, typed_options))
-    given: Dict[str, Any] = {}
-    sources: Dict[str, str] = {}
+    layers.append((TYPED, typed))
+    rules = all_rules(script)
+    given = {name: (rule.default, "default") for name, rule in rules.items()}
     for source, options in layers:
-        options = {name: value for name, value in options.items() if name in known}
-        given.update(options)
-        sources.update(dict.fromkeys(options, source))
-    options = _derive({**given, "device": device}, script, typed, notes)
+        given.update((name, (value, source)) for name, value in options.items() if name in rules)
+    chosen = {name: value for name, (value, source) in given.items() if source != "default"}
+    options = _derive({**chosen, "device": device}, script, typed, notes)
     config = RunConfig.from_options(options, script, config_name=config_name, typed=frozenset(typed))
-    found = {
-        name: (rule.check(name, given.get(name, rule.default)), sources.get(name, "default"))
-        for name, rule in known.items()
-    }
-    config = dataclasses.replace(config, given=found)
+    checked = {name: (rules[name].check(name, value), source) for name, (value, source) in given.items()}
+    config = dataclasses.replace(config, given=checked)
     return dataclasses.replace(_check(config, notes), notes=tuple(notes))
 
 
@@ -208,7 +179,6 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     """Check what no section can check by itself, and note what has no effect."""
     results_dir = config.output.output_dir if config.output.output_predictions else None
     data = check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
-    on_ipu = config.device.device == "ipu"
     device, calibration = config.device.device, config.model.calibration_images
     if isinstance(calibration, Path) and not kind_of_images(calibration):
         raise ConfigError(
@@ -217,12 +187,17 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     idle = [name for name in names_where(lambda facets: device not in facets.read_by) if name in config.typed]
     if idle:
         notes.append(f"no effect on this device ({device}): {_flags(idle)}.")
-    if on_ipu:
-        config = _check_ipu(config, notes)
+    if device == "ipu":
+        _check_ipu(config, notes)
     elif "calibration_images" in config.typed and config.model.model_precision is not Precision.INT8:
         notes.append("--calibration-images has no effect without --model-precision int8.")
     if config.embedded is not None:
-        _check_executable(config.embedded)
+        exec_file = config.embedded.exec_file
+        if exec_file is not None and path_kind("--exec-file", exec_file) != "file":
+            raise ConfigError(
+                f"--exec-file {exec_file}: there is no such file. "
+                "--compile-only --exec-output-dir FOLDER writes an executable."
+            )
         config = dataclasses.replace(config, benchmark=outlasting(config, notes))
     elif 1 < config.benchmark.num_repeats <= config.benchmark.warmup:
         notes.append(
@@ -245,11 +220,11 @@ def _once(config: RunConfig, notes: List[str]) -> RunConfig:
 
 def _by_user(config: RunConfig, name: str) -> bool:
     """Does an option have its value from the command line, or from a preset that is no part of this program?"""
-    source = config.given[name][1] if name in config.given else "default"
+    source = config.given[name][1]
     return source == TYPED or (source.startswith("preset ") and not is_own(config.config_name))
 
 
-def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
+def _check_ipu(config: RunConfig, notes: List[str]) -> None:
     """Refuse what an IPU cannot do, and say what an unusual choice costs."""
     ipu, typed = config.ipu, config.typed
     precision = config.model.model_precision
@@ -267,15 +242,6 @@ def _check_ipu(config: RunConfig, notes: List[str]) -> RunConfig:
         notes.append(
             "--opt-use-io-tiles lets the executable stall: a request that no other follows waits until the runtime's "
             "time-out pushes a dummy batch after it, and its latency grows by both. --opt-use-io-tiles false avoids it."
-        )
-    return config
-
-
-def _check_executable(embedded: EmbeddedConfig) -> None:
-    if embedded.exec_file is not None and path_kind("--exec-file", embedded.exec_file) != "file":
-        raise ConfigError(
-            f"--exec-file {embedded.exec_file}: there is no such file. "
-            "--compile-only --exec-output-dir FOLDER writes an executable."
         )
 
 
@@ -300,11 +266,8 @@ def _flags(names: Sequence[str]) -> str:
 
 def options_dict(config: RunConfig) -> Dict[str, Any]:
     """Every option of the run and its value, as plain JSON types, for records of the run."""
-    options = {"script": config.script, "config": config.config_name}
-    for part in sections_of(config.script):
-        section = getattr(config, part)
-        options.update((name, _plain(getattr(section, name))) for name in rules_of(section))
-    return options
+    values = {name: _plain(value) for name, _, value in config.options()}
+    return {"script": config.script, "config": config.config_name, **values}
 
 
 def _plain(value: Any) -> Any:
@@ -316,12 +279,8 @@ def _plain(value: Any) -> Any:
 def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
     """Write the run's arguments and the model's configuration, which the profile viewer shows beside a profile.
 
-    The file appears complete or not at all; missing folders are made.
-
     Args:
-      config: the run.
-      model_config: an `hparams_config.Config`, or its plain dict.
-      path: the folder for `app.json`, or a path that ends in .json.
+      model_config: an `hparams_config.Config`, or its plain dict. path: see `app_json_path`.
 
     Raises:
       ConfigError: the file cannot be written there.
@@ -332,5 +291,5 @@ def write_app_json(config: RunConfig, model_config: Any, path: Path) -> None:
 
 
 def app_json_path(path: Path) -> Path:
-    """Where `write_app_json` writes."""
+    """Where `write_app_json` writes: `app.json` in a folder, or the path itself if it ends in .json."""
     return Path(path) if Path(path).suffix == ".json" else Path(path) / "app.json"

@@ -74,6 +74,11 @@ def hparams_of(
     return config
 
 
+def hparams_of_run(config: "RunConfig") -> hparams_config.Config:
+    """As `hparams_of`, for what a run's options say."""
+    return hparams_of(config.model, config.data.image_size, config.nms.score_preset)
+
+
 def follow_hparams(config: "RunConfig") -> "RunConfig":
     """Bring a run's other options in line with what its hparams ask for, and note what that is.
 
@@ -83,8 +88,7 @@ def follow_hparams(config: "RunConfig") -> "RunConfig":
     if config.embedded is not None and config.embedded.exec_file is not None:
         return config  # made already
     model, notes = config.model, []
-    hparams = hparams_of(model, config.data.image_size, config.nms.score_preset)
-    found = read_config(model)
+    hparams, found = hparams_of_run(config), read_config(model)
     if found is not None:
         notes.append(found.note())
     beside = find_config(dataclasses.replace(model, hparams="")) if model.hparams else None

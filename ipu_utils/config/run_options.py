@@ -26,13 +26,13 @@ from ipu_utils.config.facets import (
 from ipu_utils.config.model_options import DEFAULT_PERCENTILES, MAX_COUNT, MAX_THREADS
 from ipu_utils.config.options import (
     Checked,
-    boolean,
     flag_of,
     option,
     path,
     percents,
     positive_number,
     rules_of,
+    switch,
     whole_number,
     words,
 )
@@ -61,15 +61,10 @@ class BenchmarkConfig(Checked):
         None,
         positive_number(1e7),
         "go on after --num-repeats until the counted calls have taken so long",
-        "none",
         facets=LENGTH._replace(repeats=True),
     )
     percentiles: Tuple[float, ...] = option(
-        DEFAULT_PERCENTILES,
-        percents(),
-        "percentiles of the latency to report",
-        "50,90,95,99",
-        facets=LENGTH,
+        DEFAULT_PERCENTILES, percents(), "percentiles of the latency to report", facets=LENGTH
     )
     benchmark_repeats: int = option(
         100,
@@ -77,11 +72,8 @@ class BenchmarkConfig(Checked):
         "batches in a call; an IPU's embedded executable: requests between restarts of its loop",
         facets=WORK._replace(compiled=COMPILED_BY_VALUE_ON_IPU, repeats=True),
     )
-    benchmark_host_postprocessing: bool = option(
-        False,
-        boolean(),
-        "time post-processing on the host too; needs --onchip-nms false",
-        facets=WORK,
+    benchmark_host_postprocessing: bool = switch(
+        "time post-processing on the host too; needs --onchip-nms false", facets=WORK
     )
     one_pass: bool = False  # each photograph is run once, and what is found then is written
 
@@ -90,9 +82,7 @@ class BenchmarkConfig(Checked):
 class OutputConfig(Checked):
     """What is written and how much is said."""
 
-    output_predictions: bool = option(
-        False,
-        boolean(),
+    output_predictions: bool = switch(
         "write every image once, annotated, and detections.json into --output-dir",
         facets=IMAGES._replace(sweep=REFUSED),
         first=10,
@@ -112,7 +102,6 @@ class OutputConfig(Checked):
         path("FILE", written_file=True),
         "write a record of the run as JSON: samples, configuration, machine (docs/RESULTS.md); "
         "- is standard output, and the report then goes to standard error",
-        "none",
         facets=RECORD,
         first=12,
     )
@@ -120,7 +109,6 @@ class OutputConfig(Checked):
         None,
         path("FILE", written_file=True),
         "append a row about the run to a table; - as with --results-json",
-        "none",
         facets=RECORD._replace(sweep=APPENDED),
     )
     coco_results: Optional[Path] = option(
@@ -128,58 +116,36 @@ class OutputConfig(Checked):
         path("FILE", written_file=True),
         "write all detections in COCO's results format; ids are the numbers in the file names, or "
         "those of --coco-annotations",
-        "none",
         facets=IMAGES._replace(sweep=REFUSED),
     )
     coco_annotations: Optional[Path] = option(
-        None,
-        path("FILE"),
-        "compare with these annotations: COCO's twelve numbers, by pycocotools",
-        "none",
-        facets=IMAGES,
+        None, path("FILE"), "compare with these annotations: COCO's twelve numbers, by pycocotools", facets=IMAGES
     )
     contact_sheet: Optional[Path] = option(
         None,
         path("FILE", written_file=True),
         "write the first images, annotated, into one picture, .jpg or .png",
-        "none",
         facets=IMAGES._replace(sweep=REFUSED),
     )
     report: Optional[Path] = option(
         None,
         path("FILE", written_file=True),
         "write a self-contained HTML page with charts of the run or sweep",
-        "none",
         facets=RECORD,
     )
     profile_dir: Optional[Path] = option(
         None,
         path("FOLDER"),
         "write app.json with arguments and configuration there, and on an IPU the compiler's profile",
-        "none",
         facets=FOLDER._replace(role=Role.WORK_ON_IPU, compiled=COMPILED_BY_VALUE_ON_IPU, sweep=REFUSED),
     )
-    quiet: bool = option(
-        False,
-        boolean(),
-        "no progress, notes or warnings on standard error; the report and errors remain",
-        facets=TALK,
-    )
-    print_config: bool = option(
-        False,
-        boolean(),
+    quiet: bool = switch("no progress, notes or warnings on standard error; the report and errors remain", facets=TALK)
+    print_config: bool = switch(
         "print every option's value as a preset for --config, and what follows from it, and stop",
         facets=TALK._replace(printed=False),
     )
-    dry_run: bool = option(
-        False,
-        boolean(),
-        "check options and files, say what would run, and stop",
-        facets=TALK._replace(printed=False),
-    )
-    debug: bool = option(
-        False,
-        boolean(),
+    dry_run: bool = switch("check options and files, say what would run, and stop", facets=TALK._replace(printed=False))
+    debug: bool = switch(
         "log where every operation is placed",
         facets=TALK._replace(role=Role.WORK_ON_IPU, compiled=COMPILED_BY_VALUE_ON_IPU),
     )
@@ -209,18 +175,9 @@ class EmbeddedConfig(Checked):
         facets=FOLDER,
     )
     exec_file: Optional[Path] = option(
-        None,
-        path("FILE"),
-        "run this executable, without compiling and without TensorFlow on a host",
-        "none",
-        facets=CONTENT,
+        None, path("FILE"), "run this executable, without compiling and without TensorFlow on a host", facets=CONTENT
     )
-    compile_only: bool = option(
-        False,
-        boolean(),
-        "stop once the executable is written to --exec-output-dir",
-        facets=TALK,
-    )
+    compile_only: bool = switch("stop once the executable is written to --exec-output-dir", facets=TALK)
     measure: str = option(
         "device",
         words("network", "device", "end-to-end"),
@@ -229,10 +186,7 @@ class EmbeddedConfig(Checked):
         facets=WORK._replace(compiled=Compiled(ON_IPU, by_value=False)),
     )
     requests_in_flight: int = option(
-        1,
-        whole_number(1, MAX_THREADS),
-        "requests that are under way at the same time",
-        facets=WORK,
+        1, whole_number(1, MAX_THREADS), "requests that are under way at the same time", facets=WORK
     )
     arrival_rate: Optional[float] = option(
         None,

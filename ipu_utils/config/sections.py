@@ -29,9 +29,9 @@ def sections_of(script: str) -> Dict[str, Any]:
     return {name: section for name, section in SECTIONS.items() if name != "embedded" or script == "embedded"}
 
 
-def all_rules() -> Dict[str, Rule]:
-    """Rules of every option of either script; their names are the keys of a preset."""
-    return {name: rule for section in SECTIONS.values() for name, rule in rules_of(section).items()}
+def all_rules(script: str = "embedded") -> Dict[str, Rule]:
+    """Rules of every option of a script; the embedded one has those of both, whose names are the keys of a preset."""
+    return {name: rule for section in sections_of(script).values() for name, rule in rules_of(section).items()}
 
 
 def names_where(asked: Callable[[Facets], bool]) -> Tuple[str, ...]:

@@ -12,6 +12,7 @@ import hparams_config
 from ipu_utils.base.archives import ARCHIVES
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.config.model_options import ModelConfig
+from ipu_utils.config.options import shortened
 from utils import parse_image_size
 
 NAME = "config.yaml"
@@ -136,5 +137,4 @@ def _short(key: str, value: Any) -> str:
         return f"{value[1]}x{value[0]}"
     if key == "label_map" and isinstance(value, dict):
         return f"{{{len(value)} names}}"
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(str(value))

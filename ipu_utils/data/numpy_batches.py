@@ -5,10 +5,9 @@ Every batch is (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]), a
 """
 
 import collections
-import contextlib
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import ContextManager, Iterator, Tuple
+from typing import Iterator, Tuple
 
 import numpy as np
 
@@ -36,7 +35,6 @@ class Feed:
         """Take the images.
 
         Args:
-          source, batch_size: see above.
           preloaded: make all images once, and repeat them; else decode them beside the device's work.
           ahead: batches that are decoded ahead of the device.
         """
@@ -46,15 +44,6 @@ class Feed:
     @property
     def count(self) -> int:
         return self.source.readable
-
-    @property
-    def dataset(self) -> "Feed":
-        """What a device iterates over."""
-        return self
-
-    def user_errors(self) -> ContextManager:
-        """Errors of damaged files are a user's already."""
-        return contextlib.nullcontext()
 
     def __iter__(self) -> Iterator[Batch]:
         rows = itertools.cycle(self._rows) if self._rows is not None else self._decoded()
@@ -77,9 +66,14 @@ class Feed:
                     yield number, fitted
 
 
-def pool_batches(image_size: Tuple[int, int], batch_size: int, batches: int) -> int:
-    """How many different batches of noise to make: at least one, no more than asked for or than the pool holds."""
-    return max(1, min(GENERATED_POOL_BYTES // (batch_size * image_size[0] * image_size[1] * 3), batches))
+def open_images(
+    data: DataConfig, image_size: Tuple[int, int], batches: int, mean_rgb: PerChannel
+) -> Tuple[ImageSource, int]:
+    """The images of a run, and how many are in a batch; for the arguments see `open_feed`."""
+    batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
+    # At least one batch of noise, no more different ones than asked for or than the pool holds.
+    different = max(1, min(GENERATED_POOL_BYTES // (batch_size * image_size[0] * image_size[1] * 3), batches))
+    return open_source(data, image_size, batch_size * different, mean_rgb), batch_size
 
 
 def open_feed(
@@ -88,15 +82,10 @@ def open_feed(
     """Open what `--dataset-type` and `--image-path` name.
 
     Args:
-      data: dataset_type, image_path, micro_batch_size (`single-image` always takes 1), dataset_prefetch_buffer, seed.
-      image_size: (height, width) of the network's input in pixels.
+      data: dataset_type, image_path, micro_batch_size (images per batch; `single-image` always takes 1),
+        dataset_prefetch_buffer (batches made ahead; 0 means `PREFETCH_BATCHES`) and seed.
       batches: how many batches a call is going to need.
-      mean_rgb: the model's mean colour, which surrounds the images.
-
-    Raises:
-      UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
+      image_size, mean_rgb, and errors: see `open_source`.
     """
-    batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
-    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, batches), mean_rgb)
     ahead = data.dataset_prefetch_buffer or PREFETCH_BATCHES
-    return Feed(source, batch_size, data.dataset_type not in STREAMED, ahead)
+    return Feed(*open_images(data, image_size, batches, mean_rgb), data.dataset_type not in STREAMED, ahead)

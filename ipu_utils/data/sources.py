@@ -59,10 +59,8 @@ class ImageFiles(ImageSource):
         """Check the files of this instance.
 
         Args:
-          paths: in the order of their ids. root: a folder above all of them.
-          image_size: (height, width) of the network's input in pixels.
+          paths: in the order of their ids. root: a folder above all of them. image_size, mean_rgb: see `ImageSource`.
           skip_bad: leave files out that are no images, and do so without an error as long as one image is left.
-          mean_rgb: the model's mean colour, which surrounds the images.
           share: of the instance, see `numbers_of`.
 
         Raises:

@@ -22,8 +22,8 @@ from ipu_utils.base.hardware import usable_cores
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.model_options import STREAMED, DataConfig
 from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, PerChannel
-from ipu_utils.data.numpy_batches import PREFETCH_BATCHES, pool_batches
-from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
+from ipu_utils.data.numpy_batches import PREFETCH_BATCHES, open_images
+from ipu_utils.data.sources import PADDING_ID, ImageSource
 
 QUIET_SECONDS, SETTLING_SECONDS = 0.05, 10  # at exit: no call for so long means rest; give up after so long
 
@@ -72,9 +72,7 @@ class ImageBatches:
 
     Attributes:
       dataset: tf.data of (images uint8 [B, h, w, 3], scales float32 [B], ids int32 [B]); static shapes, fixed order.
-      source: the images by id, for names and originals.
-      count: number of distinct images; falls when one of them turns out to be damaged and is skipped.
-      batch_size: B, images per batch.
+      source, count, batch_size: see `ipu_utils.data.numpy_batches.Feed`.
     """
 
     def __init__(self, source: ImageSource, batch_size: int):
@@ -85,14 +83,6 @@ class ImageBatches:
     @property
     def count(self) -> int:
         return self.source.readable
-
-    def name(self, image_id: int) -> str:
-        """See `ImageSource.name`."""
-        return self.source.name(image_id)
-
-    def original(self, image_id: int) -> np.ndarray:
-        """See `ImageSource.original`."""
-        return self.source.original(image_id)
 
     @contextlib.contextmanager
     def user_errors(self) -> Iterator[None]:
@@ -117,18 +107,12 @@ class ImageBatches:
             fitted = self.source.try_fitted(image_id)
         except Exception as error:
             self._failure = error
-            return (
-                *self.source.fitted(PADDING_ID),
-                np.int32(PADDING_ID),
-                str(error).encode("utf-8", "backslashreplace"),
-            )
-        if fitted is None:
-            return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), b"")
-        return (*fitted, image_id, b"")
+            return self.load_nothing(str(error).encode("utf-8", "backslashreplace"))
+        return self.load_nothing(b"") if fitted is None else (*fitted, image_id, b"")
 
-    def load_nothing(self) -> Tuple[np.ndarray, np.float32, int, bytes]:
-        """What `load` returns when the program ends."""
-        return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), b"The program is ending.")
+    def load_nothing(self, problem: bytes = b"The program is ending.") -> Tuple[np.ndarray, np.float32, int, bytes]:
+        """What `load` returns in the place of an image, also when the program ends."""
+        return (*self.source.fitted(PADDING_ID), np.int32(PADDING_ID), problem)
 
 
 def open_dataset(
@@ -140,24 +124,15 @@ def open_dataset(
     """Open what `--dataset-type` and `--image-path` name.
 
     Args:
-      data: dataset_type, image_path, micro_batch_size (images per batch; `single-image` always takes 1),
-        dataset_prefetch_buffer (batches made ahead; 0 means `PREFETCH_BATCHES`) and seed.
-      image_size: (height, width) of the network's input in pixels.
+      data, image_size, mean_rgb, and errors: see `open_feed`.
       batches: how many batches the run is going to need, or None for one pass over the images.
-      mean_rgb: the model's mean colour, which surrounds the images.
 
     Returns:
       Its dataset never ends when `batches` is given, because a device's feed may read ahead of the run and must not run
       dry: the images come round again in the same order, without a gap between two rounds, so every row is an image.
       With None it ends after one pass, whose last batch is filled up with padding rows.
-
-    Raises:
-      UserError: no image, a path of the wrong kind, or a file that is not a readable image; of a folder, none is.
     """
-    batch_size = 1 if data.dataset_type == "single-image" else data.micro_batch_size
-    different = 2**31 if batches is None else batches
-    source = open_source(data, image_size, batch_size * pool_batches(image_size, batch_size, different), mean_rgb)
-    opened = ImageBatches(source, batch_size)
+    opened = ImageBatches(*open_images(data, image_size, 2**31 if batches is None else batches, mean_rgb))
     make = _streamed if data.dataset_type in STREAMED else _preloaded
     dataset = make(opened, endless=batches is not None)
     opened.dataset = dataset.prefetch(data.dataset_prefetch_buffer or PREFETCH_BATCHES)

@@ -14,18 +14,36 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, OrderedDict, Tuple
+from typing import Any, Iterator, List, OrderedDict, Tuple
 
 import numpy as np
 
-from ipu_utils.base.av_api import import_av, reason_of
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.missing_packages import pip_install
+from ipu_utils.base.signals import raise_again
 from ipu_utils.config.normalisation import IMAGENET_MEAN_RGB, PerChannel
 from ipu_utils.data.image_source import PADDING_ID, ImageSource
 from ipu_utils.data.resize import FittedImage
 
 KEPT_BYTES, KEPT_LEAST = 64 << 20, 8  # of decoded frames, for threads that ask for them not quite in order
 DEFAULT_RATE = Fraction(25)  # frames a second of a video that does not tell
+
+
+def import_av() -> Any:
+    """Return PyAV, FFmpeg's libraries for Python; a UserError says what to install where it is missing."""
+    try:
+        import av
+    except ImportError as error:
+        raise_again()
+        raise UserError(
+            f"PyAV cannot be imported ({error}), which reads and writes videos: {pip_install('av')}."
+        ) from error
+    return av
+
+
+def reason_of(error: Exception) -> str:
+    """What FFmpeg says is wrong, without numbers and names."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class VideoFrames(ImageSource):
@@ -39,19 +57,20 @@ class VideoFrames(ImageSource):
     def __init__(self, path: Path, image_size: Tuple[int, int], mean_rgb: PerChannel = IMAGENET_MEAN_RGB):
         """Count the frames, and decode the first one.
 
-        Raises:
-          UserError: PyAV is missing, or the file is no video with a frame that can be decoded.
+        Raises UserError where PyAV is missing, or the file is no video with a frame that can be decoded.
         """
         import_av()  # Say now what is missing.
         self.path, self.files = path, (path,)
-        status = _status(path)
-        found = _probed(str(path), status.st_mtime_ns, status.st_size)
-        super().__init__(found.count, image_size, mean_rgb)
-        self.rate, self._frame_size = found.rate, found.size
+        try:
+            status = os.stat(str(path))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): give the path of a video.") from error
+        count, self._frame_size, self.rate = _probed(str(path), status.st_mtime_ns, status.st_size)
+        super().__init__(count, image_size, mean_rgb)
         self.seconds: List[float] = []
         self._lock, self._next, self._decoder = threading.Lock(), 0, _frames(path)
         self._kept: OrderedDict[int, Any] = collections.OrderedDict()
-        self._most = max(KEPT_LEAST, KEPT_BYTES // (found.size[0] * found.size[1] * 3))
+        self._most = max(KEPT_LEAST, KEPT_BYTES // (self._frame_size[0] * self._frame_size[1] * 3))
 
     def fitted(self, image_id: int) -> FittedImage:
         start = time.perf_counter()
@@ -89,31 +108,16 @@ class VideoFrames(ImageSource):
         return self._kept[image_id]
 
 
-class Probed(NamedTuple):
-    """What is known of a video."""
-
-    count: int  # of frames
-    size: Tuple[int, int]  # (height, width) of the first one, upright
-    rate: Fraction
-
-
-def _status(path: Path) -> os.stat_result:
-    try:
-        return os.stat(str(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give the path of a video.") from error
-
-
 @functools.lru_cache(maxsize=8)
-def _probed(path: str, changed: int, length: int) -> Probed:
-    """Look through a video once, as long as it is the same file."""
+def _probed(path: str, changed: int, length: int) -> Tuple[int, Tuple[int, int], Fraction]:
+    """Look through a video once, while it is the same file: number of frames, (height, width) of the first, rate."""
     first = next(_frames(Path(path)), None)
     if first is None:
         raise UserError(f"{path} holds no frame that can be decoded: repair it, or give another video.")
     with _opened(Path(path)) as (container, stream):
         count = sum(1 for packet in _packets(container, stream) if packet.size)
         rate = stream.average_rate or DEFAULT_RATE
-    return Probed(count, upright(first).shape[:2], Fraction(rate))
+    return count, upright(first).shape[:2], Fraction(rate)
 
 
 def _frames(path: Path) -> Iterator[Any]:
@@ -136,11 +140,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Tuple[Any, Any]]:
-    """(container, video stream) of a file.
-
-    Raises:
-      UserError: PyAV is missing, or this is no video.
-    """
+    """(container, video stream) of a file; UserError where PyAV is missing, or this is no video."""
     av = import_av()
     try:
         container = av.open(str(path))

@@ -5,12 +5,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
-import hparams_config
 from ipu_utils.base.errors import UserError
 from ipu_utils.config import run_hparams
 from ipu_utils.config.normalisation import rgb
 from ipu_utils.config.options import flag_of
 from ipu_utils.config.run_config import RunConfig
+from ipu_utils.config.run_hparams import hparams_of_run as hparams_of
 from ipu_utils.config.sections import all_rules
 from ipu_utils.executable import fingerprint
 from ipu_utils.executable.calibration import calibration_of
@@ -25,11 +25,6 @@ LITE = "ipu_utils.executable.freeze_lite"  # LiteRT's
 ONNX = "ipu_utils.executable.freeze_onnx"  # ONNX Runtime's
 GRAPH = "ipu_utils.executable.freeze_graph"  # TensorFlow's on a host
 PROGRAM = "ipu_utils.backends.ipu_build"  # an IPU's
-
-
-def hparams_of(config: RunConfig) -> hparams_config.Config:
-    """The model configuration of a run."""
-    return run_hparams.hparams_of(config.model, config.data.image_size, config.nms.score_preset)
 
 
 def plan(

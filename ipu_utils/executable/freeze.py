@@ -15,7 +15,7 @@ from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.config.model_options import Precision
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.executable.convert import Frozen, compile_frozen, read_network
 from ipu_utils.executable.file import Header, with_weights
 from ipu_utils.executable.freeze_graph import optimise
@@ -42,7 +42,7 @@ def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable
 
 def build_heads(config: "RunConfig", header: Header) -> Tuple[Header, Callable]:
     """As `build_network`, but the function goes from images to (class_outputs, box_outputs), float32."""
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
+    hparams = hparams_of_run(config)
     device = Host("cpu", hardware.usable_cores())
     # Engines bring the network to its precision; what they convert is float32.
     float_model = dataclasses.replace(config.model, model_precision=Precision.FLOAT)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ipu_utils.base import start_notices
 from ipu_utils.base.keras2 import tf
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.executable.calibration import Calibration, calibration_of
 from ipu_utils.executable.convert import Frozen
 from ipu_utils.executable.file import Header
@@ -30,7 +30,7 @@ def build_network(config: "RunConfig", header: Header) -> Tuple[Header, Callable
     header, heads = build_heads(config, header)
     calibration = None
     if header.precision == "int8":
-        hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
+        hparams = hparams_of_run(config)
         calibration = calibration_of(config, hparams, header.random_weights)
     return header, functools.partial(freeze_network, heads, header, calibration=calibration, shifted_pixels=True)
 

@@ -21,16 +21,12 @@ DETECTIONS_VARIABLE = "EFFICIENTDET_DETECTIONS_FILE"  # names a file for them; a
 KEPT_IMAGES = 16
 SAME_OBJECT = 0.5  # IoU above which two boxes of a class are of the same object
 
-Detect = Callable[[np.ndarray, np.ndarray], Optional[Detections]]  # in images [B, h, w, 3] with scales [B]
+Detect = Callable[[np.ndarray, np.ndarray], Optional[Detections]]  # in images [B, h, w, 3] with scales [B]; or None
 Kept = Mapping[int, ImageDetections]  # by number of the image in its source
 
 
 def keep_detections(detect: Detect, source: ImageSource, batch_size: int) -> None:
-    """Write what is found in the first images where a sweep asks for it; else, and where nothing can tell, nothing.
-
-    Args:
-      detect: returns detections, or None. source: of the images. batch_size: of `detect`.
-    """
+    """Write what is found in the first images where a sweep asks for it; else, and where nothing can tell, nothing."""
     path = os.environ.get(DETECTIONS_VARIABLE)
     if not path:
         return

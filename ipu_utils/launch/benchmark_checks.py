@@ -4,7 +4,7 @@
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 from ipu_utils.base.bounded_search import compiled
 from ipu_utils.base.errors import UserError
@@ -45,9 +45,7 @@ def check_entry(path: Path, name: Any, entry: Any) -> None:
         names = entry.get(section) or {}
         if not isinstance(names, dict):
             raise UserError(f"{where}: {section} must be a mapping.")
-        odd = [one for one in names if not isinstance(one, str)]
-        if odd:
-            raise UserError(f"{where}, {section}: names must be texts, found {odd[0]!r}: put it in quotes.")
+        _check_names(f"{where}, {section}", names)
     for metric_name, metric in (entry.get("data") or {}).items():
         _check_metric(f"{where}, data, {metric_name}", metric)
     for metric_name, metric in (entry.get("derived") or {}).items():
@@ -61,6 +59,12 @@ def check_entry(path: Path, name: Any, entry: Any) -> None:
     if entry.get("timeout") is not None:
         check_timeout(f"{where}: timeout", entry["timeout"])
     _check_location(where, path, entry.get("location"))
+
+
+def _check_names(where: str, names: Iterable[Any]) -> None:
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise UserError(f"{where}: names must be texts, found {odd[0]!r}: put it in quotes.")
 
 
 def check_timeout(what: str, value: Any) -> None:
@@ -138,9 +142,7 @@ def check_parameters(where: str, parameters: Any) -> None:
         values, count = [value for row in rows for value in row], len(rows)
     else:
         raise UserError(f"{where}: parameters must be a mapping, or a list of rows whose first has the names.")
-    odd = [name for name in names if not isinstance(name, str)]
-    if odd:
-        raise UserError(f"{where}, parameters: names must be texts, found {odd[0]!r}: put it in quotes.")
+    _check_names(f"{where}, parameters", names)
     if len({*names}) < len(names):
         raise UserError(f"{where}, parameters: a name is there twice.")
     odd = [value for value in values if not is_scalar(value)]

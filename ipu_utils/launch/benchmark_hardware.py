@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which benchmarks are for hardware that this machine does not have."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import UserError
@@ -10,18 +10,8 @@ from ipu_utils.launch.benchmark_spec import Benchmark, Variant, command_of, hard
 KINDS = {"ipu": "an IPU", "gpu": "a GPU"}
 
 
-class Absent(NamedTuple):
-    """Hardware that is not there."""
-
-    name: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"it is for {KINDS[self.name]}, and there is none: {self.detail}"
-
-
-def find_absent(pairs: Sequence[Tuple[Benchmark, Variant]], asked_for: bool) -> Dict[str, Absent]:
-    """What the machine lacks for which variants, by their names.
+def find_absent(pairs: Sequence[Tuple[Benchmark, Variant]], asked_for: bool) -> Dict[str, str]:
+    """Say which variants are for hardware that the machine lacks, by their names.
 
     Args:
       pairs: what is to run.
@@ -30,8 +20,8 @@ def find_absent(pairs: Sequence[Tuple[Benchmark, Variant]], asked_for: bool) -> 
     Raises:
       UserError: a benchmark was asked for by name, and the machine lacks what all of its variants are for.
     """
-    looked_for: Dict[str, Optional[Absent]] = {}
-    found: Dict[str, Absent] = {}
+    looked_for: Dict[str, Optional[str]] = {}
+    found: Dict[str, str] = {}
     able = set()
     for benchmark, variant in pairs:
         name = hardware_of(words_of(benchmark, command_of(benchmark, variant)))
@@ -51,20 +41,21 @@ def find_absent(pairs: Sequence[Tuple[Benchmark, Variant]], asked_for: bool) -> 
     return found
 
 
-def _look_for(name: str) -> Optional[Absent]:
+def _look_for(name: str) -> Optional[str]:
     try:
         there = hardware.PROBES[name]()
+        detail = None if there.available else there.detail
     except UserError as error:  # a GPU is looked for with TensorFlow
-        return Absent(name, error.lines[0])
-    return None if there.available else Absent(name, there.detail)
+        detail = error.lines[0]
+    return None if detail is None else f"it is for {KINDS[name]}, and there is none: {detail}"
 
 
-def describe_absent(pairs: Sequence[Tuple[Benchmark, Variant]], absent: Dict[str, Absent]) -> List[str]:
+def describe_absent(pairs: Sequence[Tuple[Benchmark, Variant]], absent: Dict[str, str]) -> List[str]:
     """A note for each benchmark that is skipped, wholly or in part."""
     notes = []
     for name in dict.fromkeys(benchmark.name for benchmark, _ in pairs):
         variants = [variant.name for benchmark, variant in pairs if benchmark.name == name]
-        reasons = [str(absent[variant]) for variant in variants if variant in absent]
+        reasons = [absent[variant] for variant in variants if variant in absent]
         if reasons:
             part = "" if len(reasons) == len(variants) else f" in {len(reasons)} of {len(variants)} variants"
             notes.append(f"{name} is skipped{part}: {reasons[0]}.")

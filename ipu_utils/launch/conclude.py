@@ -4,6 +4,7 @@
 from typing import Optional
 
 from ipu_utils.base.console import status_of
+from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.data.sources import ImageSource
 from ipu_utils.executable.model_info import ModelInfo
@@ -24,16 +25,12 @@ def conclude(
     info: ModelInfo,
     writer: Optional[Outputs],
 ) -> int:
-    """Publish the outcome, say what the statistics leave out, and return the exit status.
-
-    Args:
-      start_up: the line about what it took to get going.
-    """
+    """Publish the outcome, say what the statistics leave out (`start_up`: to get going), and return the exit status."""
     results.publish(outcome, source, None if writer is None else writer.accuracy)
     print(text.describe_objects(objects))
     print(start_up)
     if info.random:
-        print(text.describe_random(info))
+        print(report_line("weights", f"{info.weights}: {text.RANDOM}"))
     if writer is not None:
         print(writer.report())
     # All have the same status, and none before the first one is done: mpirun may end all when one ends.

@@ -10,21 +10,19 @@ import yaml
 from ipu_utils.backends.contract import Preview
 from ipu_utils.base.files import check_writable
 from ipu_utils.base.printable import shown, shown_lines
-from ipu_utils.config.options import flag_of, rules_of
+from ipu_utils.config.options import flag_of
 from ipu_utils.config.run_config import RunConfig, app_json_path
-from ipu_utils.config.run_hparams import hparams_of
-from ipu_utils.config.sections import sections_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.data.sources import ImageSource, describe_left_out
 from ipu_utils.outputs import writers
 from ipu_utils.outputs.claims import written_by
 from ipu_utils.report.text import describe_nms, describe_pass
-from utils import parse_image_size
 
 
 def describe_config(config: RunConfig) -> str:
     """The configuration as YAML that `--config FILE.yml` reads; what is no option of a preset is a remark."""
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
-    height, width = parse_image_size(hparams.image_size)
+    hparams = hparams_of_run(config)
+    height, width = hparams.image_size
     remarks = [
         f"# script: {config.script}, preset: {config.config_name}, device: {config.device.device}",
         f"# model: {config.model.model_name}, {width}x{height} pixels, {hparams.num_classes} classes",
@@ -41,14 +39,10 @@ def describe_config(config: RunConfig) -> str:
 def options(config: RunConfig) -> Dict[str, Any]:
     """Every option that has a value, as one would write it into a preset."""
     found: Dict[str, Any] = {}
-    for part in sections_of(config.script):
-        section = getattr(config, part)
-        for name, rule in rules_of(section).items():
-            value = getattr(section, name)
-            # How often photographs run once would have run says nothing, and given again it would be meant.
-            unmeant = rule.facets.repeats and config.benchmark.one_pass
-            if value is None or unmeant or not rule.facets.printed:
-                continue
+    for name, rule, value in config.options():
+        # How often photographs run once would have run says nothing, and given again it would be meant.
+        unmeant = rule.facets.repeats and config.benchmark.one_pass
+        if value is not None and rule.facets.printed and not unmeant:
             found[name] = value if isinstance(value, (bool, int, float)) else rule.kind.text_of(value)
     return found
 
@@ -71,24 +65,21 @@ def without_new_folders(config: RunConfig) -> Iterator[None]:
 def conclude(config: RunConfig, preview: Callable[[], Preview], source: ImageSource) -> None:
     """End a --dry-run: find out about the network and about annotations, and print what would run.
 
-    Args:
-      config: the run. preview: see `ipu_utils.backends.contract.Backend`. source: its images.
-
     Raises:
       UserError: something would have stopped the run.
     """
     if config.output.profile_dir is not None:
         check_writable(app_json_path(config.output.profile_dir), "--profile-dir")
     found = preview()
-    hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
+    hparams = hparams_of_run(config)
     told = writers.check(config.output, source, found.header or hparams)
     print("\n".join(map(shown, _described(config, found, source, told))))
 
 
 def _described(config: RunConfig, found: Preview, source: ImageSource, annotations: Sequence[str]) -> List[str]:
     """What would run, as the report says it; then every option with its value and where that comes from."""
-    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.score_preset), config.benchmark
-    name, size, batch = config.model.model_name, parse_image_size(hparams.image_size), config.data.micro_batch_size
+    hparams, benchmark = hparams_of_run(config), config.benchmark
+    name, size, batch = config.model.model_name, hparams.image_size, config.data.micro_batch_size
     mode, thresholds = config.nms.nms_mode.value, hparams.nms_configs
     if found.header is not None:  # made already, of what its header says
         name, size, batch = found.header.model_name, found.header.image_size, found.header.batch_size
@@ -122,11 +113,10 @@ def _described(config: RunConfig, found: Preview, source: ImageSource, annotatio
 def describe_sources(config: RunConfig) -> List[str]:
     """A line for every option: its value, and where that comes from."""
     lines = []
-    for part in sections_of(config.script):
-        for name, rule in rules_of(getattr(config, part)).items():
-            value, (given, source) = config.value_of(name), config.given[name]
-            if value != given:
-                source = f"derived ({source}: {'none' if given is None else rule.kind.text_of(given)})"
-            text = rule.default_text if value is None else rule.kind.text_of(value)
-            lines.append(f"    {source:40} {flag_of(name)} {text}")
+    for name, rule, value in config.options():
+        given, source = config.given[name]
+        if value != given:
+            source = f"derived ({source}: {rule.kind.text_of(given)})"
+        text = rule.default_text if value is None else rule.kind.text_of(value)
+        lines.append(f"    {source:40} {flag_of(name)} {text}")
     return lines

@@ -34,12 +34,10 @@ def missing_engines(words: Sequence[str]) -> Dict[str, str]:
 
 def tell() -> None:
     """Print in JSON what `missing_engines` returns, about the engines on this process's command line."""
-    found = {word: _why_not(word) for word in sys.argv[2:]}
+    found: Dict[str, Optional[str]] = {}
+    for word in sys.argv[2:]:
+        try:
+            found[word] = missing(word)
+        except Exception as error:  # whatever a broken installation raises
+            found[word] = missing_packages.describe(error) or f"{type(error).__name__}: {one_line(error)}"
     print(json.dumps({word: reason for word, reason in found.items() if reason is not None}))
-
-
-def _why_not(word: str) -> Optional[str]:
-    try:
-        return missing(word)
-    except Exception as error:  # whatever a broken installation raises
-        return missing_packages.describe(error) or f"{type(error).__name__}: {one_line(error)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ipu_utils.backends.open import open_backend
 from ipu_utils.base.console import progress_bar
+from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_config import RunConfig, write_app_json
 from ipu_utils.data.sources import describe_left_out, open_source
 from ipu_utils.data.video import VideoFrames
@@ -26,13 +27,9 @@ from ipu_utils.report.result import outcome_of
 
 
 def run(config: RunConfig, results: Publisher, folder: Path) -> int:
-    """Open, measure and report one executable: the report on standard output, all else on standard error.
+    """Open, measure and report one executable, and return the exit status; `folder` is for what goes with the run.
 
-    Args:
-      folder: for what goes with the run.
-
-    Returns:
-      The exit status.
+    The report comes on standard output, all else on standard error.
     """
     embedded, benchmark, stages = config.embedded, config.benchmark, Stages()
     check_ends(config)
@@ -47,7 +44,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
     if config.output.profile_dir is not None:
         write_app_json(config, cache.hparams_of(config), config.output.profile_dir)
     info = backend.prepare()
-    print(text.describe_weights(info), flush=True)
+    print(report_line("weights", info.weights), flush=True)  # first: they decide what the rest is worth
     compiled = backend.compile()
     path, header, origin = compiled[:3]
     compile_seconds = time.perf_counter() - start if origin == "compiled" else 0.0

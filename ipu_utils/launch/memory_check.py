@@ -25,7 +25,6 @@ from ipu_utils.backends.streams import streams_of
 from ipu_utils.base import cgroups
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_config import RunConfig
-from utils import parse_image_size
 
 FIXED_BYTES = 1750 << 20
 PER_BATCH_BYTE = 1.6
@@ -52,14 +51,8 @@ class Estimate(NamedTuple):
 
 
 def estimate(config: RunConfig, hparams: Config, look: bool = True) -> Estimate:
-    """Estimate the peak memory of a run on a CPU.
-
-    Args:
-      config: the run, on an engine that is resolved.
-      hparams: its model.
-      look: for a kept executable, with which nothing is built.
-    """
-    height, width = parse_image_size(hparams.image_size)
+    """Estimate the peak memory of a run on a CPU, whose engine is resolved; `look` for a kept executable of it."""
+    height, width = hparams.image_size
     expanded = EXPANDED.get(str(hparams.backbone_name).rpartition("-")[2], LARGEST_EXPANDED)
     anchors = hparams.num_scales * len(hparams.aspect_ratios)
     heads = 4 / 3 * anchors * (hparams.num_classes + 4) / 4**hparams.min_level
@@ -115,7 +108,7 @@ def check_memory(config: RunConfig, hparams: Config) -> None:
         return
     found = estimate(config, hparams)
     if found.needed > there:
-        height, width = parse_image_size(hparams.image_size)
+        height, width = hparams.image_size
         raise UserError(
             f"{config.model.model_name} at {width}x{height} with {found.batches} batches of "
             f"{config.data.micro_batch_size} images under way needs about {_gib(found.needed)} GiB of memory, and "

@@ -6,44 +6,40 @@ Warm-up is a part of the pass where it can be: the first call of several is not 
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ipu_utils.backends.contract import Loop, Session
 from ipu_utils.backends.streams import streams_of
 from ipu_utils.config.run_config import RunConfig, outlasting
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.data.sources import open_source
 from ipu_utils.executable.file import ExecutableError, parse, read_header
 from ipu_utils.launch.requests import COUNTED_BATCHES, Inputs
 from ipu_utils.measure.objects import Objects, mean_objects
 from ipu_utils.measure.requests import Client
 from ipu_utils.outputs.writers import Outputs
-from utils import parse_image_size
 
 LATE_SECONDS = 0.5  # for what an interrupted run has found and not written yet
 
 
-class Plan(NamedTuple):
-    """The calls of a pass."""
-
-    calls: int
-    batches: int  # of each call
-
-
-def plan(batches: int, at_once: int) -> Plan:
+def plan(batches: int, at_once: int) -> Tuple[int, int]:
     """Share batches out among calls that keep `at_once` batches under way, each at most once more than there are.
 
     A few are calls of one batch each: then no image comes twice. Of many, what is missing in the last call is little.
+
+    Returns:
+      Number of calls, and of batches in each.
     """
     if batches <= 2 * at_once:
-        return Plan(batches, 1)
+        return batches, 1
     size = min(range(at_once, at_once // 2, -1), key=lambda size: -batches % size)
-    return Plan(-(-batches // size), size)
+    return -(-batches // size), size
 
 
 def planned(config: RunConfig) -> RunConfig:
@@ -69,9 +65,8 @@ def planned(config: RunConfig) -> RunConfig:
             notes.append(
                 f"each image is run once, in {calls} calls: of --warmup {config.benchmark.warmup} come {warmup}."
             )
-        benchmark = dataclasses.replace(
-            config.benchmark, num_repeats=calls, benchmark_repeats=size, warmup=warmup
-        )  # a single call is preceded by the warm-up
+        # A single call is preceded by the warm-up.
+        benchmark = dataclasses.replace(config.benchmark, num_repeats=calls, benchmark_repeats=size, warmup=warmup)
         rows = calls * size * batch_size
     if rows > images:
         notes.append(
@@ -97,9 +92,7 @@ def _at_once(config: RunConfig) -> int:
     device = config.device
     if device.device == "ipu":
         return 1
-    height, width = parse_image_size(
-        hparams_of(config.model, config.data.image_size, config.nms.score_preset).image_size
-    )
+    height, width = hparams_of_run(config).image_size
     pixels = config.data.micro_batch_size * height * width
     return streams_of(device.engine, device.num_threads, device.num_streams, pixels).in_flight
 
@@ -171,12 +164,11 @@ class RequestResults:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        end = None if kind is None else time.monotonic() + LATE_SECONDS
-        with contextlib.ExitStack() as stack:
-            if kind is not None:
-                stack.enter_context(contextlib.suppress(Exception))  # The error that ended the run is the one to tell.
+        end = math.inf if kind is None else time.monotonic() + LATE_SECONDS
+        # The error that ended the run is the one to tell.
+        with contextlib.suppress(*([] if kind is None else [Exception])):
             for number in sorted(self._waiting):
-                if end is None or time.monotonic() < end:
+                if time.monotonic() < end:
                     self._write(number, self._waiting[number])
 
     def objects(self) -> Objects:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What requests carry and which part of serving one is timed. No TensorFlow."""
 
+import functools
 import itertools
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -9,7 +10,8 @@ import numpy as np
 from ipu_utils.backends.contract import Session
 from ipu_utils.base.detections import Detections
 from ipu_utils.config.run_config import RunConfig
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
+from ipu_utils.data.resize import FittedImage
 from ipu_utils.data.sources import PADDING_ID, ImageSource, open_source
 from ipu_utils.executable.file import Header
 from ipu_utils.measure.objects import Objects, mean_objects
@@ -42,9 +44,9 @@ class Inputs:
         # A single image fills a whole batch, so that every row does the same work.
         rows = [taken[row % len(taken)] for row in range(batches * batch_size)]
         self.ids = np.array([number for number, _ in rows]).reshape(batches, batch_size)
-        self.images = np.stack([fitted.image for _, fitted in rows]).reshape(*self.ids.shape, height, width, 3)
-        scales = [fitted.scale_to_original for _, fitted in rows]
-        self.scales = np.array(scales, np.float32).reshape(self.ids.shape)
+        images, scales = _stacked([fitted for _, fitted in rows])
+        self.images = images.reshape(*self.ids.shape, height, width, 3)
+        self.scales = scales.reshape(self.ids.shape)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,8 +60,7 @@ class Inputs:
 
     def decode(self, number: int) -> Tuple[np.ndarray, np.ndarray]:
         """Make a batch anew from files: images [B, h, w, 3] and scales [B]."""
-        fitted = [self.source.fitted(int(image_id)) for image_id in self.ids[number]]
-        return np.stack([image for image, _ in fitted]), np.array([scale for _, scale in fitted], np.float32)
+        return _stacked([self.source.fitted(int(image_id)) for image_id in self.ids[number]])
 
 
 class StreamedInputs(Inputs):
@@ -84,7 +85,12 @@ class StreamedInputs(Inputs):
             if fitted is None:
                 self.ids[number, row], fitted = PADDING_ID, self.source.fitted(PADDING_ID)
             rows.append(fitted)
-        return np.stack([image for image, _ in rows]), np.array([scale for _, scale in rows], np.float32)
+        return _stacked(rows)
+
+
+def _stacked(fitted: Sequence[FittedImage]) -> Tuple[np.ndarray, np.ndarray]:
+    """Images [B, h, w, 3] and scales [B] of a batch."""
+    return np.stack([image for image, _ in fitted]), np.array([scale for _, scale in fitted], np.float32)
 
 
 def open_inputs(config: RunConfig, header: Header, requests: int) -> Inputs:
@@ -108,7 +114,7 @@ def check_ends(config: RunConfig) -> None:
         check_folder(config.output.output_dir)
     hparams = None
     if config.embedded.exec_file is None:  # else the file tells, which is opened before anything is measured
-        hparams = hparams_of(config.model, config.data.image_size, config.nms.score_preset)
+        hparams = hparams_of_run(config)
     writers.check(config.output, source, hparams)
 
 
@@ -128,67 +134,42 @@ def span_of(config: RunConfig, stages: Stages) -> Span:
     detects = config.nms.onchip_nms or config.benchmark.benchmark_host_postprocessing
     end = "to detections in memory" if detects else "to the network's outputs in memory, without post-processing"
     if measure == "network":
-        text = "network: from an input that is in place to the network's outputs in memory"
-        return Span(text, _client(stages, _batch, detects=False, load_first=True))
-    if measure == "device":
+        detects, text = False, "network: from an input that is in place to the network's outputs in memory"
+    elif measure == "device":
         text = f"device: from an image of the network's size in memory {end}"
-        return Span(text, _client(stages, _batch, detects, _prepare))
-    what = "a frame of the video" if config.data.dataset_type == "video" else "an image file"
-    start = f"{what}, decoded and resized for each request,"
-    if config.data.dataset_type == "generated":
-        start = "noise made for each request (nothing to decode or resize)"
-    return Span(f"end-to-end: from {start} {end}", _client(stages, _decode, detects))
+    else:
+        what = "a frame of the video" if config.data.dataset_type == "video" else "an image file"
+        start = f"{what}, decoded and resized for each request,"
+        if config.data.dataset_type == "generated":
+            start = "noise made for each request (nothing to decode or resize)"
+        text = f"end-to-end: from {start} {end}"
+    return Span(text, functools.partial(_client, stages, measure, detects))
 
 
-def _batch(inputs: Inputs, number: int) -> Tuple[np.ndarray, np.ndarray]:
-    return inputs.batch(number)
+def _client(stages: Stages, measure: str, detects: bool, session: Session, inputs: Inputs) -> Client:
+    """A client that loads a batch, runs, and detects. Outside the span is what `measure` leaves out."""
+    batch = inputs.decode if measure == "end-to-end" else inputs.batch
 
+    def load(number: int) -> None:
+        session.load(*batch(number % len(inputs)))
 
-def _decode(inputs: Inputs, number: int) -> Tuple[np.ndarray, np.ndarray]:
-    return inputs.decode(number)
+    def compute() -> None:
+        with stages.span(DEVICE):
+            session.run()
+        if detects:
+            with stages.span(POST_PROCESSING):
+                session.detections()
 
+    def call(number: int) -> None:
+        with stages.span(INPUT):
+            load(number)
+        compute()
 
-def _prepare(inputs: Inputs, number: int) -> None:
-    inputs.prepare(number)
+    def prepare(number: int) -> None:
+        if measure == "device":
+            inputs.prepare(number % len(inputs))
 
-
-def _nothing(inputs: Inputs, number: int) -> None:
-    """Everything that a request needs is inside the span."""
-
-
-def _client(
-    stages: Stages,
-    batch: Callable[[Inputs, int], Tuple[np.ndarray, np.ndarray]],
-    detects: bool,
-    prepare: Callable[[Inputs, int], None] = _nothing,
-    load_first: bool = False,
-) -> Callable[[Session, Inputs], Client]:
-    """Make clients that load what `batch` returns, run, and detect.
-
-    Before the span comes `prepare`, or with `load_first` loading.
-    """
-
-    def client(session: Session, inputs: Inputs) -> Client:
-        def load(number: int) -> None:
-            session.load(*batch(inputs, number % len(inputs)))
-
-        def compute() -> None:
-            with stages.span(DEVICE):
-                session.run()
-            if detects:
-                with stages.span(POST_PROCESSING):
-                    session.detections()
-
-        def call(number: int) -> None:
-            with stages.span(INPUT):
-                load(number)
-            compute()
-
-        if load_first:
-            return Client(load, lambda number: compute())
-        return Client(lambda number: prepare(inputs, number % len(inputs)), call)
-
-    return client
+    return Client(load, lambda number: compute()) if measure == "network" else Client(prepare, call)
 
 
 def count_objects(session: Session, inputs: Inputs) -> Objects:
@@ -227,4 +208,4 @@ def batches_of(
         found = [(number, fitted) for number in rows for fitted in [source.try_fitted(number)] if fitted is not None]
         found += [(PADDING_ID, source.fitted(PADDING_ID))] * (batch_size - len(found))
         ids, fitted = zip(*found)
-        yield ids, np.stack([image for image, _ in fitted]), np.array([scale for _, scale in fitted], np.float32)
+        yield (ids, *_stacked(fitted))

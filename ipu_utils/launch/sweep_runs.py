@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cells of a sweep: checked together, run one after the other, and told in one table. See `sweep.py`."""
+"""The cells of a sweep: checked together, run one after the other, and told in one table. See `start.py`."""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -27,8 +28,7 @@ from ipu_utils.launch.sweep_cells import RECORDS, Cell
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
 from ipu_utils.report import publish, record_rules
 from ipu_utils.report.record import read_record
-from ipu_utils.report.sweep_rows import SweepRow
-from ipu_utils.report.sweep_table import format_table
+from ipu_utils.report.sweep_table import SweepRow, format_table
 
 EXIT_CELL_FAILED = 1
 NOT_RUN = "not run to its end: the sweep was interrupted"
@@ -101,32 +101,21 @@ def _config_of(typed: Mapping[str, Any], script: str, by_all: bool) -> Optional[
     return config
 
 
+@dataclass
 class Runs:
     """Runs cells one after the other."""
 
-    def __init__(
-        self,
-        script: str,
-        found: Sequence[Cell],
-        configs: Sequence[Optional[RunConfig]],
-        typed: Mapping[str, Any],
-        notes: Sequence[str] = (),
-    ):
-        """Take the cells.
-
-        Args:
-          script: that runs them. found: the cells. configs: of the cells; None where one cannot be made.
-          typed: the options of the sweep. notes: for below the table.
-        """
-        self._script, self._cells, self._typed, self._notes = script, found, typed, notes
-        self._configs = [config for config in configs if config is not None]
-        self._expected = [_expected(config) for config in configs]
-        self._interrupted: Optional[subprocess.Popen] = None
+    script: str
+    cells: Sequence[Cell]
+    configs: Sequence[Optional[RunConfig]]  # of the cells; None where one cannot be made
+    typed: Mapping[str, Any]  # the options of the sweep
+    notes: Sequence[str]  # for below the table
+    interrupted: Optional[subprocess.Popen] = None
 
     def run(self) -> int:
         """Run every cell, print the table, and return the exit status."""
-        output = OutputConfig(**{name: self._typed[name] for name in RECORDS if name in self._typed})
-        percentiles = self._typed.get("percentiles", BenchmarkConfig.percentiles)
+        output = OutputConfig(**{name: self.typed[name] for name in RECORDS if name in self.typed})
+        percentiles = self.typed.get("percentiles", BenchmarkConfig.percentiles)
         self._check_files(output)
         publish.check_outputs(output, percentiles)
         record_rules.validator()  # cells pass their results on as records
@@ -134,15 +123,16 @@ class Runs:
         report = sys.stderr if to_stderr else sys.stdout
         done: List[Done] = []
         try:
-            for number, cell in enumerate(self._cells, 1):
-                print(f"== {number} of {len(self._cells)}: {_describe(cell)}", file=report, flush=True)
-                done.append(self._run(cell, report)._replace(expected=self._expected[number - 1]))
+            for number, (cell, config) in enumerate(zip(self.cells, self.configs), 1):
+                values = " ".join(f"{flag_of(name)} {value}" for name, value in cell.values.items())
+                print(f"== {number} of {len(self.cells)}: {values}", file=report, flush=True)
+                done.append(self._run(cell, report)._replace(expected=_expected(config)))
         finally:  # an interrupted sweep has results, too; and where they cannot be written they can be read
             if done:
                 compare([(one.record, one.kept) for one in done if one.record is not None])
                 self._tell(done, output, percentiles, report)
-            if self._interrupted is not None:
-                self._interrupted.wait()
+            if self.interrupted is not None:
+                self.interrupted.wait()
         failed = [one for one in done if one.record is None and one.status]
         if any(not _not_supported(one) for one in failed) or len(failed) == len(done):
             return EXIT_CELL_FAILED
@@ -150,9 +140,9 @@ class Runs:
 
     def _tell(self, done: Sequence[Done], output: OutputConfig, percentiles: Sequence[float], report: Any) -> None:
         """Print the table, and write what the options ask for."""
-        measures = not (self._typed.get("dry_run") or self._typed.get("print_config"))
-        table = format_table(list(map(row_of, done)), len(self._cells) if measures else None)
-        print("\n".join([table, *(f"note: {note}" for note in self._notes)]), file=report, flush=True)
+        measures = not (self.typed.get("dry_run") or self.typed.get("print_config"))
+        table = format_table(list(map(row_of, done)), len(self.cells) if measures else None)
+        print("\n".join([table, *(f"note: {note}" for note in self.notes)]), file=report, flush=True)
         numbers = [number for number, one in enumerate(done) if one.record is not None]
         if measures:
             records, files = [done[number].record for number in numbers], _numbered(output.results_json, numbers)
@@ -160,8 +150,8 @@ class Runs:
 
     def _rows(self, done: Sequence[Done]) -> List[SweepRow]:
         """Every combination for the page, those that did not run or not to their end too."""
-        missing = zip(self._cells[len(done) :], self._expected[len(done) :])
-        return [*map(row_of, done), *(SweepRow(cell.values, None, NOT_RUN, told) for cell, told in missing)]
+        missing = zip(self.cells[len(done) :], self.configs[len(done) :])
+        return [*map(row_of, done), *(SweepRow(cell.values, None, NOT_RUN, _expected(one)) for cell, one in missing)]
 
     def _check_files(self, output: OutputConfig) -> None:
         """Compare what the sweep writes with what its cells read; `publisher` does it for what they write themselves.
@@ -172,15 +162,16 @@ class Runs:
         written, records = written_files(output), output.results_json
         if records not in (None, STANDARD_OUTPUT) and not leads_to_stream(records):
             written = [claim for claim in written if claim.role != flag_of("results_json")]
-            numbered = _numbered(records, range(len(self._cells)))
+            numbered = _numbered(records, range(len(self.cells)))
             for path in numbered:
                 check_writable(path, flag_of("results_json"))
             written += [Claim(path, flag_of("results_json")) for path in numbered]
         read: List[Claim] = []
-        for config in self._configs:
+        configs = [config for config in self.configs if config is not None]
+        for config in configs:
             with contextlib.suppress(UserError):  # a cell says itself what is wrong with its files
                 read += read_by(config)
-        folders = {config.data.image_path for config in self._configs if config.data.dataset_type == "image-directory"}
+        folders = {config.data.image_path for config in configs if config.data.dataset_type == "image-directory"}
         for folder in folders:
             with contextlib.suppress(UserError):
                 read += [Claim(path, "the image") for path in list_images(folder)]
@@ -190,7 +181,7 @@ class Runs:
         with temporary_folder("efficientdet-sweep-") as folder:
             file = Path(folder) / "record.json"
             reason = file.with_name("reason")
-            command = command_of(self._script, [*cell.arguments, "--results-json", str(file)])
+            command = command_of(self.script, [*cell.arguments, "--results-json", str(file)])
             kept = file.with_name("detections.npz")
             environ = {**os.environ, REASON_VARIABLE: str(reason), DETECTIONS_VARIABLE: str(kept)}
             stdout = report.fileno() if report is sys.stderr else None
@@ -199,7 +190,7 @@ class Runs:
                 status = process.wait()
             except BaseException:
                 process.terminate()
-                self._interrupted = process
+                self.interrupted = process
                 with contextlib.suppress(subprocess.TimeoutExpired):  # it tells what it measured, if it can
                     process.wait(CELL_GRACE_SECONDS)
                 raise
@@ -211,22 +202,19 @@ def _expected(config: Optional[RunConfig]) -> Dict[str, str]:
     """What a cell would run, by column."""
     if config is None:
         return {}
-    precision = config.model.model_precision
     found = {"model": config.model.model_name, "batch": str(config.data.micro_batch_size)}
-    found["engine"] = config.device.engine
-    return found if precision is None else {**found, "precision": precision.word}
+    precision = config.model.model_precision
+    return {**found, "engine": config.device.engine, **({} if precision is None else {"precision": precision.word})}
 
 
 def row_of(done: Done) -> SweepRow:
     """The row of a cell that has run."""
-    remark = ""
+    remark = _ended(done.status) if done.status else ""
     if _not_supported(done):
         remark = done.reason
     elif done.record is None:
-        remark = f"FAILED ({_ended(done.status)})" if done.status else "ok, nothing was measured"
+        remark = f"FAILED ({remark})" if done.status else "ok, nothing was measured"
         remark += f": {done.reason}" if done.reason else ""
-    elif done.status:
-        remark = _ended(done.status)
     return SweepRow(done.cell.values, done.record, remark, done.expected)
 
 
@@ -243,10 +231,6 @@ def _ended(status: int) -> str:
 def command_of(script: str, arguments: Sequence[str]) -> List[str]:
     """The command line of a cell."""
     return [sys.executable, str(ROOT / SCRIPTS[script]), *arguments]
-
-
-def _describe(cell: Cell) -> str:
-    return " ".join(f"{flag_of(name)} {value}" for name, value in cell.values.items())
 
 
 def _numbered(path: Optional[Path], cells: Sequence[int]) -> List[Path]:

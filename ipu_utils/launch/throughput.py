@@ -10,8 +10,9 @@ from ipu_utils.backends.contract import Batches, Loop
 from ipu_utils.backends.open import open_backend
 from ipu_utils.base.console import progress_bar
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_config import RunConfig, write_app_json
-from ipu_utils.config.run_hparams import hparams_of
+from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.data.sources import describe_left_out
 from ipu_utils.launch import dry_run
 from ipu_utils.launch.agreement_pass import keep_detections
@@ -28,15 +29,11 @@ from ipu_utils.report.result import outcome_of
 
 
 def run(config: RunConfig, results: Publisher, folder: Path) -> int:
-    """Build, measure and report one configuration: the report on standard output, all else on standard error.
+    """Build, measure and report one configuration, and return the exit status; `folder` is for what goes with the run.
 
-    Args:
-      folder: for what goes with the run.
-
-    Returns:
-      The exit status.
+    The report comes on standard output, all else on standard error.
     """
-    hparams, benchmark = hparams_of(config.model, config.data.image_size, config.nms.score_preset), config.benchmark
+    hparams, benchmark = hparams_of_run(config), config.benchmark
     check_memory(config, hparams)
     start = time.perf_counter()
     # Inputs and outputs come before the network: a missing folder should not cost the time of building it.
@@ -51,7 +48,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         write_app_json(config, hparams.as_dict(), config.output.profile_dir)
 
     info = backend.prepare()
-    print(text.describe_weights(info), flush=True)
+    print(report_line("weights", info.weights), flush=True)  # first: they decide what the rest is worth
     prepared = time.perf_counter()
     executable = backend.compile()
     loop, measured = backend.loop(), text.measured_span(config)

@@ -3,7 +3,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -29,16 +29,26 @@ def rank_of(percent: float, count: int) -> int:
     return max(0, math.ceil(round(percent / 100 * count, 9)) - 1)
 
 
+def resampled(
+    values: Sequence[float],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    random: np.random.RandomState,
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """What `statistic` gives of resampled runs, whose values are the rows that it gets."""
+    data, found = np.asarray(values, np.float64), []
+    while len(found) < resamples:
+        rows = max(1, min(resamples - len(found), CHUNK // len(data)))
+        found.extend(statistic(data[random.randint(0, len(data), (rows, len(data)))]))
+    return np.array(found)
+
+
 def median_interval(values: Sequence[float], seed: int = SEED, resamples: int = RESAMPLES) -> Tuple[float, float]:
     """Bootstrap interval of the median, percentile method: where it lies in CONFIDENCE of the resampled runs.
 
     It answers for the samples as drawn, not for what another day or a busier machine would give.
     """
-    data, random = np.asarray(values, np.float64), np.random.RandomState(seed)
-    medians: List[float] = []
-    while len(medians) < resamples:
-        rows = max(1, min(resamples - len(medians), CHUNK // len(data)))
-        medians.extend(np.median(data[random.randint(0, len(data), (rows, len(data)))], axis=1).tolist())
+    medians = resampled(values, lambda rows: np.median(rows, axis=1), np.random.RandomState(seed), resamples)
     tail = 100 * (1 - CONFIDENCE) / 2
     return percentile(medians, tail), percentile(medians, 100 - tail)
 

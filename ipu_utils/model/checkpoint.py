@@ -25,8 +25,7 @@ from ipu_utils.config.run_hparams import fetch_command
 from ipu_utils.model import weights_text
 from ipu_utils.model.checkpoint_match import LEAVES, Entry, Match, by_name, by_order, list_of, listed
 from ipu_utils.model.checkpoint_mismatch import AVERAGE, VALUE, Misfit, guess
-from ipu_utils.model.checkpoint_state import newest_in
-from ipu_utils.model.checkpoint_store import H5, HUB, TF1, UNREADABLE, Store, open_store
+from ipu_utils.model.checkpoint_store import H5, HUB, TF1, UNREADABLE, Store, newest_in, open_store
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _HEAD = re.compile(r"/_?head(_\d+)?/")
@@ -65,16 +64,10 @@ def find_checkpoint(path: Union[str, Path]) -> Optional[Path]:
         )
     if path.name in _SAVED_MODELS:
         return _find_in_folder(path.parent / "variables") if (path.parent / "variables").is_dir() else None
-    if path.name.endswith((".index", ".meta")) or ".data-" in path.name:
-        path = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
+    path = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
     if path.with_name(path.name + ".index").is_file():
         return path
     return path if path.is_file() and path.name.endswith((".h5", ".hdf5", ".keras", *ARCHIVES)) else None
-
-
-def _find_below(folder: Path) -> Optional[Path]:
-    """The one checkpoint at any depth of a folder."""
-    return _one_of(folder, [_find_in_folder(Path(inner)) for inner, _, _ in sorted(os.walk(str(folder)))])
 
 
 def _find_in_folder(folder: Path) -> Optional[Path]:
@@ -106,7 +99,7 @@ def _opened(path: Path) -> Iterator[Store]:
         return
     with temporary_folder("efficientdet-weights-") as folder:
         unpack(path, folder)
-        inside = _find_below(Path(folder))
+        inside = _one_of(Path(folder), [_find_in_folder(Path(below)) for below, _, _ in sorted(os.walk(folder))])
         if inside is None:
             raise UserError(f"{path} holds no checkpoint.")
         with open_store(inside) as store:

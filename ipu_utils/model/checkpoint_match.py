@@ -56,7 +56,7 @@ def by_name(wanted: Sequence[str], found: Mapping[str, Sequence[str]]) -> Match:
     plain: Dict[str, List[str]] = {}
     for name, keys in found.items():
         if _STEM.search(name):
-            plain.setdefault(_plain_stem(name), []).extend(keys)
+            plain.setdefault(_STEM.sub(r"\1stem/\2/", name), []).extend(keys)
     chosen, counted = [], 0
     for name in wanted:
         keys = found.get(name, ())
@@ -69,10 +69,6 @@ def by_name(wanted: Sequence[str], found: Mapping[str, Sequence[str]]) -> Match:
     return Match(
         chosen, f"matched by name, {counted} of them without Keras' counters" if counted else "matched by name"
     )
-
-
-def _plain_stem(name: str) -> str:
-    return _STEM.sub(r"\1stem/\2/", name)
 
 
 def by_order(wanted: Sequence[str], shapes: Sequence[Shape], entries: Sequence[Entry]) -> Optional[Match]:

@@ -104,26 +104,19 @@ def _dimensions(shapes: Shapes) -> Optional[Dict[str, Any]]:
     (class_net/class-0).
     """
     keys = {_plain(key): shape for key, shape in shapes.items()}
-    filters = [shape[2] for key, shape in keys.items() if _is_predictor_kernel(key) and len(shape) == 4]
-    cells = _highest(keys, r"fpn_cells/(?:cell_|cells/)(\d+)/")
-    repeats = _highest(keys, r"class_net/(?:class-|conv_ops/)(\d+)/")
+    kernels = {key: shape for key, shape in keys.items() if key.endswith("pointwise_kernel") and len(shape) == 4}
+    filters = [shape[2] for key, shape in kernels.items() if _is_class_predictor(key)]
+    cells = _numbers(keys, r"fpn_cells/(?:cell_|cells/)(\d+)/")
+    repeats = _numbers(keys, r"class_net/(?:class-|conv_ops/)(\d+)/")
     levels = _numbers(keys, r"class_net/(?:class-0-bn-|bns/0/)(\d+)/")
-    if not filters or cells is None or repeats is None or not levels:
+    if not (filters and cells and repeats and levels):
         return None
-    found = {"filters": filters[0], "cells": cells + 1, "repeats": repeats + 1, "levels": len(levels)}
+    found = {"filters": filters[0], "cells": cells[-1] + 1, "repeats": repeats[-1] + 1, "levels": len(levels)}
     backbones = {key.split("/")[0] for key in keys if key.startswith("efficientnet-")}
     return {**found, "backbone": backbones.pop()} if len(backbones) == 1 else found
-
-
-def _is_predictor_kernel(key: str) -> bool:
-    return _is_class_predictor(key) and key.endswith("pointwise_kernel")
 
 
 def _numbers(keys: Mapping[str, Any], pattern: str) -> List[int]:
     """The different numbers that the pattern's group matches in the keys."""
     found = (re.search(pattern, key) for key in keys)
     return sorted({int(match.group(1)) for match in found if match})
-
-
-def _highest(keys: Mapping[str, Any], pattern: str) -> Optional[int]:
-    return max(_numbers(keys, pattern), default=None)

@@ -12,8 +12,8 @@ import numpy as np
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import TrackableObjectGraph, tf
 from ipu_utils.base.printable import one_line
+from ipu_utils.base.signals import temporary_folder
 from ipu_utils.model.checkpoint_match import hub_name
-from ipu_utils.model.checkpoint_state import named_plainly
 from ipu_utils.model.hdf5 import Hdf5, little_memory, open_hdf5
 
 ATTRIBUTES = "/.ATTRIBUTES"
@@ -22,6 +22,47 @@ TF1, OBJECTS, SAVED_MODEL = "TensorFlow 1 checkpoint", "object-based checkpoint"
 HUB, H5 = "checkpoint trained from a hub module", "h5 file"
 # The readers raise what their C++ side reports, which for a short file is an IndexError.
 UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, OSError, TypeError, OverflowError)
+
+MAX_STATE_BYTES = 1 << 20  # of the file `checkpoint`, which names every checkpoint that is kept, with its path
+MAX_NAME = 200  # characters; leaves room for the ends that files of a checkpoint have
+
+
+def newest_in(folder: Path) -> Optional[Path]:
+    """Return the prefix of the checkpoint that a folder's file names, None where it names none that is there.
+
+    The file holds a full path when TensorFlow wrote it, which in a moved or copied folder leads to nothing or to other
+    weights: the last part of it is what counts.
+    """
+    path = folder / "checkpoint"
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_STATE_BYTES:
+            return None
+        with named_plainly(folder) as plain:
+            state = tf.train.get_checkpoint_state(str(plain))
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError):  # It is no such file: bytes that are no text, say.
+        return None
+    name = "" if state is None else state.model_checkpoint_path.rstrip("/").rpartition("/")[2]
+    if name in ("", ".", "..") or "\0" in name or len(name) > MAX_NAME:
+        return None
+    return folder / name if (folder / f"{name}.index").is_file() else None
+
+
+@contextlib.contextmanager
+def named_plainly(path: Path) -> Iterator[Path]:
+    """A checkpoint's folder or prefix by a path that TensorFlow takes: it wants UTF-8, and logs names as they are."""
+    if str(path.absolute()).isprintable():
+        yield path
+        return
+    with temporary_folder("efficientdet-weights-") as folder:
+        plain = Path(folder, "model")
+        if path.is_dir():
+            plain.symlink_to(path.absolute(), target_is_directory=True)
+        else:
+            for file in path.parent.iterdir():
+                rest = file.name[len(path.name) :]
+                if file.name.startswith(f"{path.name}.") and rest.isprintable():
+                    plain.with_name(plain.name + rest).symlink_to(file.absolute())
+        yield plain
 
 
 class ObjectGraph:
@@ -97,11 +138,7 @@ class Store:
 
 @contextlib.contextmanager
 def open_store(path: Path) -> Iterator[Store]:
-    """Open the checkpoint of a prefix or an `.h5` file.
-
-    Raises:
-      UserError: it cannot be read.
-    """
+    """Open the checkpoint of a prefix or an `.h5` file; UserError where it cannot be read."""
     if path.name.endswith((".h5", ".hdf5", ".keras")):
         with _opened_h5(path) as store:
             yield store
@@ -119,8 +156,8 @@ def open_store(path: Path) -> Iterator[Store]:
 def _store_of(path: Path, reader: Any, shapes: Dict[str, Tuple[int, ...]], content: Any) -> Store:
     graph = ObjectGraph.parse(content if isinstance(content, bytes) else b"")
     form = OBJECTS if GRAPH in shapes else TF1
-    # Elsewhere the key itself is the name, or the attributes that lead there.
-    names = {key: name for key, name in graph.names().items() if _ends_in_number(key)}
+    # Where a key does not end in a number it is the name, or the attributes that lead there.
+    names = {key: name for key, name in graph.names().items() if key.split(ATTRIBUTES)[0].rpartition("/")[2].isdigit()}
     hub = {key: hub_name(key) for key in shapes if hub_name(key)}
     if any("base_model/" in key for key in hub):
         form, own = HUB, {name for key, (_, name) in hub.items() if "base_model/" not in key}
@@ -129,10 +166,6 @@ def _store_of(path: Path, reader: Any, shapes: Dict[str, Tuple[int, ...]], conte
     if path.name == path.parent.name == "variables":
         form = SAVED_MODEL
     return Store(str(path), form, shapes, reader.get_tensor, names, graph=graph)
-
-
-def _ends_in_number(key: str) -> bool:
-    return key.split(ATTRIBUTES)[0].rpartition("/")[2].isdigit()
 
 
 @contextlib.contextmanager

@@ -39,23 +39,25 @@ def open_hdf5(path: Path) -> Iterator[Hdf5]:
     """
     import h5py  # Comes with TensorFlow, and is needed for this form alone.
 
-    try:
+    with _told(path):
         if not stat.S_ISREG(os.stat(str(path)).st_mode) or not h5py.is_hdf5(str(path)):
             raise UserError(f"{path} is not an HDF5 file; `.keras` files of Keras 3 are not read, save as .h5.")
         file = h5py.File(str(path), "r")
+    with file:
+        with _told(path):
+            _check_heaps(path, file.id.get_create_plist().get_sizes()[1])
+            datasets = dict(_datasets(h5py, file, path))
+        yield Hdf5(file, datasets)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # h5py raises what its C library reports, as OSError, RuntimeError, ValueError, ...
-        raise _damaged(path, error) from error
-    with file:
-        try:
-            _check_heaps(path, file.id.get_create_plist().get_sizes()[1])
-            datasets = dict(_datasets(h5py, file, path))
-        except UserError:
-            raise
-        except Exception as error:
-            raise _damaged(path, error) from error
-        yield Hdf5(file, datasets)
+        raise UserError(f"checkpoint {path} is damaged: {one_line(error) or type(error).__name__}") from error
 
 
 def _check_heaps(path: Path, length_bytes: int) -> None:
@@ -119,10 +121,6 @@ def little_memory() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"checkpoint {path} is damaged: {one_line(error) or type(error).__name__}")
 
 
 def _datasets(h5py: Any, file: Any, path: Path) -> Iterator[Tuple[str, Any]]:

@@ -2,7 +2,7 @@
 """A CPU or GPU through stock TensorFlow: where a network is built, and in which numbers it may compute there."""
 
 import contextlib
-from typing import ContextManager, List
+from typing import ContextManager
 
 from ipu_utils.base import hardware
 from ipu_utils.base.errors import NotSupportedError, UserError
@@ -10,7 +10,7 @@ from ipu_utils.base.keras2 import tf
 
 
 class Host:
-    """See `ipu_utils.model.placement.Placement`.
+    """See `ipu_utils.model.network.Placement`.
 
     Args:
       kind: "cpu" or "gpu".
@@ -33,8 +33,8 @@ class Host:
             if given:
                 raise UserError(f"{threads} threads must be set before TensorFlow runs anything: {error}") from error
         if kind == "gpu":
-            names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in _gpus()]
-            self.name = f"gpu ({names[0]})"
+            gpu = tf.config.list_physical_devices("GPU")[0]
+            self.name = f"gpu ({tf.config.experimental.get_device_details(gpu).get('device_name', gpu.name)})"
         else:
             self.name = f"cpu ({hardware.cpu_name()}, {threads} threads)"
 
@@ -78,7 +78,3 @@ class Host:
     def placement(self) -> ContextManager:
         """Run operations inside it."""
         return tf.device("/GPU:0") if self.kind == "gpu" else contextlib.nullcontext()
-
-
-def _gpus() -> List:
-    return tf.config.list_physical_devices("GPU")

@@ -2,7 +2,7 @@
 """The network with its weights, in the precision and on the device of a run."""
 
 import hashlib
-from typing import Callable, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -14,10 +14,30 @@ from ipu_utils.config.normalisation import normalisation_of
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.config.run_hparams import check_wishes, path_remark, takes_averages
 from ipu_utils.model import checkpoint, random_weights, weights_text
-from ipu_utils.model.placement import Placement
 from tf2.efficientdet_keras import EfficientDetNet
 
 SMALL_SIDE = 64  # pixels
+
+
+class Placement(Protocol):
+    """What building a network needs to know of the device: every device of `ipu_utils.backends` provides it."""
+
+    kind: str  # "ipu", "gpu" or "cpu"
+
+    def default_precision(self) -> str:
+        """Type name ("float32", "float16", "bfloat16") that suits the device."""
+
+    def check_precision(self, precision: str) -> None:
+        """Raise UserError when the device cannot compute in that precision."""
+
+    def dtype_policy(self, precision: str) -> str:
+        """Name of the Keras policy under which the network computes in `precision` here."""
+
+    def swish(self, features: Any) -> Any:
+        """The same function everywhere, fused where it can be."""
+
+    def scope(self) -> ContextManager:
+        """Build variables inside it."""
 
 
 def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
@@ -86,11 +106,7 @@ def precision_of(config: RunConfig, device: Placement) -> str:
 
 
 def preview_weights(config: RunConfig, hparams: Config, device: Placement) -> str:
-    """Say what `prepare` would say of the weights, but draw no random ones: find out whether everything is there.
-
-    Raises:
-      UserError: as `prepare`.
-    """
+    """Say what `prepare` would say of the weights, with its errors where something is missing; draw no random ones."""
     if config.model.random_weights or checkpoint.find_checkpoint(config.model.weights_path) is None:
         precision_of(config, device)
         return weights_text.planned(config)
@@ -111,11 +127,11 @@ def prepare(config: RunConfig, hparams: Config, device: Placement) -> Prepared:
         random = True
     network = build_network(hparams, activation=device.swish)
     if random:
-        report = random_weights.randomise(
+        found = random_weights.randomise(
             network, hparams, hparams.image_size, config.data.seed, config.model.random_candidates
         )
         absent = None if config.model.random_weights else path
-        text = weights_text.of_random(config.data.seed, report.candidates_mean, absent)
+        text = weights_text.of_random(config.data.seed, found, absent)
     else:
         report = checkpoint.load_weights(network, path, use_ema=takes_averages(config.model, hparams))
         text = f"{report}{path_remark(config.model, hparams)}"

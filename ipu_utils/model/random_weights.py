@@ -16,8 +16,7 @@ one, scores above the threshold. Here, deterministic by seed,
 """
 
 import zlib
-from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Iterable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -39,19 +38,9 @@ ROUNDING = 0.02  # error of a feature that must not matter: far above bfloat16's
 NOISE, PHOTO = 0, 1  # the two kinds of images, and the halves of the class head that look at them
 
 
-@dataclass(frozen=True)
-class CalibrationReport:
-    """What the random weights give on the images that they were calibrated on, in float32."""
-
-    candidates_mean: float  # anchors above the score threshold in an image of noise, as `generated` data is
-    photo_candidates_mean: float  # the same in an image with the statistics of a photograph
-    score_threshold: float
-    seed: int
-
-
 def randomise(
     model: tf.keras.Model, config: Config, image_size: ImageSize, seed: int = 0, candidates: int = 300
-) -> CalibrationReport:
+) -> float:
     """Set all variables of an EfficientDetNet to calibrated random values.
 
     Args:
@@ -60,6 +49,9 @@ def randomise(
       image_size: the size at which the model is to run.
       seed: the same seed gives the same values on the same machine and software.
       candidates: how many anchors of an image score above the threshold. At most half of all anchors will.
+
+    Returns:
+      How many do on average in an image of noise, as `generated` data is, among those that were calibrated on.
     """
     size = parse_image_size(image_size)
     if not model.weights:
@@ -68,12 +60,15 @@ def randomise(
     _draw_weights(model, seed)
     # Four cells across the coarsest level are enough for its statistics; with the largest models more take minutes.
     images = _Images(config, rng, _within(size, 256, 4 * 2**config.max_level), pixels=512**2)
-    _calibrate_batch_norm(model, np.concatenate([images.all(NOISE), images.all(PHOTO)]))
+    _calibrate_batch_norm(model, np.concatenate([*images.batches(NOISE), *images.batches(PHOTO)]))
     images = _Images(config, rng, _within(size, 256, 1024), pixels=2 * 512**2)
     # Traced once, run a dozen times: Keras takes longer to call its layers than they take to compute.
     network = tf.function(lambda batch: _features_and_hidden(model, batch), autograph=False)
     passes = [[network(batch) for batch in images.batches(kind)] for kind in (NOISE, PHOTO)]
-    features, hidden = ([_join([found[part] for found in kind]) for kind in passes] for part in (0, 1))
+    features, hidden = (
+        [[tf.concat(levels, 0) for levels in zip(*(found[part] for found in kind))] for kind in passes]
+        for part in (0, 1)
+    )
     _calibrate_boxes(model, config, features)
     head = _ClassHead(model, config, network)
     head.choose_directions(hidden, rng)
@@ -82,17 +77,13 @@ def randomise(
     noise = _Images(config, rng, size, pixels=4 * 512**2, at_least=at_least)
     photos = _Images(config, rng, size, pixels=2 * 512**2)
     maxima = head.maxima(noise.batches(NOISE)), head.maxima(photos.batches(PHOTO))
-    return head.choose_biases(maxima, (noise.count, photos.count), candidates, seed)
+    return head.choose_biases(maxima, (noise.count, photos.count), candidates)
 
 
 def _features_and_hidden(model: tf.keras.Model, images: tf.Tensor) -> Tuple[List[tf.Tensor], List[tf.Tensor]]:
     """What the heads get, and what the last convolution of the class head gets; lists over levels."""
     features = model.features(images)
     return features, model.class_net.hidden(features)
-
-
-def _join(batches: Sequence[Sequence[tf.Tensor]]) -> List[tf.Tensor]:
-    return [tf.concat(levels, 0) for levels in zip(*batches)]
 
 
 def _within(size: Tuple[int, int], least: int, most: int) -> Tuple[int, int]:
@@ -111,12 +102,8 @@ class _Images:
         self.count = int(np.clip(pixels // area, at_least, 8))
         self._seeds = rng.randint(2**31, size=self.count)
 
-    def all(self, kind: int) -> np.ndarray:
-        """Return [count, height, width, 3]."""
-        return np.concatenate(list(self.batches(kind)))
-
     def batches(self, kind: int) -> Iterator[np.ndarray]:
-        """Yield the same in batches."""
+        """Yield [N, height, width, 3], `count` images together."""
         for first in range(0, self.count, self._step):
             yield np.stack([self._one(kind, seed) for seed in self._seeds[first : first + self._step]])
 
@@ -268,16 +255,14 @@ class _ClassHead:
                 found.append(np.stack(halves).reshape(2, -1))
         return np.concatenate(found, axis=1)
 
-    def choose_biases(
-        self, maxima: Sequence[np.ndarray], images: Tuple[int, int], candidates: int, seed: int
-    ) -> CalibrationReport:
-        """Scale and shift the logits of both halves to the wanted number of candidates.
+    def choose_biases(self, maxima: Sequence[np.ndarray], images: Tuple[int, int], candidates: int) -> float:
+        """Scale and shift the logits of both halves to the wanted number of candidates; return that in noise.
 
         Args:
           maxima: for each kind of image what `maxima` returned.
           images: how many images of each kind that were.
         """
-        # Beyond these a threshold has no useful logit; the report counts with the true one.
+        # Beyond these a threshold has no useful logit; candidates are counted with the true one.
         level = _logit(float(np.clip(self._threshold, 1e-3, 0.99)))
         scales, shifts = np.ones(2), np.zeros(2)
 
@@ -300,12 +285,8 @@ class _ClassHead:
         scale, shift = (values[self._kinds()].reshape(-1).astype(np.float32) for values in (scales, shifts))
         kernel.assign(kernel * scale)
         bias.assign(bias * scale + shift)
-        exact = _logit(self._threshold)
-        means = [
-            float(np.count_nonzero((logits * scales[:, None] + shifts[:, None]).max(0) > exact) / count)
-            for logits, count in zip(maxima, images)
-        ]
-        return CalibrationReport(means[NOISE], means[PHOTO], self._threshold, seed)
+        logits = (maxima[NOISE] * scales[:, None] + shifts[:, None]).max(0)
+        return float(np.count_nonzero(logits > _logit(self._threshold)) / images[NOISE])
 
 
 def _edge(values: np.ndarray, wanted: int) -> float:
@@ -343,18 +324,15 @@ def _quietest(directions: np.ndarray, cells: np.ndarray, others: np.ndarray) -> 
     return np.argsort(-margin / np.maximum(deviations, 1e-6), kind="stable")
 
 
-class _View(NamedTuple):
-    """Where one half of the class head looks."""
-
-    basis: np.ndarray  # [C, K], directions; over the cells of its kind features times a column have a variance of one
-    offset: np.ndarray  # [C], added to all of its outputs
-
-
-def _views(maps: Sequence[Sequence[np.ndarray]]) -> Tuple[_View, _View]:
+def _views(maps: Sequence[Sequence[np.ndarray]]) -> Tuple[Tuple[np.ndarray, np.ndarray], ...]:
     """Return for each kind of image where its features vary most and nothing else varies.
 
     Args:
       maps: for each kind a list over levels of [N, H_l, W_l, C].
+
+    Returns:
+      (basis, offset) of each: [C, K], directions, so that over the cells of the kind features times a column have a
+      variance of one; [C], to be added to all of them.
     """
     noise_near, noise_far = _variations(maps[NOISE])
     photo_near, photo_far = _variations(maps[PHOTO])
@@ -370,7 +348,7 @@ def _views(maps: Sequence[Sequence[np.ndarray]]) -> Tuple[_View, _View]:
     apart = between[PHOTO] - between[NOISE]
     away = np.linalg.solve(noise + photo + levels + 0.1 * borders, apart)
     away *= AWAY_FROM_NOISE / max(away @ apart, 1e-12)
-    return _View(for_noise, np.zeros_like(away)), _View(for_photo, away)
+    return (for_noise, np.zeros_like(away)), (for_photo, away)
 
 
 def _best_ratio(signal: np.ndarray, other: np.ndarray, count: int) -> np.ndarray:

@@ -21,8 +21,7 @@ def of_checkpoint(matched: int, total: int, path: object, form: str) -> str:
 
 def of_random(seed: int, candidates: float, absent: object = None) -> str:
     """Words for random weights; `absent` is where a checkpoint was looked for."""
-    looked = "" if absent is None else f" (no checkpoint in {absent})"
-    return f"random, seed {seed}, calibrated to {candidates:.0f} candidates an image{looked}"
+    return looked_for_here(f"random, seed {seed}, calibrated to {candidates:.0f} candidates an image", absent)
 
 
 def from_here(text: str, path: object, remark: str = "") -> str:
@@ -44,11 +43,7 @@ def looked_for_here(text: str, absent: object = None) -> str:
 
 
 def planned(config: RunConfig) -> str:
-    """What the weights of a run without a checkpoint are going to be, for the report.
-
-    Raises:
-      UserError: something in the run needs a checkpoint.
-    """
+    """What the weights of a run without a checkpoint are going to be; UserError where something needs a checkpoint."""
     if config.model.random_weights:
         return "random"
     check_wishes(config)

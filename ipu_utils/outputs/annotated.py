@@ -17,7 +17,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any, Container, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import IO, Any, Collection, Container, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,6 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import write_atomically
 from ipu_utils.base.image_folder import DETECTIONS_FILE
 from ipu_utils.base.printable import report_line
-from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import PADDING_ID, ImageSource
 from tf2 import label_util
 from visualize import vis_utils
@@ -37,11 +36,45 @@ JPEG_QUALITY = {"quality": 95, "subsampling": 0}  # Coarser colour would blur th
 LIST_SECONDS, LIST_SHARE = 1.0, 10
 
 
-class PredictionWriter:
-    """Writes the detections of each image once, however often the benchmark runs it. Use it as a context manager."""
+class ImageWriter:
+    """Takes the detections of each image once, however often the benchmark runs it. A context manager.
+
+    A subclass has `report()`, lines for the report, and the two halves of writing an image: `entry(id, boxes, scores,
+    classes)`, see `new_images`, makes of it what JSON can hold; `put(id, entry)` takes that, here or in the instance
+    that joins those of all.
+    """
+
+    def __init__(self):
+        self._seen: Collection[int] = set()
+
+    @property
+    def written(self) -> int:
+        """Number of images so far."""
+        return len(self._seen)
+
+    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
+        """Write the images of a batch that were not written before; padding rows are left out.
+
+        Args:
+          ids: int [N], -1 for padding.
+          detections: boxes [N, K, 4] (ymin, xmin, ymax, xmax) in pixels of the original images, scores [N, K],
+            one-based classes [N, K], lengths [N]: rows from `lengths[i]` on are padding.
+
+        Raises:
+          UserError: the output cannot be written to (any more), or the image cannot be read again.
+        """
+        for image_id, *found in new_images(ids, detections, self._seen):
+            self.put(image_id, self.entry(image_id, *found))
+
+    def __enter__(self):
+        return self
+
+
+class PredictionWriter(ImageWriter):
+    """Annotates each image in a picture of its own, and lists all detections."""
 
     def __init__(self, output_dir: Path, source: ImageSource, names: Sequence[str], label_map: Any = None):
-        """Say where to write and what to call it.
+        """Say where to write, which `check_folder` tries, and what to call it.
 
         Args:
           output_dir: folder for pictures and detections.json; made when it does not exist.
@@ -50,65 +83,30 @@ class PredictionWriter:
           label_map: names of classes as `label_util.get_label_map` takes them; None: COCO.
         """
         self._folder, self._source, self._names = Path(output_dir), source, names
+        check_folder(self._folder)
         self._labels = label_util.get_label_map("coco" if label_map is None else label_map)
-        self._categories = {class_id: {"id": class_id, "name": name} for class_id, name in self._labels.items()}
         # Entries wait on disk to be put in order: a folder of any size costs a few bytes an image.
         self._spool: Optional[IO[bytes]] = None
-        self._places: Dict[int, Tuple[int, int]] = {}  # image id -> (offset, length) of its entry
+        self._seen = self._places = {}  # image id -> (offset, length) of its entry
         self._list_due = 0.0  # when to write detections.json anew, by time.monotonic()
 
-    @property
-    def written(self) -> int:
-        """Number of images written so far."""
-        return len(self._places)
-
-    def prepare(self) -> None:
-        """See `check_folder`."""
-        check_folder(self._folder)
-
     def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
-        """Write pictures of the images of a batch that were not written before; padding rows are left out.
-
-        Args:
-          ids: int [N], -1 for padding.
-          detections: boxes [N, K, 4] (ymin, xmin, ymax, xmax) in pixels of the original images, scores [N, K],
-            one-based classes [N, K], lengths [N]: rows from `lengths[i]` on are padding.
-
-        Raises:
-          UserError: the folder cannot be written to (any more), or the image cannot be read again.
-        """
-        for image_id, *found in new_images(ids, detections, self._places):
-            self.put(image_id, self.entry(image_id, *found))
+        super().write(ids, detections)
         start = time.monotonic()
         if self._places and start >= self._list_due:
-            self._write_list()
+            self._write(DETECTIONS_FILE, self._entries())
             end = time.monotonic()
             self._list_due = end + max(LIST_SECONDS, LIST_SHARE * (end - start))
 
     def report(self) -> str:
-        """A line for the report."""
         return report_line("pictures", f"{self.written} annotated images and {DETECTIONS_FILE} in {self._folder}")
-
-    def close(self) -> None:
-        """Write detections.json.
-
-        Raises:
-          UserError: the folder cannot be written to.
-        """
-        try:
-            self._write_list()
-        finally:
-            self._drop_spool()
-
-    def _write_list(self) -> None:
-        self._write(DETECTIONS_FILE, self._entries())
 
     def put(self, image_id: int, entry: Dict[str, Any]) -> None:
         """Take what `entry` has made of an image, here or in another instance, into the list."""
         line = json.dumps(entry, allow_nan=False).encode()
         try:
             if self._spool is None:
-                self._spool = tempfile.TemporaryFile(dir=str(self._folder))  # noqa: SIM115 - closed by _drop_spool
+                self._spool = tempfile.TemporaryFile(dir=str(self._folder))  # noqa: SIM115 - closed by __exit__
             offset = self._spool.seek(0, os.SEEK_END)
             self._spool.write(line)
             self._places[image_id] = offset, len(line)  # not before: a signal may come between
@@ -118,7 +116,7 @@ class PredictionWriter:
             ) from error
 
     def _entries(self) -> Iterator[bytes]:
-        """The list of all entries, in the order of the source."""
+        """The file of all entries, in the order of the source."""
         separator = b"[\n"
         for _, line in self._lines():
             yield separator + line
@@ -132,56 +130,32 @@ class PredictionWriter:
             self._spool.seek(offset)
             yield image_id, self._spool.read(length)
 
-    def _drop_spool(self) -> None:
-        if self._spool is not None:
-            with contextlib.suppress(OSError):  # On a full disk closing fails, too; what matters has been said by then.
-                self._spool.close()
-            self._spool = None
-
-    def __enter__(self) -> "PredictionWriter":
-        return self
-
     def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            self.close()
-            return
-        with contextlib.suppress(UserError):  # The error that ended the run is the one to tell.
-            if self._places:  # else it would replace the list of an earlier run by an empty one
-                self.close()
-        self._drop_spool()
+        try:
+            if kind is None:
+                self.finish()
+            elif self._places:  # else it would replace the list of an earlier run by an empty one
+                with contextlib.suppress(UserError):  # The error that ended the run is the one to tell.
+                    self._write(DETECTIONS_FILE, self._entries())
+        finally:
+            if self._spool is not None:
+                with contextlib.suppress(OSError):  # On a full disk closing fails, too; what matters has been said.
+                    self._spool.close()
 
-    def entry(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Dict[str, Any]:
-        """Draw and save one image; return its entry of detections.json. For the arguments see `new_images`."""
+    def finish(self) -> None:
+        """Write what comes when there are all images; UserError where the folder cannot be written to."""
+        self._write(DETECTIONS_FILE, self._entries())
+
+    def entry(self, image_id: int, *found: np.ndarray) -> Dict[str, Any]:
+        """Draw and save one image; return its entry of detections.json."""
         image = np.array(self._source.original(image_id))  # A copy: drawing changes it.
-        height, width = image.shape[:2]
-        boxes, inside = clip_to_photograph(boxes, height, width)
-        boxes, scores, classes = boxes[inside], scores[inside].astype(float), classes[inside].astype(int)
-        self._draw(image, boxes, scores, classes)
+        found = on_photograph(image.shape[:2], *found)
+        draw(image, *found, self._labels)
         name = self._names[image_id]
         self._write(name, [encoded(Image.fromarray(image), "JPEG")])
-        return self._described(image_id, name, (height, width), boxes, scores, classes)
+        return self._described(image_id, name, image.shape[:2], *found)
 
-    def _draw(self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
-        vis_utils.visualize_boxes_and_labels_on_image_array(
-            image,
-            boxes,
-            classes,
-            scores,
-            self._categories,
-            max_boxes_to_draw=None,
-            min_score_thresh=-1,  # Post-processing has applied the threshold.
-            line_thickness=2,
-        )
-
-    def _described(
-        self,
-        image_id: int,
-        name: str,
-        size: Tuple[int, int],
-        boxes: np.ndarray,
-        scores: np.ndarray,
-        classes: np.ndarray,
-    ) -> Dict[str, Any]:
+    def _described(self, image_id: int, name: str, size: Tuple[int, int], boxes, scores, classes) -> Dict[str, Any]:
         """The entry of detections.json; `name` of the file in which the image is annotated, `size` (height, width)."""
         return {
             "file": self._source.name(image_id),
@@ -208,8 +182,7 @@ class PredictionWriter:
 def check_folder(folder: Path) -> None:
     """Make a folder for pictures and try to write into it, before time is spent on measuring.
 
-    Raises:
-      UserError: there is a file of that name, or no permission.
+    Raises UserError where there is a file of that name, or no permission.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +207,7 @@ def new_images(
     """Yield (id, boxes, scores, classes) of the images of a batch that are not known yet, without unused rows.
 
     Args:
-      ids, detections: see `PredictionWriter.write`.
+      ids, detections: see `ImageWriter.write`.
       known: ids to leave out. Each id is yielded once, whether or not it gets known meanwhile.
     """
     yielded = set()
@@ -262,20 +235,23 @@ def clip_to_photograph(boxes: np.ndarray, height: int, width: int) -> Tuple[np.n
     return boxes, finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
-def open_writer(output: OutputConfig, hparams: Any, batches: Any, names: Sequence[str]) -> Optional[PredictionWriter]:
-    """Return a writer that is ready to write, or None without --output-predictions.
+def on_photograph(
+    size: Tuple[int, int], boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What of an image's detections is to be drawn: boxes cut to its (height, width), scores and classes as numbers."""
+    boxes, inside = clip_to_photograph(boxes, *size)
+    return boxes[inside], scores[inside].astype(float), classes[inside].astype(int)
 
-    Args:
-      output: output_predictions, output_dir.
-      hparams: label_map of the model.
-      batches: `ImageBatches`, or whatever else has a `source`.
-      names: of the pictures.
 
-    Raises:
-      UserError: the folder cannot be written to.
-    """
-    if not output.output_predictions:
-        return None
-    writer = PredictionWriter(output.output_dir, batches.source, names, hparams.label_map)
-    writer.prepare()
-    return writer
+def draw(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, labels: Dict[int, str]) -> None:
+    """Draw what `on_photograph` has given into an image, uint8 [H, W, 3]."""
+    vis_utils.visualize_boxes_and_labels_on_image_array(
+        image,
+        boxes,
+        classes,
+        scores,
+        {class_id: {"name": name} for class_id, name in labels.items()},
+        max_boxes_to_draw=None,
+        min_score_thresh=-1,  # Post-processing has applied the threshold.
+        line_thickness=2,
+    )

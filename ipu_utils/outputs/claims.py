@@ -59,11 +59,7 @@ def _identity_of_input(path: Path) -> Optional[Identity]:
 
 
 def check_apart(outputs: Iterable[Claim], inputs: Iterable[Claim] = ()) -> None:
-    """Compare files.
-
-    Raises:
-      ConfigError: an output is an input, another output, or the file that standard output goes to.
-    """
+    """Raise ConfigError where an output is an input, another output, or the file that standard output goes to."""
     taken: Dict[Identity, Claim] = {}
     for output in outputs:
         found = identity(output.path)
@@ -127,11 +123,7 @@ def written_by(config: RunConfig) -> List[Claim]:
 
 
 def read_by(config: RunConfig) -> List[Claim]:
-    """The files that a run reads, but the images of a folder.
-
-    Raises:
-      UserError: a file among them says where others are, and cannot be used.
-    """
+    """The files that a run reads, but the images of a folder; UserError where one that names others cannot be used."""
     hparams_file = overrides_file(config.model.hparams)
     label_map = hparams_of(config.model, config.data.image_size, config.nms.score_preset).get("label_map")
     named = [
@@ -155,24 +147,15 @@ def read_by(config: RunConfig) -> List[Claim]:
 
 
 def check_run(config: RunConfig, more: Sequence[Claim] = ()) -> None:
-    """Compare the files of a run, but the images of a folder, and `more` that it writes.
-
-    Raises:
-      UserError: see `check_apart` and `read_by`.
-    """
+    """As `check_apart`, of the files of a run, without the images of a folder, and `more` that it writes."""
     check_apart([*more, *written_by(config)], read_by(config))
 
 
 def check_images(output: OutputConfig, source: ImageSource, pictures: Sequence[str] = ()) -> None:
-    """Compare what a run writes with the images that it reads.
+    """Compare what a run writes with the images that it reads; for errors see `check_apart`.
 
     Args:
-      output: the options.
-      source: the images.
       pictures: names of the annotated pictures below --output-dir.
-
-    Raises:
-      ConfigError: see `check_apart`.
     """
     named = written_files(output)
     images = (Claim(path, "the image") for path in source.files)

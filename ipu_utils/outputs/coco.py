@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import IO, Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import IO, Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -22,26 +22,20 @@ from ipu_utils.base.files import NewFile, cannot_write, check_writable
 from ipu_utils.base.printable import report_line, shown
 from ipu_utils.data.sources import ImageSource
 from ipu_utils.outputs import coco_classes, coco_eval, coco_names
-from ipu_utils.outputs.annotated import clip_to_photograph, new_images
+from ipu_utils.outputs.annotated import ImageWriter, clip_to_photograph
 from ipu_utils.outputs.coco_annotations import Annotations, Id, key_of
-from ipu_utils.outputs.coco_classes import Categories, Classes
+from ipu_utils.outputs.coco_classes import CategoryOf, Classes
 
 UNKNOWN = Classes()
 _END = b"\n]\n"
 _OPTION = "--coco-results"
 
 
-def image_ids(source: ImageSource, annotations: Optional[Annotations]) -> Dict[int, Id]:
-    """Return the COCO id of each image of a source, by its id in the source.
+def image_ids(source: ImageSource) -> Dict[int, Id]:
+    """Return the COCO id of each image of a source, which is the last number in its name, by its id in the source.
 
-    With annotations that is the id of the entry that `coco_names.match` finds, and images without one are left out;
-    without, it is the last number in the file name: COCO_val2014_000000000042.jpg is 42.
-
-    Raises:
-      UserError: no image is in the annotations; a name without a number, or two images of one id.
+    COCO_val2014_000000000042.jpg is 42. Raises UserError where a name has no number, and when two images have one id.
     """
-    if annotations is not None:
-        return _ids(coco_names.match(source, annotations))
     names = {number: source.name(number) for number in range(source.count)}
     ids = {number: _number_in(name) for number, name in names.items()}
     first: Dict[int, str] = {}
@@ -53,10 +47,6 @@ def image_ids(source: ImageSource, annotations: Optional[Annotations]) -> Dict[i
                 "--coco-annotations with their ids."
             )
     return ids
-
-
-def _ids(matched: coco_names.Matched) -> Dict[int, Id]:
-    return {number: entry.id for number, entry in matched.entries.items()}
 
 
 def _number_in(name: str) -> int:
@@ -73,13 +63,10 @@ class ResultsFile:
     """A JSON array in the making, beside its place, which is complete after every `append`."""
 
     def __init__(self, path: Optional[Path]):
-        """Find out whether it can be written; what is there stays until `commit`.
+        """Find out whether it can be written, else raise UserError; what is there stays until `commit`.
 
         Args:
           path: of the file; None for one without a name, which nothing has to remove.
-
-        Raises:
-          UserError: the file cannot be written.
         """
         self.path, self.count = path, 0
         self._new: Optional[NewFile] = None
@@ -133,8 +120,7 @@ class ResultsFile:
     def commit(self, complete: bool = True) -> None:
         """Put the array in its place; one that is not complete only where there is no other. It can still be read.
 
-        Raises:
-          UserError: that is not possible.
+        Raises UserError where that is not possible.
         """
         self._opened()
         if self._new is not None and (complete or not self._new.existed):
@@ -149,32 +135,30 @@ class ResultsFile:
 
 
 def compared(
-    source: ImageSource, annotations: Annotations, classes: Classes = UNKNOWN
-) -> Tuple[Dict[int, Id], Categories, List[str]]:
-    """Find out what of a source and of a model is what in the annotations.
+    source: ImageSource, annotations: Annotations, classes: Classes
+) -> Tuple[Dict[int, Id], CategoryOf, List[str]]:
+    """Find out what of a source and of a model is what in the annotations; for errors see the `match` of either.
 
     Returns:
-      COCO ids of the images by their ids in the source, categories of the classes, and lines for the report.
-
-    Raises:
-      UserError: see `coco_names.match` and `coco_classes.match`.
+      COCO ids of the images by their ids in the source, the category of a class, and lines for the report.
     """
-    images, categories = coco_names.match(source, annotations), coco_classes.match(annotations, classes)
-    lines = [f"note:      {text}" for text in (*annotations.notes, *images.notes, *categories.notes)]
-    keys = {key_of(entry.id) for entry in images.entries.values()}
+    entries, notes = coco_names.match(source, annotations)
+    category_of, more_notes = coco_classes.match(annotations, classes)
+    lines = [f"note:      {text}" for text in (*annotations.notes, *notes, *more_notes)]
+    keys = {key_of(entry.id) for entry in entries.values()}
     if not any(one["image_id"] in keys for one in annotations.dataset["annotations"]):
         lines.append("note:      none of the images has an annotated object: there is nothing to find")
     path = shown(str(annotations.path))
-    foreign, without = source.count - len(images.entries), len(annotations.images) - len(images.entries)
+    foreign, without = source.count - len(entries), len(annotations.images) - len(entries)
     if foreign:
         lines.append(f"not used:  {foreign} images that {path} does not know")
     if without:
         lines.append(f"not used:  {without} images of {path} that are not among those here")
-    return _ids(images), categories, lines
+    return {number: entry.id for number, entry in entries.items()}, category_of, lines
 
 
-class CocoWriter:
-    """Writes the detections of each image once, and measures them against annotations. A context manager."""
+class CocoWriter(ImageWriter):
+    """Writes the detections of each image as COCO's, and measures them against annotations."""
 
     def __init__(
         self,
@@ -194,45 +178,27 @@ class CocoWriter:
         Raises:
           UserError: see `image_ids`, `compared` and `ResultsFile`.
         """
-        self._source, self._annotations, self._kept = source, annotations, results is not None
-        if annotations is None:
-            self._ids, self._categories, self._lines = image_ids(source, None), Categories(None, []), []
+        super().__init__()
+        self._source, self._annotations = source, annotations
+        self.compares = annotations is not None
+        if self.compares:
+            self._ids, self._category_of, self._lines = compared(source, annotations, classes)
         else:
-            self._ids, self._categories, self._lines = compared(source, annotations, classes)
+            self._ids, self._category_of, self._lines = image_ids(source), int, []
         self._file = ResultsFile(results)
-        self._seen: Set[int] = set()
         self._accuracy: Optional[coco_eval.Accuracy] = None
 
-    @property
-    def compares(self) -> bool:
-        """Are there annotations?"""
-        return self._annotations is not None
-
-    @property
-    def written(self) -> int:
-        """Number of images seen so far."""
-        return len(self._seen)
-
-    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
-        """Append the detections of images that were not seen before; see `PredictionWriter.write` for the arguments."""
-        for image_id, *found in new_images(ids, detections, self._seen):
-            self.put(image_id, self.entry(image_id, *found))
-
     def entry(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> List[Dict[str, Any]]:
-        """What the file has of an image. For the arguments see `new_images`."""
+        """What the file has of an image."""
         if image_id not in self._ids:
             return []
-        categories = [self._categories.of(int(number)) for number in classes]
+        categories = [self._category_of(number) for number in classes.tolist()]
         return coco_entries(self._ids[image_id], boxes, scores, categories, self._source.size(image_id))
 
     def put(self, image_id: int, entry: List[Dict[str, Any]]) -> None:
-        """Append what `entry` has made of an image, here or in another instance."""
         self._file.append(entry)
         self._accuracy = None
         self._seen.add(image_id)
-
-    def __enter__(self) -> "CocoWriter":
-        return self
 
     def __exit__(self, kind, error, traceback) -> None:
         if kind is None:
@@ -244,28 +210,18 @@ class CocoWriter:
         self._file.close()
 
     def report(self) -> str:
-        """Lines for the report: what was written, and how good it is where there are annotations. Once, at the end.
-
-        Raises:
-          UserError: pycocotools is not installed or cannot use the annotations.
-        """
+        """Lines for the report: what was written, and how good it is where there are annotations. Once, at the end."""
         ran = sum(number in self._ids for number in self._seen)
         lines = []
-        if self._kept:
-            what = f"{self._file.count} detections of {ran} images in {self._file.path}"
-            lines.append(report_line("results", what))
-        if self._annotations is not None:
-            lines += self._lines
-            lines.append(str(self.accuracy()))
+        if self._file.path is not None:
+            lines.append(report_line("results", f"{self._file.count} detections of {ran} images in {self._file.path}"))
+        if self.compares:
+            lines += [*self._lines, str(self.accuracy())]
         self._file.close()
         return "\n".join(lines)
 
     def accuracy(self) -> coco_eval.Accuracy:
-        """Compare the results of all images that ran with the annotations, once.
-
-        Raises:
-          UserError: see `coco_eval.evaluate`.
-        """
+        """Compare the results of all images that ran with the annotations, once; see `coco_eval.evaluate`."""
         if self._accuracy is None:
             ran = [self._ids[number] for number in self._seen if number in self._ids]
             self._accuracy = coco_eval.evaluate(self._annotations.dataset, self._file.read(), ran)
@@ -273,11 +229,7 @@ class CocoWriter:
 
 
 def coco_entries(
-    image_id: Id,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    categories: Sequence[Optional[int]],
-    size: Sequence[int],
+    image_id: Id, boxes: np.ndarray, scores: np.ndarray, categories: Sequence[Optional[int]], size: Sequence[int]
 ) -> List[Dict[str, Any]]:
     """Detections of one image in COCO's format.
 
@@ -288,16 +240,13 @@ def coco_entries(
       size: (height, width) of the original image.
     """
     boxes, inside = clip_to_photograph(boxes, *size)
-    entries = []
-    for (ymin, xmin, ymax, xmax), score, category, kept in zip(boxes, scores, categories, inside):
-        if not kept or category is None:
-            continue
-        entries.append(
-            {
-                "image_id": image_id,
-                "category_id": category,
-                "bbox": [round(float(value), 3) for value in (xmin, ymin, xmax - xmin, ymax - ymin)],
-                "score": round(float(score), 6),
-            }
-        )
-    return entries
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category,
+            "bbox": [round(float(value), 3) for value in (xmin, ymin, xmax - xmin, ymax - ymin)],
+            "score": round(float(score), 6),
+        }
+        for (ymin, xmin, ymax, xmax), score, category, kept in zip(boxes, scores, categories, inside)
+        if kept and category is not None
+    ]

@@ -52,11 +52,7 @@ class Annotations:
     """
 
     def __init__(self, path: Path):
-        """Read the file.
-
-        Raises:
-          UserError: it cannot be read, or something in it has no meaning; the message tells the place.
-        """
+        """Read the file; UserError tells the place where something has no meaning, or why it cannot be read."""
         self.path, self.notes = Path(path), []
         self._called = f"--coco-annotations {shown(str(path))}"
         _check_kind(self.path, self._called)
@@ -183,7 +179,9 @@ class Annotations:
                     )
                 continue
             found["image_id"] = image = known[listed_as]
-            self._look_beyond(found, odd)
+            size, (x, y, width, height) = self._sizes[image], found["bbox"]
+            if size is not None and (min(x, y) < -ROOM or x + width > size[1] + ROOM or y + height > size[0] + ROOM):
+                odd[BEYOND] += 1
             # An image that is listed again with what is known of it has no more objects for that.
             again = (image, found["category_id"], *found["bbox"], found["iscrowd"])
             if image in several and seen.setdefault(again, listed_as) != listed_as:
@@ -215,14 +213,6 @@ class Annotations:
         if width * height == 0:
             odd[EMPTY] += 1
         return {"category_id": category, "bbox": box, "area": area, "iscrowd": CROWD[crowd]}
-
-    def _look_beyond(self, found: Dict[str, Any], odd: Counter[str]) -> None:
-        size = self._sizes[found["image_id"]]
-        if size is None:
-            return
-        x, y, width, height = found["bbox"]
-        if min(x, y) < -ROOM or x + width > size[1] + ROOM or y + height > size[0] + ROOM:
-            odd[BEYOND] += 1
 
     def _box(self, place: str, entry: Dict[str, Any]) -> List[float]:
         place, given = f"{place}.bbox", self._value(place, entry, "bbox")

@@ -8,7 +8,7 @@ without gaps, and the same number is then another thing. Names tell, where both 
 import collections
 import re
 import unicodedata
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ipu_utils.base.printable import shown
 from ipu_utils.outputs.coco_annotations import Annotations, counted
@@ -17,22 +17,14 @@ from tf2 import label_util
 COCO_CLASSES = 90  # of the models whose names are COCO's unless a label map says otherwise
 
 
+CategoryOf = Callable[[int], Optional[int]]  # gives the category of a class, None when it has none
+
+
 class Classes(NamedTuple):
     """What is known about the classes of a model."""
 
     count: Optional[int] = None
     names: Optional[Dict[int, str]] = None
-
-
-class Categories(NamedTuple):
-    """What the classes of a model are in the annotations."""
-
-    by_class: Optional[Dict[int, int]]  # None: category and class have the same number
-    notes: List[str]
-
-    def of(self, class_id: int) -> Optional[int]:
-        """The category of a class; None when it has none."""
-        return class_id if self.by_class is None else self.by_class.get(class_id)
 
 
 def classes_of(hparams: Any) -> Classes:
@@ -43,8 +35,8 @@ def classes_of(hparams: Any) -> Classes:
     return Classes(count, {number: name for number, name in names.items() if 0 < number <= count})
 
 
-def match(annotations: Annotations, classes: Classes) -> Categories:
-    """Find the category of each class: by number where no name contradicts, else by name.
+def match(annotations: Annotations, classes: Classes) -> Tuple[CategoryOf, List[str]]:
+    """Find the category of each class, by number where no name contradicts, else by name; and what is to be said of it.
 
     Raises:
       UserError: numbers and names contradict each other, or categories are numbered from 0 and no names help.
@@ -52,7 +44,7 @@ def match(annotations: Annotations, classes: Classes) -> Categories:
     ours, theirs = _by_name(classes.names or {}), _by_name(annotations.names)
     same = {theirs[name]: ours[name] for name in theirs if name in ours}  # category -> class
     if all(category == number for category, number in same.items()):
-        return Categories(None, _by_number(annotations, classes, same))
+        return int, _by_number(annotations, classes, same)
     lost = [category for category in annotations.used if category not in same]
     moved = next(category for category, number in same.items() if category != number)
     told = f"{annotations.category(moved)} is class {same[moved]} of the model"
@@ -62,9 +54,8 @@ def match(annotations: Annotations, classes: Classes) -> Categories:
             f"has objects, but no class of its name, while {told}: name the classes of the model as the categories "
             "are named (--hparams label_map=FILE), or take these objects out",
         )
-    return Categories(
-        {number: category for category, number in same.items()}, [f"categories matched by name, not by number: {told}"]
-    )
+    by_class = {number: category for category, number in same.items()}
+    return by_class.get, [f"categories matched by name, not by number: {told}"]
 
 
 def _by_name(names: Dict[int, Optional[str]]) -> Dict[str, int]:

@@ -46,11 +46,7 @@ class Accuracy:
 
 
 def require() -> Tuple[Any, Any]:
-    """Return pycocotools' (COCO, COCOeval).
-
-    Raises:
-      UserError: it is not installed.
-    """
+    """Return pycocotools' (COCO, COCOeval); UserError where it is not installed."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval

@@ -6,7 +6,7 @@ import contextlib
 import os
 import unicodedata
 import urllib.parse
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Tuple
 
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.printable import shown
@@ -14,15 +14,8 @@ from ipu_utils.data.sources import ImageSource
 from ipu_utils.outputs.coco_annotations import Annotations, ImageEntry, counted, key_of, parts_of
 
 
-class Matched(NamedTuple):
-    """What belongs together."""
-
-    entries: Dict[int, ImageEntry]  # by number of the image in its source
-    notes: List[str]
-
-
-def match(source: ImageSource, annotations: Annotations) -> Matched:
-    """Find the entry of each image of a source.
+def match(source: ImageSource, annotations: Annotations) -> Tuple[Dict[int, ImageEntry], List[str]]:
+    """Find the entry of each image of a source, by the image's number, and what is to be said of it.
 
     An entry is the image's when its file name is the path below the folder, or else the longest end of the full path.
     What is left on both sides belongs together when the last parts of the names are alike but for case and percent
@@ -52,7 +45,7 @@ def match(source: ImageSource, annotations: Annotations) -> Matched:
         )
     _check_apart(names, found)
     notes += _other_sizes(source, names, found)
-    return Matched(dict(sorted(found.items())), notes)
+    return dict(sorted(found.items())), notes
 
 
 def _loose(parts: Tuple[str, ...]) -> str:

@@ -2,7 +2,7 @@
 """--contact-sheet: the first images of a run, annotated, side by side in one picture. No TensorFlow."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -11,9 +11,8 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import check_writable, write_atomically
 from ipu_utils.base.printable import report_line
 from ipu_utils.data.sources import ImageSource
-from ipu_utils.outputs.annotated import clip_to_photograph, encoded, new_images
+from ipu_utils.outputs.annotated import ImageWriter, draw, encoded, on_photograph
 from tf2 import label_util
-from visualize import vis_utils
 from visualize.labels import fit_text, text_mask
 
 COLUMNS, ROWS = 4, 5
@@ -23,7 +22,7 @@ PAPER, INK = (24, 26, 30), (222, 224, 228)
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 
-class ContactSheet:
+class ContactSheet(ImageWriter):
     """Collects the images of the lowest ids, and writes the sheet at the end. Use it as a context manager."""
 
     def __init__(self, path: Path, source: ImageSource, label_map: Any = None):
@@ -36,58 +35,34 @@ class ContactSheet:
         Raises:
           UserError: the name ends otherwise, or the file cannot be written.
         """
+        super().__init__()
         self._path, self._source = Path(path), source
         if self._path.suffix.lower() not in FORMATS:
             raise UserError(f"--contact-sheet {path} must end in one of {', '.join(FORMATS)}.")
         check_writable(self._path, "--contact-sheet")
-        labels = label_util.get_label_map("coco" if label_map is None else label_map)
-        self._categories = {class_id: {"id": class_id, "name": name} for class_id, name in labels.items()}
-        self._seen: Set[int] = set()
+        self._labels = label_util.get_label_map("coco" if label_map is None else label_map)
         self._cells: Dict[int, Image.Image] = {}
 
-    @property
-    def written(self) -> int:
-        """Number of images seen so far, on the sheet or not."""
-        return len(self._seen)
-
-    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
-        """See `PredictionWriter.write`."""
-        for image_id, *found in new_images(ids, detections, self._seen):
-            self.put(image_id, found)
-
     def entry(self, image_id: int, *found: np.ndarray) -> List[List]:
-        """What `put` needs of an image, as plain lists. For the arguments see `new_images`."""
         return [part.tolist() for part in found]
 
     def put(self, image_id: int, entry: Sequence) -> None:
-        """Draw an image, found here or in another instance, if it is one of the first so far."""
+        """Draw an image if it is one of the first so far."""
         self._seen.add(image_id)
         if len(self._cells) < COLUMNS * ROWS or image_id < max(self._cells):
             self._cells[image_id] = self._draw(image_id, *map(np.asarray, entry))
         if len(self._cells) > COLUMNS * ROWS:
             del self._cells[max(self._cells)]
 
-    def _draw(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Image.Image:
+    def _draw(self, image_id: int, *found: np.ndarray) -> Image.Image:
         original = self._source.original(image_id)
-        boxes, inside = clip_to_photograph(boxes, *original.shape[:2])
+        boxes, scores, classes = on_photograph(original.shape[:2], *found)
         share = min(CELL[0] / original.shape[1], CELL[1] / original.shape[0])
         size = tuple(max(1, round(side * share)) for side in original.shape[1::-1])
         image = np.array(Image.fromarray(original).resize(size, Image.LANCZOS if share < 1 else Image.BICUBIC))
         scale = np.array([size[1], size[0]] * 2) / np.array([*original.shape[:2]] * 2)
-        vis_utils.visualize_boxes_and_labels_on_image_array(
-            image,
-            boxes[inside] * scale,
-            classes[inside].astype(int),
-            scores[inside].astype(float),
-            self._categories,
-            max_boxes_to_draw=None,
-            min_score_thresh=-1,  # Post-processing has applied the threshold.
-            line_thickness=2,
-        )
+        draw(image, boxes * scale, scores, classes, self._labels)
         return Image.fromarray(image)
-
-    def __enter__(self) -> "ContactSheet":
-        return self
 
     def __exit__(self, kind, error, traceback) -> None:
         if kind is not None or not self._cells:  # A run that failed half way leaves the sheet that was there.
@@ -97,16 +72,11 @@ class ContactSheet:
         write_atomically(self._path, (content,), "--contact-sheet")
 
     def report(self) -> str:
-        """A line for the report."""
         return report_line("sheet", f"{len(self._cells)} of {self.written} images in {self._path}")
 
 
 def lay_out(pictures: Sequence[Tuple[Image.Image, str]]) -> Image.Image:
-    """Put pictures with their captions into rows, each in the middle of its cell.
-
-    Args:
-      pictures: (picture of at most CELL, caption), at least one.
-    """
+    """Put pictures of at most CELL, one or more, with their captions into rows, each in the middle of its cell."""
     columns, rows = min(COLUMNS, len(pictures)), -(-len(pictures) // COLUMNS)
     step_x, step_y = CELL[0] + GAP, CELL[1] + CAPTION + GAP
     sheet = Image.new("RGB", (columns * step_x + GAP, rows * step_y + GAP), PAPER)

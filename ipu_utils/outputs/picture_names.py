@@ -62,9 +62,6 @@ def names_by_image(source: ImageSource, folder: Path) -> List[str]:
 
     Of images with one stem the first has it, the others have it with a number behind: coffee-2.jpg. Where pictures go
     into the folder of the images, none has the name of an image: coffee-annotated.jpg.
-
-    Args:
-      source: the images. folder: of the pictures.
     """
     mark, taken = "", set()
     here = os.path.realpath(str(folder))

@@ -13,22 +13,22 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.files import cannot_write, is_locked, lock, write_all
 from ipu_utils.base.paths import leads_to_stream, target_of
-from ipu_utils.base.shared_file import SharedFile, is_locked
 from ipu_utils.config.run_options import OutputConfig
-from ipu_utils.outputs.annotated import new_images
+from ipu_utils.outputs.annotated import ImageWriter
 
 
 class _Incomplete(Exception):  # noqa: N818 - no error: it tells writers that the run has not come to its end
     pass
 
 
-class Shares:
+class Shares(ImageWriter):
     """Hands detections of all instances to the writers of one. Use it as a context manager, as `writers.Outputs`.
 
     Every instance has to enter and to leave it.
@@ -43,33 +43,34 @@ class Shares:
           own: ids of this instance's images.
           instances: of this run, more than one: index, count and gather_objects.
         """
+        super().__init__()
         self._outputs, self._folder, self._own, self._instances = outputs, folder, own, instances
-        self._seen: Set[int] = set()
         self._paths: List[str] = []  # of the lines of each instance
         self._counts: List[int] = []  # of the images of each
 
-    @property
-    def written(self) -> int:
-        """Number of this instance's images of which there is all that is to be written."""
-        return len(self._seen)
+    def entry(self, image_id: int, *found: np.ndarray) -> List[Any]:
+        return [writer.entry(image_id, *found) for writer in self._outputs.writers]
 
-    def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
-        """See `PredictionWriter.write`."""
-        for image_id, *found in new_images(ids, detections, self._seen):
-            entries = [writer.entry(image_id, *found) for writer in self._outputs.writers]
-            self._file.append(json.dumps([image_id, entries]).encode() + b"\n")
-            self._seen.add(image_id)
+    def put(self, image_id: int, entry: List[Any]) -> None:
+        try:
+            write_all(self._file.write, json.dumps([image_id, entry]).encode() + b"\n")
+        except OSError as error:
+            raise cannot_write(self._file.name, error, self._folder[1]) from error
+        self._seen.add(image_id)
 
     def __enter__(self) -> "Shares":
-        """Begin the file of this instance, and learn where the others' are.
-
-        Raises:
-          UserError: it cannot be written, or others' cannot be seen.
-        """
+        """Begin the file of this instance, and learn where the others' are; UserError where one cannot be used."""
         (folder, option), index, count = self._folder, self._instances.index, self._instances.count
-        self._file = SharedFile(folder, f"instance-{index}-of-{count}-", option)
+        folder, beginning = os.path.abspath(str(folder)), f"instance-{index}-of-{count}-"
+        try:  # Whoever needs it last removes it.
+            self._file = tempfile.NamedTemporaryFile(
+                dir=folder, prefix=beginning, suffix=".part", buffering=0, delete=False
+            )
+        except OSError as error:
+            raise cannot_write(folder, error, option) from error
+        lock(self._file.fileno())  # as long as it is open, which tells whether this process is still there
         try:
-            told = self._instances.gather_objects((self._file.path, len(self._own), socket.gethostname()))
+            told = self._instances.gather_objects((self._file.name, len(self._own), socket.gethostname()))
             self._paths, self._counts, hosts = (list(part) for part in zip(*told))
             for path, host in zip(self._paths, hosts):
                 if not os.path.exists(path):
@@ -79,7 +80,7 @@ class Shares:
                     )
         except BaseException:
             self._file.close()
-            os.unlink(self._file.path)
+            os.unlink(self._file.name)
             raise
         return self
 
@@ -89,7 +90,7 @@ class Shares:
                 self._leave()
                 return
             try:
-                self._file.sync()
+                os.fsync(self._file.fileno())  # for processes on other hosts
                 self._instances.gather_objects(None)  # from here on there is a line of every image
                 if self._instances.index == 0:
                     self._join(complete=True)
@@ -108,7 +109,7 @@ class Shares:
 
     def _leave(self) -> None:
         """Join what there is, unless an instance before this one is going to, or has done so."""
-        before, own = self._paths[: self._instances.index], self._file.path
+        before, own = self._paths[: self._instances.index], self._file.name
         with contextlib.suppress(UserError, OSError):  # The error that ended the run is the one to tell.
             if os.path.exists(own) and not any(map(is_locked, before)):
                 self._join(complete=False)

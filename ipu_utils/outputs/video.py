@@ -7,18 +7,18 @@ computed, by whichever instance. A run that ends early leaves the list, and no v
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, Iterator
 
 import numpy as np
 
-from ipu_utils.base.av_api import import_av, reason_of
 from ipu_utils.base.console import progress_bar
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.files import NewFile
 from ipu_utils.base.image_folder import DETECTIONS_FILE
 from ipu_utils.base.printable import report_line
-from ipu_utils.data.video import VideoFrames
-from ipu_utils.outputs.annotated import PredictionWriter, clip_to_photograph
+from ipu_utils.data.video import VideoFrames, import_av, reason_of
+from ipu_utils.outputs.annotated import PredictionWriter, draw, on_photograph
 
 CODECS = ("libx264", "mpeg4")  # the first that this FFmpeg was built with
 
@@ -31,33 +31,23 @@ class VideoWriter(PredictionWriter):
         super().__init__(output_dir, source, [], label_map)
         self._name, self._quiet = name, quiet
 
-    def entry(self, image_id: int, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Dict[str, Any]:
+    def entry(self, image_id: int, *found: np.ndarray) -> Dict[str, Any]:
         """Return the entry of a frame in detections.json, from which it is drawn later."""
         size = self._source.size(image_id)
-        boxes, inside = clip_to_photograph(boxes, *size)
-        scores, classes = scores[inside].astype(float), classes[inside].astype(int)
-        return self._described(image_id, self._name, size, boxes[inside], scores, classes)
+        return self._described(image_id, self._name, size, *on_photograph(size, *found))
 
     def report(self) -> str:
         what = f"{self.written} annotated frames in {self._folder / self._name}, {DETECTIONS_FILE} beside it"
         return report_line("video", what)
 
-    def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            try:
-                self._write_list()
-                self._encode()
-            finally:
-                self._drop_spool()
-            return
-        super().__exit__(kind, error, traceback)
-
-    def _encode(self) -> None:
-        """Write the video; it appears complete or not at all."""
+    def finish(self) -> None:
+        """Write the list, and the video, which appears complete or not at all."""
+        super().finish()
         av, path = import_av(), self._folder / self._name
         new = NewFile(path, "--output-dir", folders=False, sync=False)
         try:
-            with av.open(_Sink(new), "w", format="mp4") as container:
+            sink = SimpleNamespace(write=new.write, seek=new.file.seek, tell=new.file.tell)  # what PyAV asks for
+            with av.open(sink, "w", format="mp4") as container:
                 codec = next(name for name in CODECS if name in av.codecs_available)
                 stream = container.add_stream(codec, rate=self._source.rate)
                 height, width = (side + side % 2 for side in self._source.size(0))
@@ -83,20 +73,8 @@ class VideoWriter(PredictionWriter):
                 image = np.array(self._source.original(image_id))
                 boxes = np.array([one["box"] for one in found], float).reshape(-1, 4)
                 scores, classes = (np.array([one[key] for one in found]) for key in ("score", "class_id"))
-                self._draw(image, boxes, scores.astype(float), classes.astype(int))
+                draw(image, boxes, scores.astype(float), classes.astype(int), self._labels)
                 image = image[:height, :width]
                 missing = (height - image.shape[0], width - image.shape[1])
                 yield np.pad(image, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="edge")
                 bar.update()
-
-
-class _Sink:
-    """A file in the making as PyAV writes into one."""
-
-    def __init__(self, new: NewFile):
-        self._new = new
-        self.seek, self.tell = new.file.seek, new.file.tell
-
-    def write(self, piece: bytes) -> int:
-        self._new.write(piece)
-        return len(piece)

@@ -10,7 +10,7 @@ from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import ImageSource
 from ipu_utils.data.video import VideoFrames
 from ipu_utils.outputs import coco_eval
-from ipu_utils.outputs.annotated import check_folder, open_writer
+from ipu_utils.outputs.annotated import ImageWriter, PredictionWriter
 from ipu_utils.outputs.claims import check_images
 from ipu_utils.outputs.coco import Annotations, CocoWriter, compared, image_ids
 from ipu_utils.outputs.coco_classes import Classes, classes_of
@@ -21,14 +21,9 @@ from ipu_utils.outputs.video import VideoWriter
 
 
 class Outputs:
-    """Hands detections to several writers and collects their lines for the report. Use it as a context manager.
+    """Hands detections to several writers and collects their lines for the report. Use it as a context manager."""
 
-    A writer has `written`, `write(ids, detections)`, `report()`, and is a context manager itself. For several instances
-    `entry(id, boxes, scores, classes)` does what the one that has the image can do, and returns what JSON can hold;
-    `put(id, entry)` does the rest in the one that joins them all.
-    """
-
-    def __init__(self, writers: Sequence[Any]):
+    def __init__(self, writers: Sequence[ImageWriter]):
         self.writers, self._stack = list(writers), contextlib.ExitStack()
 
     @property
@@ -37,7 +32,7 @@ class Outputs:
         return min(writer.written for writer in self.writers)
 
     def write(self, ids: Sequence[int], detections: Sequence[np.ndarray]) -> None:
-        """See `PredictionWriter.write`."""
+        """See `ImageWriter.write`."""
         for writer in self.writers:
             writer.write(ids, detections)
 
@@ -50,11 +45,7 @@ class Outputs:
         self._stack.__exit__(kind, error, traceback)
 
     def accuracy(self) -> Optional[Dict[str, Optional[float]]]:
-        """COCO's numbers by name, None where there is no such object, and "images"; None without annotations.
-
-        Raises:
-          UserError: see `CocoWriter.accuracy`.
-        """
+        """COCO's numbers by name, None where there is no such object, and "images"; None without annotations."""
         writers = [writer for writer in self.writers if isinstance(writer, CocoWriter) and writer.compares]
         if not writers:
             return None
@@ -85,14 +76,10 @@ def check(output: OutputConfig, source: ImageSource, hparams: Any = None) -> Lis
         ContactSheet(output.contact_sheet, source)
     annotations = _annotations(output)
     if annotations is not None:
-        return compared(source, annotations, _classes(hparams))[-1]
+        return compared(source, annotations, Classes() if hparams is None else classes_of(hparams))[-1]
     if output.coco_results is not None:
-        image_ids(source, None)
+        image_ids(source)
     return []
-
-
-def _classes(hparams: Any) -> Classes:
-    return Classes() if hparams is None else classes_of(hparams)
 
 
 def _annotations(output: OutputConfig) -> Optional[Annotations]:
@@ -113,22 +100,19 @@ def open_outputs(
     """Return the writers of all outputs that were asked for, ready to write; None when there are none.
 
     Args:
-      output: what to write. model_name, hparams, batches, size_asked: see `names_of` and `open_writer`.
+      output: what to write. model_name, hparams, batches, size_asked: see `names_of`.
       instances: of this run, see `Shares`; None: this process alone.
 
     Raises:
       UserError: something cannot be written or is an image, or annotations cannot be used.
     """
-    names: List[str] = []
-    if output.output_predictions:
-        names = names_of(output, model_name, hparams, batches, size_asked)
+    names = names_of(output, model_name, hparams, batches, size_asked) if output.output_predictions else []
     check_images(output, batches.source, names)
-    writers: List[Any] = []
+    writers: List[ImageWriter] = []
     if output.output_predictions and isinstance(batches.source, VideoFrames):
-        check_folder(output.output_dir)
         writers.append(VideoWriter(output.output_dir, batches.source, names[0], hparams.label_map, output.quiet))
     elif output.output_predictions:
-        writers.append(open_writer(output, hparams, batches, names))
+        writers.append(PredictionWriter(output.output_dir, batches.source, names, hparams.label_map))
     if output.coco_results is not None or output.coco_annotations is not None:
         annotations, classes = _annotations(output), classes_of(hparams)
         writers.append(CocoWriter(batches.source, output.coco_results, annotations, classes))

@@ -77,9 +77,16 @@ def _text(x: float, y: float, text: object, anchor: str = "middle", kind: str = 
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
+def _shape(tag: str, kind: str, title: str = "", **attributes: float) -> str:
+    """A mark, with the title that shows where the pointer rests on it."""
+    texts = {name: value if isinstance(value, int) else f"{value:.1f}" for name, value in attributes.items()}
+    start = " ".join([f'<{tag} class="{kind}"', *(f'{name}="{text}"' for name, text in texts.items())])
+    return f"{start}><title>{escape(title)}</title></{tag}>" if title else f"{start}/>"
+
+
 def _x_axis(scale: Scale, values: Sequence[float], label: str) -> List[str]:
     bottom = HEIGHT - BOTTOM
-    parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>']
+    parts = [_shape("line", "axis", x1=LEFT, x2=WIDTH - RIGHT, y1=bottom, y2=bottom)]
     parts += [_text(scale(value), bottom + 15, number(value)) for value in values]
     return [*parts, _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, label)]
 
@@ -88,7 +95,7 @@ def _y_axis(scale: Scale, values: Sequence[float], label: str) -> List[str]:
     parts = []
     for value in values:
         y = scale(value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_shape("line", "grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y))
         parts.append(_text(LEFT - 6, y + 4, number(value), "end"))
     return [*parts, _text(LEFT - 6, TOP - 6, label, "start")]
 
@@ -119,12 +126,11 @@ def histogram(series: Sequence[Series], marks: Sequence[Tuple[str, float]] = (),
         for index, count in enumerate(row):
             if count:
                 start, end = x(low + index * step), x(low + (index + 1) * step)
-                span = f"{number(low + index * step)} to {number(low + (index + 1) * step)} ms"
-                parts.append(
-                    f'<rect class="s{one.number}" x="{start + 0.5:.1f}" y="{y(share[index]):.1f}" '
-                    f'width="{max(1.0, end - start - 1):.1f}" height="{HEIGHT - BOTTOM - y(share[index]):.1f}">'
-                    f"<title>{escape(one.name)}: {count} samples, {span}</title></rect>"
-                )
+                title = f"{one.name}: {count} samples, {number(low + index * step)} to "
+                title += f"{number(low + (index + 1) * step)} ms"
+                place = {"x": start + 0.5, "y": y(share[index])}
+                size = {"width": max(1.0, end - start - 1), "height": HEIGHT - BOTTOM - y(share[index])}
+                parts.append(_shape("rect", f"s{one.number}", title, **place, **size))
     parts += _marks(x, marks)
     return _frame("Histogram of latencies", parts + _x_axis(x, ticks(low, high, 7), f"latency, {unit}"))
 
@@ -134,10 +140,8 @@ def _marks(x: Scale, marks: Sequence[Tuple[str, float]]) -> List[str]:
     parts, ends = [], [-math.inf] * 3
     for label, value in sorted(marks, key=lambda mark: mark[1]):
         place, half = x(value), 4 * len(label)
-        parts.append(
-            f'<line class="mark" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}">'
-            f"<title>{escape(label)}: {number(value)} ms</title></line>"
-        )
+        title = f"{label}: {number(value)} ms"
+        parts.append(_shape("line", "mark", title, x1=place, x2=place, y1=TOP, y2=HEIGHT - BOTTOM))
         row = next((row for row, end in enumerate(ends) if place - half > end), None)
         if row is not None:
             ends[row] = place + half
@@ -153,19 +157,15 @@ def time_line(series: Sequence[Series], middle: Optional[float] = None, unit: st
     y = Scale(0, max(values) * 1.05, HEIGHT - BOTTOM, TOP)
     parts = _y_axis(y, ticks(0, y.high, 4), f"latency, {unit}")
     if middle is not None:
-        parts.append(
-            f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(middle):.1f}" y2="{y(middle):.1f}">'
-            f"<title>median: {number(middle)} ms</title></line>"
-        )
+        title = f"median: {number(middle)} ms"
+        parts.append(_shape("line", "mark", title, x1=LEFT, x2=WIDTH - RIGHT, y1=y(middle), y2=y(middle)))
         parts.append(_text(WIDTH - RIGHT, y(middle) - 5, "median", "end", "label strong halo"))
     for one in series:
         every = max(1, math.ceil(len(one.values) / MOST_POINTS))
         for index in range(0, len(one.values), every):
             value = one.values[index]
-            parts.append(
-                f'<circle class="s{one.number}" cx="{x(index + 1):.1f}" cy="{y(value):.1f}" r="3">'
-                f"<title>{escape(one.name)}, sample {index + 1}: {number(value)} ms</title></circle>"
-            )
+            title = f"{one.name}, sample {index + 1}: {number(value)} ms"
+            parts.append(_shape("circle", f"s{one.number}", title, cx=x(index + 1), cy=y(value), r=3))
     whole = sorted({int(value) for value in ticks(1, max(2, longest), 7)} | {1})
     return _frame("Latencies in the order of the samples", parts + _x_axis(x, whole, "sample"))
 
@@ -179,10 +179,7 @@ def bars(rows: Sequence[Tuple[str, float, str]], title: str) -> str:
     for index, (label, value, text) in enumerate(rows):
         top, width = 8 + 28 * index, max(1.0, room * max(0.0, value) / longest)
         parts.append(_text(label_width - 8, top + 15, label, "end"))
-        parts.append(
-            f'<rect class="s1" x="{label_width}" y="{top}" width="{width:.1f}" height="20" rx="2">'
-            f"<title>{escape(label)}: {escape(text)}</title></rect>"
-        )
+        parts.append(_shape("rect", "s1", f"{label}: {text}", x=label_width, y=top, width=width, height=20, rx=2))
         parts.append(_text(label_width + width + 6, top + 15, text, "start", "label strong"))
     return _frame(title, parts, 12 + 28 * len(rows))
 
@@ -196,10 +193,8 @@ def points(rows: Sequence[Tuple[str, float, float]], x_label: str, y_label: str,
     parts = _y_axis(y, ticks(y.low, y.high, 5), y_label)
     placed: List[Tuple[float, float, float]] = []
     for label, right, up in sorted(rows, key=lambda row: row[1]):
-        parts.append(
-            f'<circle class="s1" cx="{x(right):.1f}" cy="{y(up):.1f}" r="5">'
-            f"<title>{escape(f'{label}: {number(right)} {x_label}, {y_label} {number(up)}')}</title></circle>"
-        )
+        told = f"{label}: {number(right)} {x_label}, {y_label} {number(up)}"
+        parts.append(_shape("circle", "s1", told, cx=x(right), cy=y(up), r=5))
         half = 3.6 * len(label)
         middle = min(max(x(right), LEFT + half), WIDTH - RIGHT - half)
         heights = [y(up) - 10, y(up) + 18, y(up) - 24, y(up) + 32]

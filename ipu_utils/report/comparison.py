@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from ipu_utils.base.errors import UserError
-from ipu_utils.measure.statistics import CHUNK, CONFIDENCE, RESAMPLES, SEED, rank_of
+from ipu_utils.measure.statistics import CONFIDENCE, SEED, rank_of, resampled
 from ipu_utils.report.record import latencies_ms, latency_unit
 
 FEWEST_FOR_INTERVAL = 5
@@ -47,18 +47,10 @@ class Line(NamedTuple):
 def ratio_interval(first: Sequence[float], second: Sequence[float], statistic: Statistic) -> Tuple[float, float]:
     """Bootstrap interval of statistic(second) / statistic(first), percentile method; the runs are resampled apart."""
     random = np.random.RandomState(SEED)
-    drawn = [_resampled(np.asarray(values, np.float64), statistic, random) for values in (first, second)]
+    drawn = [resampled(values, statistic, random) for values in (first, second)]
     tail = 100 * (1 - CONFIDENCE) / 2
     ratios = np.sort(drawn[1] / drawn[0])[None]
     return float(percentile_of(tail)(ratios)[0]), float(percentile_of(100 - tail)(ratios)[0])
-
-
-def _resampled(values: np.ndarray, statistic: Statistic, random: np.random.RandomState) -> np.ndarray:
-    found: List[float] = []
-    while len(found) < RESAMPLES:
-        rows = max(1, min(RESAMPLES - len(found), CHUNK // len(values)))
-        found.extend(statistic(values[random.randint(0, len(values), (rows, len(values)))]))
-    return np.array(found)
 
 
 def statistic_named(name: str) -> Statistic:

@@ -10,21 +10,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ipu_utils.base import missing_packages
 from ipu_utils.base.files import write_atomically
 from ipu_utils.base.printable import shown
-from ipu_utils.report import charts, work
+from ipu_utils.report import charts, sweep_table, work
 from ipu_utils.report.charts import Series, number
 from ipu_utils.report.comparison import compare, why_no_interval
 from ipu_utils.report.record import instances_of_record, latencies_ms, latency_unit
-from ipu_utils.report.sweep_rows import (
-    NUMBERS,
-    SweepRow,
-    cell_text,
-    explained,
-    heads,
-    label,
-    number_names,
-    row_of,
-    status,
-)
+from ipu_utils.report.sweep_table import NUMBERS, SweepRow, cell_text, label
 from ipu_utils.report.text import RANDOM
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -74,7 +64,7 @@ def write_page(
         kind, title = "run", f"{records[0]['model']['name']} on {records[0]['device']['kind']}"
         view = _run(records[0])
     else:
-        rows = [row_of(record, records) for record in records] if rows is None else rows
+        rows = [sweep_table.row_of(record, records) for record in records] if rows is None else rows
         kind, title, view = "sweep", f"Sweep of {len(rows)} combinations", _sweep(rows)
     view["charts"] = {name: markupsafe.Markup(chart) for name, chart in view["charts"].items()}
     environment = jinja2.Environment(
@@ -165,7 +155,7 @@ def _short(row: SweepRow, rows: Sequence[SweepRow], columns: Sequence[str]) -> s
 
 
 def _sweep(rows: Sequence[SweepRow]) -> Dict[str, Any]:
-    columns, measured = heads(rows), [row for row in rows if row.record is not None]
+    columns, measured = sweep_table.heads(rows), [row for row in rows if row.record is not None]
     rates = [row.record["statistics"]["images_per_second"]["mean"] for row in measured]
     labels = [label(row, columns) for row in measured]
     bars = [(text, rate, f"{rate:.2f}") for text, rate in zip(labels, rates)]
@@ -177,7 +167,7 @@ def _sweep(rows: Sequence[SweepRow]) -> Dict[str, Any]:
     ]
     if known:
         found["accuracy"] = charts.points(known, "images/s", "published AP", "Throughput and published accuracy")
-    chosen = number_names(rows)
+    chosen = sweep_table.number_names(rows)
     table = [
         (number, *(cell_text(row, head) for head in columns), _remarks(row), *_numbers(row, chosen))
         for number, row in enumerate(rows, 1)
@@ -189,15 +179,15 @@ def _sweep(rows: Sequence[SweepRow]) -> Dict[str, Any]:
     heading = ("", *names, "status", *(f"{name}, {one}" if one else name for name, one in zip(chosen, units)))
     missing = [f"{label(row, columns)}: {row.remark}" for row in rows if row.record is None]
     return {
-        "charts": found, "rows": table, "heading": heading, "numbers": len(chosen), "explained": explained(rows),
-        "runs": list(zip(labels, records)), "missing": missing,
+        "charts": found, "rows": table, "heading": heading, "numbers": len(chosen), "missing": missing,
+        "explained": sweep_table.explained(rows), "runs": list(zip(labels, records)),
         "any_random": any(record["weights"]["random"] for record in records),
     }  # fmt: skip
 
 
 def _remarks(row: SweepRow) -> str:
     unstable = [] if row.record is None else [f"UNSTABLE: {reason}" for reason in row.record["unstable"]]
-    return "; ".join([*filter(None, [row.remark]), *unstable]) or status(row)
+    return "; ".join([*filter(None, [row.remark]), *unstable]) or sweep_table.status(row)
 
 
 def _numbers(row: SweepRow, names: Sequence[str]) -> Tuple[str, ...]:

@@ -25,7 +25,7 @@ from ipu_utils.report import record as records
 from ipu_utils.report.html import check_packages, write_page
 from ipu_utils.report.instances import Instances, combine
 from ipu_utils.report.result import Outcome, describe_instances, describe_stages
-from ipu_utils.report.sweep_rows import SweepRow, table_row
+from ipu_utils.report.sweep_table import SweepRow, table_row
 
 
 class Publisher:
@@ -117,9 +117,7 @@ def write_records(
     """Write records wherever the options want them.
 
     Args:
-      output: the options.
-      percentiles: that all records report.
-      found: the records.
+      output: the options. percentiles: that all records report. found: the records.
       stdout: what `-` stands for; several records are a line each there.
       files: the file of each record, where they go to files; a device or a pipe takes them all, as `-` does.
       rows: of a sweep, all of its combinations; they are on the page and in the table.

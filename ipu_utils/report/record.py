@@ -10,7 +10,7 @@ import datetime
 import io
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from ipu_utils.base import machine
 from ipu_utils.base.errors import UserError
@@ -18,8 +18,8 @@ from ipu_utils.base.printable import shown
 from ipu_utils.base.safe_json import quoted, read_json
 from ipu_utils.config.run_config import RunConfig, options_dict
 from ipu_utils.measure.requests import RequestSamples
-from ipu_utils.measure.statistics import Statistics, describe
-from ipu_utils.measure.throughput import PooledSamples, Samples
+from ipu_utils.measure.statistics import describe
+from ipu_utils.measure.throughput import PooledSamples
 from ipu_utils.report import record_rules
 from ipu_utils.report.result import Outcome
 
@@ -40,11 +40,7 @@ def make_record(config: RunConfig, outcome: Outcome) -> Dict[str, Any]:
         "command": list(config.command),
         "measured": outcome.measured,
         "configuration": options_dict(config),
-        "model": dict(outcome.model),
-        "weights": dict(outcome.weights),
-        "images": dict(outcome.images),
-        "nms": dict(outcome.nms),
-        "device": dict(outcome.device),
+        **{part: dict(getattr(outcome, part)) for part in ("model", "weights", "images", "nms", "device")},
         "executable": None if outcome.executable is None else dict(outcome.executable),
         "machine": machine.describe_machine(),
         "versions": machine.versions(),
@@ -56,14 +52,20 @@ def make_record(config: RunConfig, outcome: Outcome) -> Dict[str, Any]:
             "what": f"{outcome.label} latency is the time of a call over its batches",
             "batches_per_call": samples.batches_per_call,
             "batch_size": samples.batch_size,
-            "instances": [_instance(part) for part in instances_of(samples)],
+            "instances": [
+                {
+                    "seconds": list(part.seconds),
+                    "finished_seconds": list(part.finished) if isinstance(part, RequestSamples) else None,
+                }
+                for part in (samples.instances if isinstance(samples, PooledSamples) else (samples,))
+            ],
         },
         "stage_seconds": {name: list(seconds) for name, seconds in outcome.stages.items()},
         "statistics": {
             "images_per_second": {"mean": samples.images_per_second, "min": low, "max": high},
-            "latency_ms": _statistics(describe(samples.batch_latency_ms, percentiles)),
+            "latency_ms": _statistics(samples.batch_latency_ms, percentiles),
             "stages_ms": {
-                name: _statistics(describe([1e3 * second for second in seconds], percentiles))
+                name: _statistics([1e3 * second for second in seconds], percentiles)
                 for name, seconds in outcome.stages.items()
             },
         },
@@ -71,24 +73,10 @@ def make_record(config: RunConfig, outcome: Outcome) -> Dict[str, Any]:
     }
 
 
-def instances_of(samples: Samples) -> Sequence[Samples]:
-    """Samples of each instance."""
-    return samples.instances if isinstance(samples, PooledSamples) else (samples,)
-
-
-def _instance(samples: Samples) -> Dict[str, Any]:
-    finished = list(samples.finished) if isinstance(samples, RequestSamples) else None
-    return {"seconds": list(samples.seconds), "finished_seconds": finished}
-
-
-def _statistics(found: Statistics) -> Dict[str, Any]:
+def _statistics(values: Sequence[float], percentiles: Sequence[float]) -> Dict[str, Any]:
+    found = describe(values, percentiles)
     return {
-        "count": found.count,
-        "mean": found.mean,
-        "std": found.std,
-        "min": found.min,
-        "max": found.max,
-        "median": found.median,
+        **{name: getattr(found, name) for name in ("count", "mean", "std", "min", "max", "median")},
         "median_interval_95": list(found.median_interval),
         "percentiles": {f"{percent:g}": value for percent, value in found.percentiles.items()},
     }
@@ -105,10 +93,11 @@ def read_record(path: Path) -> Dict[str, Any]:
     Raises:
       UserError: it is not.
     """
-    record = read_json(path, shown(str(path)), "what --results-json wrote")
+    called = shown(str(path))
+    record = read_json(path, called, "what --results-json wrote")
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise UserError(f"{shown(str(path))} is not a record of this benchmark: expected what --results-json wrote.")
-    called, version = shown(str(path)), record.get("schema_version")
+        raise UserError(f"{called} is not a record of this benchmark: expected what --results-json wrote.")
+    version = record.get("schema_version")
     if version != SCHEMA_VERSION:
         raise UserError(
             f"{called} has schema version {quoted(version)}, this release reads {SCHEMA_VERSION}: measure again."
@@ -116,6 +105,13 @@ def read_record(path: Path) -> Dict[str, Any]:
     problem = record_rules.first_problem(record)
     if problem is not None:
         raise UserError(f"{called} is not whole: {problem}. Measure again.")
+    return record
+
+
+def lookup(record: Mapping[str, Any], path: str) -> Any:
+    """Value at a path such as "device.name"; None where there is none."""
+    for key in path.split("."):
+        record = record.get(key) if isinstance(record, Mapping) else None
     return record
 
 
@@ -147,57 +143,49 @@ def share_found_again(record: Mapping[str, Any]) -> Optional[float]:
     return agreement["found_again"] / agreement["detections"]
 
 
-def _executable(key: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda record: (record.get("executable") or {}).get(key)
-
-
-def _latency(key: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda record: record["statistics"]["latency_ms"][key]
-
-
 def _image_size(record: Mapping[str, Any]) -> str:
     height, width = record["model"]["image_size"]
     return f"{width}x{height}"
 
 
-# Column of a table -> its value in a record; those of the percentiles come between the two.
-_COLUMNS: Dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "started": lambda record: record["started"],
-    "script": lambda record: record["configuration"]["script"],
-    "model": lambda record: record["model"]["name"],
+# Column of a table -> its place in a record, or what makes it of one; those of the percentiles come between the two.
+_COLUMNS: Dict[str, Union[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "started": "started",
+    "script": "configuration.script",
+    "model": "model.name",
     "image_size": _image_size,
-    "precision": lambda record: record["model"]["precision"],
-    "batch_size": lambda record: record["samples"]["batch_size"],
-    "batches_per_call": lambda record: record["samples"]["batches_per_call"],
+    "precision": "model.precision",
+    "batch_size": "samples.batch_size",
+    "batches_per_call": "samples.batches_per_call",
     "instances": lambda record: len(record["samples"]["instances"]),
-    "nms_mode": lambda record: record["nms"]["mode"],
-    "iou_threshold": lambda record: record["nms"]["iou_threshold"],
-    "score_threshold": lambda record: record["nms"]["score_threshold"],
-    "device": lambda record: record["device"]["name"],
-    "engine": lambda record: record["device"]["engine"],
+    "nms_mode": "nms.mode",
+    "iou_threshold": "nms.iou_threshold",
+    "score_threshold": "nms.score_threshold",
+    "device": "device.name",
+    "engine": "device.engine",
     "status": lambda record: "UNSTABLE" if record["unstable"] else "ok",
-    "images_per_second": lambda record: record["statistics"]["images_per_second"]["mean"],
-    "samples": _latency("count"),
-    "latency_mean_ms": _latency("mean"),
-    "latency_std_ms": _latency("std"),
-    "latency_min_ms": _latency("min"),
-    "latency_max_ms": _latency("max"),
-    "latency_median_ms": _latency("median"),
-    "latency_median_low_ms": lambda record: _latency("median_interval_95")(record)[0],
-    "latency_median_high_ms": lambda record: _latency("median_interval_95")(record)[1],
+    "images_per_second": "statistics.images_per_second.mean",
+    "samples": "statistics.latency_ms.count",
+    "latency_mean_ms": "statistics.latency_ms.mean",
+    "latency_std_ms": "statistics.latency_ms.std",
+    "latency_min_ms": "statistics.latency_ms.min",
+    "latency_max_ms": "statistics.latency_ms.max",
+    "latency_median_ms": "statistics.latency_ms.median",
+    "latency_median_low_ms": lambda record: record["statistics"]["latency_ms"]["median_interval_95"][0],
+    "latency_median_high_ms": lambda record: record["statistics"]["latency_ms"]["median_interval_95"][1],
 }
-_LAST_COLUMNS: Dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "executable_origin": _executable("origin"),
-    "compile_seconds": _executable("compile_seconds"),
-    "executable_bytes": _executable("bytes"),
-    "own_peak_memory_mib": lambda record: record["machine"].get("own_peak_memory_mib"),
+_LAST_COLUMNS: Dict[str, Union[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "executable_origin": "executable.origin",
+    "compile_seconds": "executable.compile_seconds",
+    "executable_bytes": "executable.bytes",
+    "own_peak_memory_mib": "machine.own_peak_memory_mib",
     "agreement": share_found_again,
-    "ap": lambda record: (record.get("accuracy") or {}).get("AP"),
+    "ap": "accuracy.AP",
     "unstable": lambda record: "; ".join(record["unstable"]),
-    "random_weights": lambda record: record["weights"]["random"],
-    "weights_sha256": lambda record: record["weights"]["sha256"],
-    "git_commit": lambda record: (record["git"] or {}).get("commit"),
-    "measured": lambda record: record["measured"],
+    "random_weights": "weights.random",
+    "weights_sha256": "weights.sha256",
+    "git_commit": "git.commit",
+    "measured": "measured",
 }
 
 
@@ -208,10 +196,12 @@ def columns(percentiles: Sequence[float]) -> List[str]:
 
 def row(record: Mapping[str, Any]) -> Dict[str, Any]:
     """A record in one line: column -> value, in the order of the columns."""
-    found = {name: value(record) for name, value in _COLUMNS.items()}
+    first, last = (
+        {name: lookup(record, of) if isinstance(of, str) else of(record) for name, of in table.items()}
+        for table in (_COLUMNS, _LAST_COLUMNS)
+    )
     percentiles = record["statistics"]["latency_ms"]["percentiles"]
-    found.update((f"latency_p{percent}_ms", value) for percent, value in percentiles.items())
-    return {**found, **{name: value(record) for name, value in _LAST_COLUMNS.items()}}
+    return {**first, **{f"latency_p{percent}_ms": value for percent, value in percentiles.items()}, **last}
 
 
 def csv_lines(names: Sequence[str], rows: Sequence[Mapping[str, Any]], with_header: bool) -> str:

@@ -69,15 +69,8 @@ def nms_facts(nms_configs: Mapping[str, Any], mode: str, implementation: str, on
 
 def device_facts(hardware: Hardware) -> Dict[str, Any]:
     """What a record says of the device; of an IPU there are no streams to set."""
-    threads, count, in_flight = (None, None, None) if hardware.streams is None else hardware.streams
-    return {
-        "kind": hardware.kind,
-        "name": hardware.name,
-        "engine": hardware.engine,
-        "threads": threads,
-        "streams": count,
-        "batches_in_flight": in_flight,
-    }
+    streams = dict(zip(("threads", "streams", "batches_in_flight"), hardware.streams or (None, None, None)))
+    return {"kind": hardware.kind, "name": hardware.name, "engine": hardware.engine, **streams}
 
 
 def file_facts(compiled: Optional[Compiled]) -> Dict[str, Any]:
@@ -137,11 +130,6 @@ def outcome_of(
     )
 
 
-def mean_ms(seconds: Sequence[float]) -> Optional[float]:
-    """Mean in milliseconds, None of nothing."""
-    return 1e3 * sum(seconds) / len(seconds) if seconds else None
-
-
 def describe_instances(samples: PooledSamples) -> str:
     """The report's line about instances."""
     rates = " + ".join(f"{part.images_per_second:.2f}" for part in samples.instances)
@@ -152,6 +140,6 @@ def describe_stages(stages: Mapping[str, Sequence[float]]) -> Optional[str]:
     """The report's line about stages, or None where the device shows none."""
     if not stages:
         return None
-    parts = [f"{name} {mean_ms(seconds):.2f} ms" for name, seconds in stages.items()]
+    parts = [f"{name} {1e3 * sum(seconds) / len(seconds):.2f} ms" for name, seconds in stages.items()]
     batches = max(len(seconds) for seconds in stages.values())
     return f"stages:    {', '.join(parts)} a batch (means of {batches}; batches under way at the same time overlap)"

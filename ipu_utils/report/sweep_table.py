@@ -1,19 +1,161 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table that ends a sweep: every combination in a line of at most 120 letters, and what its columns mean."""
+"""The combinations of a sweep as rows, those without numbers too: for its page, for CSV, and the table that ends it.
 
-from typing import Optional, Sequence
+That table has a line of at most 120 letters for each, and below them what its columns mean.
+"""
 
-from ipu_utils.base.printable import report_line
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ipu_utils.base.printable import one_line, report_line
+from ipu_utils.config.model_options import PRECISION_WORDS, Precision
+from ipu_utils.measure.statistics import percentile
 from ipu_utils.measure.throughput import WHAT_TO_DO
-from ipu_utils.report.sweep_rows import NUMBERS, SweepRow, cell_text, explained, heads, number_names, status
+from ipu_utils.report import record as records
+from ipu_utils.report.record import lookup
 from ipu_utils.report.text import RANDOM
 
+Record = Mapping[str, Any]
+MIB, MB = 2**20, 1e6  # bytes
 WIDTH = 120
 ONLY_ON_THE_PAGE = ("mean", "p99")  # for which there is no room
 NOTES = {
     "UNSTABLE": f"UNSTABLE: {WHAT_TO_DO}",
     "FAILED": "FAILED: what a combination said is above; the others are complete.",
 }
+
+
+class SweepRow(NamedTuple):
+    """One combination."""
+
+    swept: Mapping[str, str]  # option -> value as typed, of the options with a list
+    record: Optional[Record] = None  # None where it has no numbers
+    remark: str = ""  # why it has none, or what is to be said of its end
+    expected: Mapping[str, str] = {}  # column -> what a combination without numbers would have run
+
+
+# Columns of every row, whether they were swept or not. A swept option whose name has such a word is that column.
+ALWAYS = {
+    "model": lambda record: record["model"]["name"],
+    "batch": lambda record: str(record["samples"]["batch_size"]),
+    "precision": lambda record: Precision(record["model"]["precision"]).word,
+    "engine": lambda record: "-" if record["device"]["kind"] == "ipu" else record["configuration"]["engine"],
+}
+OTHERS = {"nms_mode": lambda record: record["nms"]["mode"]}  # which records tell too
+TABLE_COLUMNS = {"model": "model", "batch": "batch_size", "engine": "engine", "nms_mode": "nms_mode"}  # --results-csv's
+
+
+def row_of(record: Record, others: Sequence[Record]) -> SweepRow:
+    """The row of a record of which nothing else is known, among others of its sweep."""
+    swept = {name: of(record) for name, of in OTHERS.items() if len({of(other) for other in others}) > 1}
+    return SweepRow(swept, record)
+
+
+def heads(rows: Sequence[SweepRow]) -> List[str]:
+    """Columns that name a combination."""
+    return list(dict.fromkeys((*ALWAYS, *(head_of(name) for row in rows for name in row.swept))))
+
+
+def head_of(option: str) -> str:
+    """The column of a swept option; `model_precision` is the precision."""
+    return next((word for word in reversed(option.split("_")) if word in ALWAYS), option)
+
+
+def cell_text(row: SweepRow, head: str) -> str:
+    """What a row says in a column: what ran, else what would have run."""
+    if row.record is not None and head in ALWAYS:
+        return ALWAYS[head](row.record)
+    typed = next((text for option, text in row.swept.items() if head_of(option) == head), "-")
+    return row.expected.get(head, typed)
+
+
+def label(row: SweepRow, columns: Sequence[str]) -> str:
+    """A row in one line, such as "d0 batch 4 float openvino"."""
+    parts = [f"batch {cell_text(row, head)}" if head == "batch" else cell_text(row, head) for head in columns]
+    return " ".join(parts).replace("efficientdet-", "")
+
+
+def status(row: SweepRow) -> str:
+    """How a row has ended, in a word; of one without numbers also why, on one line."""
+    if row.record is None:
+        return one_line(row.remark)
+    return row.remark or ("UNSTABLE" if row.record["unstable"] else "ok")
+
+
+def table_row(row: SweepRow) -> Dict[str, Any]:
+    """A row for --results-csv; of one without numbers what would have run, and why it has none."""
+    if row.record is not None:
+        return {**records.row(row.record), "status": status(row)}
+    found = {name: cell_text(row, head) for head, name in TABLE_COLUMNS.items()}
+    word = cell_text(row, "precision")
+    found["precision"] = PRECISION_WORDS[word].value if word in PRECISION_WORDS else word
+    return {**{name: None if text == "-" else text for name, text in found.items()}, "status": status(row)}
+
+
+def _latency(of: Callable[[List[float]], float]) -> Callable[[Record], str]:
+    return lambda record: f"{of(records.latencies_ms(record)):.2f}"
+
+
+def _number(path: str, form: str, scale: float = 1) -> Callable[[Record], str]:
+    """The text of the number at a path of a record; what it is divided by comes as `scale`."""
+
+    def text(record: Record) -> str:
+        value = lookup(record, path)
+        return "-" if value is None else format(value / scale, form)
+
+    return text
+
+
+def _compile(record: Record) -> str:
+    seconds, origin = (lookup(record, f"executable.{key}") for key in ("compile_seconds", "origin"))
+    return f"{seconds:.1f}" if seconds is not None else "-" if origin in (None, "compiled") else origin
+
+
+def _agreement(record: Record) -> str:
+    share = records.share_found_again(record)
+    if share is not None:
+        return f"{share:.3f}"
+    return "ref" if lookup(record, "agreement.is_reference") else "-"
+
+
+# Numbers of a combination by name: (unit, text).
+NUMBERS: Dict[str, Tuple[str, Callable[[Record], str]]] = {
+    "images/s": ("", _number("statistics.images_per_second.mean", ".2f")),
+    "mean": ("ms", _latency(lambda values: sum(values) / len(values))),
+    "p50": ("ms", _latency(lambda values: percentile(values, 50))),
+    "p99": ("ms", _latency(lambda values: percentile(values, 99))),
+    "compile": ("s", _compile),
+    "file": ("MB", _number("executable.bytes", ".1f", MB)),
+    "memory": ("MB", _number("machine.own_peak_memory_mib", ".0f", MB / MIB)),
+    "agreement": ("", _agreement),
+    "AP": ("", _number("accuracy.AP", ".4f")),
+}
+
+
+def number_names(rows: Sequence[SweepRow]) -> List[str]:
+    """Those of NUMBERS that there is something to say of: AP where a combination was compared with annotations."""
+    measured = any(row.record is not None and row.record.get("accuracy") for row in rows)
+    return [name for name in NUMBERS if name != "AP" or measured]
+
+
+def explained(rows: Sequence[SweepRow]) -> List[Tuple[str, str]]:
+    """What the numbers are of: lines (name, text) for below the table; none without numbers."""
+    found = [row.record for row in rows if row.record is not None]
+    if not found:
+        return []
+    inside = "NMS included" if "to detections" in found[0]["measured"] else "without NMS"
+    compared = next((record["agreement"] for record in found if record.get("agreement")), None)
+    agreement = "no combination in float is there to compare with"
+    if compared is not None:
+        agreement = (
+            f"share of ref's detections, the first float row of its model, found again: same class, "
+            f"IoU > {compared['iou_above']}, {compared['images']} images"
+        )
+    return [
+        ("measured", f"{found[0]['measured']}: {inside}; {records.latency_unit(*found)}"),
+        ("compile", "building the network with its weights and compiling it; kept: an earlier run did"),
+        ("file", "the compiled model; memory: the largest resident size of the process, also while it compiled"),
+        ("agreement", agreement),
+    ]
 
 
 def format_table(rows: Sequence[SweepRow], total: Optional[int] = None) -> str:

@@ -2,7 +2,7 @@
 """The lines around the report: what ran, before it; what the statistics leave out, after it. Text only."""
 
 import math
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -19,20 +19,6 @@ from tf2.nms_settings import nms_settings
 
 RANDOM = "the speed is real, the detections mean nothing"  # of a run with random weights
 NAMED_FILES = 100  # of those that could not be read; the rest is counted
-
-
-def _lines(*fields: Tuple[str, str]) -> str:
-    return "\n".join(report_line(*field) for field in fields)
-
-
-def describe_weights(info: ModelInfo) -> str:
-    """The first line: the weights decide what the rest is worth."""
-    return _lines(("weights", info.weights))
-
-
-def describe_random(info: ModelInfo) -> str:
-    """The last line where weights are random."""
-    return _lines(("weights", f"{info.weights}: {RANDOM}"))
 
 
 def describe_nms(nms_configs: Mapping[str, Any]) -> str:
@@ -60,27 +46,13 @@ def measured_span(config: RunConfig) -> str:
 
 
 def describe_executable(path: Any, how: str, temporary: bool) -> str:
-    """Say which file runs, and of one that goes with the run how to keep it.
-
-    Args:
-      how: it came to be there.
-    """
+    """Say which file runs, how it came to be there, and of one that goes with the run how to keep it."""
     remark = ", a temporary file: it is removed at the end, --exec-output-dir FOLDER keeps it" if temporary else ""
-    return _lines(("executable", f"{path} ({how}){remark}"))
-
-
-def describe_calibration(images: str) -> str:
-    """Say what int8 took its ranges from, and that this says nothing of its accuracy."""
-    return _lines(("calibrated", f"on {images}; check the accuracy: python -m ipu_utils.compare_precision"))
+    return report_line("executable", f"{path} ({how}){remark}")
 
 
 def describe_run(
-    config: RunConfig,
-    info: ModelInfo,
-    hardware: Hardware,
-    measured: str,
-    executable: Optional[str] = None,
-    inputs: str = "",
+    config: RunConfig, info: ModelInfo, hardware: Hardware, measured: str, executable: str = "", inputs: str = ""
 ) -> str:
     """Say what runs, one `name: value` line each.
 
@@ -92,26 +64,26 @@ def describe_run(
     height, width = info.image_size
     source = f"uint8 noise, seed {data.seed}" if data.dataset_type == "generated" else str(data.image_path)
     precision, wire = Precision(info.precision).word, Precision(info.input_type).word
-    batch = f"{benchmark.benchmark_repeats} batches a call" if embedded is None else None
-    device = f"{hardware.name}, {hardware.engine}"
+    batch = "images a request" if embedded is not None else f"images, {benchmark.benchmark_repeats} batches a call"
     lines = [
-        _lines(("model", f"{info.name}, {width}x{height} pixels, {info.num_classes} classes"), ("device", device)),
-        *([] if executable is None else [executable]),
-        _lines(
-            ("precision", f"{precision}, images travel as {wire}{inputs}"),
-        ),
-        *([] if info.calibration is None else [describe_calibration(info.calibration["images"])]),
-        _lines(
-            ("data", f"{data.dataset_type} ({source})"),
-            ("batch", f"{info.batch_size} images a request" if batch is None else f"{info.batch_size} images, {batch}"),
-            ("nms", f"{info.nms_mode}, {describe_nms(info.nms_configs)}; {hardware.post_processing}"),
-        ),
+        report_line("model", f"{info.name}, {width}x{height} pixels, {info.num_classes} classes"),
+        report_line("device", f"{hardware.name}, {hardware.engine}"),
+        *filter(None, [executable]),
+        report_line("precision", f"{precision}, images travel as {wire}{inputs}"),
+    ]
+    if info.calibration is not None:  # which says nothing of its accuracy
+        check = "check the accuracy: python -m ipu_utils.compare_precision"
+        lines.append(report_line("calibrated", f"on {info.calibration['images']}; {check}"))
+    lines += [
+        report_line("data", f"{data.dataset_type} ({source})"),
+        report_line("batch", f"{info.batch_size} {batch}"),
+        report_line("nms", f"{info.nms_mode}, {describe_nms(info.nms_configs)}; {hardware.post_processing}"),
     ]
     if embedded is not None:
-        lines.append(_lines(("requests", describe_arrivals(config))))
+        lines.append(report_line("requests", describe_arrivals(config)))
     if benchmark.one_pass:
-        lines.append(_lines(("pass", describe_pass(config))))
-    return "\n".join([*lines, _lines(("measured", measured))])
+        lines.append(report_line("pass", describe_pass(config)))
+    return "\n".join([*lines, report_line("measured", measured)])
 
 
 def describe_pass(config: RunConfig) -> str:
@@ -147,7 +119,7 @@ def describe_objects(objects: Objects) -> str:
     if objects.images:
         parts.append(f"{objects.detections:.1f} detections")
     what = " and ".join(parts) + f" an image (mean of {objects.images})" if parts else "no outputs with synthetic data"
-    return _lines(("objects", what))
+    return report_line("objects", what)
 
 
 def describe_start(prepare_seconds: float, compile_seconds: float, warmup_seconds: Sequence[float]) -> str:
@@ -156,7 +128,7 @@ def describe_start(prepare_seconds: float, compile_seconds: float, warmup_second
     parts = [f"model and weights {prepare_seconds:.2f} s", f"compile {compile_seconds:.2f} s"]
     parts += [f"first call {seconds:.2f} s" for seconds in first]
     parts += [f"further warm-up {sum(more):.2f} s ({len(more)} calls)"] if more else []
-    return _lines(("start-up", ", ".join(parts) + " (not in the statistics)"))
+    return report_line("start-up", ", ".join(parts) + " (not in the statistics)")
 
 
 def describe_first_request(compile_seconds: float, load_seconds: float, first_seconds: float) -> str:
@@ -164,11 +136,11 @@ def describe_first_request(compile_seconds: float, load_seconds: float, first_se
     compiled = f"compile {compile_seconds:.2f} s, " if compile_seconds else ""
     peak = process.peak_memory_mib()
     memory = "" if peak is None else f"; at most {peak:.0f} MiB resident so far"
-    what = (
+    return report_line(
+        "start-up",
         f"{compiled}load {load_seconds:.2f} s, first request {first_seconds:.2f} s, process start to first result "
-        f"{process.seconds_since_start():.2f} s{memory} (not in the statistics)"
+        f"{process.seconds_since_start():.2f} s{memory} (not in the statistics)",
     )
-    return _lines(("start-up", what))
 
 
 def describe_decoding(samples: Optional[Samples], decoded: Sequence[float], inside: bool) -> str:
@@ -182,12 +154,12 @@ def describe_decoding(samples: Optional[Samples], decoded: Sequence[float], insi
     mean = sum(decoded) / len(decoded)  # of those in the span, where decoding is a part of it
     told = f"a frame takes {1e3 * mean:.2f} ms to decode and resize (mean of {len(decoded)})"
     if samples is None:
-        return _lines(("video", f"{told}, {'inside' if inside else 'outside'} the measured span"))
+        return report_line("video", f"{told}, {'inside' if inside else 'outside'} the measured span")
     frames, seconds = samples.images_per_call * len(samples.seconds), sum(samples.seconds)
     other = frames / (seconds - frames * mean if inside else seconds + frames * mean)
     words = ("with", "without") if inside else ("without", "with")
     rates = f"{frames / seconds:.2f} frames/sec {words[0]} decoding, {other:.2f} {words[1]}"
-    return _lines(("video", f"{rates}; {told}"))
+    return report_line("video", f"{rates}; {told}")
 
 
 def describe_skipped(skipped: Mapping[str, str]) -> str:

@@ -4,11 +4,12 @@
 from typing import Any, List, Mapping, Sequence
 
 from ipu_utils.base.printable import shown
+from ipu_utils.config.options import shortened
 from ipu_utils.config.sections import all_rules
+from ipu_utils.report.record import lookup
 
 # What makes two runs different work beside their options: what follows from those, and what they have read.
 COMPARED = (
-    "model",
     *(f"nms.{key}" for key in ("method", "iou_threshold", "score_threshold", "sigma", "max_detections", "on_device")),
     "model.calibration.sha256", "measured", "weights.random", "weights.sha256", "device.kind",
 )  # fmt: skip
@@ -19,13 +20,6 @@ TOLD = (
     "nms.implementation", "device.name", "device.engine", "device.threads", "machine.cpu", "machine.usable_cores",
     "versions", "git.commit",
 )  # fmt: skip
-
-
-def lookup(record: Mapping[str, Any], path: str) -> Any:
-    """Value at a path such as "device.name"; None where there is none."""
-    for key in path.split("."):
-        record = record.get(key) if isinstance(record, Mapping) else None
-    return record
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any], paths: Sequence[str]) -> List[str]:
@@ -41,23 +35,18 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], paths: Sequ
 
 
 def _line(path: str, one: Any, two: Any) -> str:
-    return f"{shown(path)}: {_short(one)} / {_short(two)}"
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else shown(str(value))
-    return text if len(text) <= 60 else text[:57] + "..."
+    texts = (shortened("none" if value is None else shown(value)) for value in (one, two))
+    return f"{shown(path)}: {' / '.join(texts)}"
 
 
 def work_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> List[str]:
     """Say in what the two runs did not do the same work; nothing when they did."""
     found = _option_differences(first, second)
     known = [path for path in LATER if lookup(first, path) and lookup(second, path)]
-    compared = [path for path in COMPARED if path != "model"]
-    apart = (*LATER, "model.calibration")
-    compared += [path for key in sorted({*first["model"], *second["model"]}) if (path := f"model.{key}") not in apart]
+    model = (f"model.{key}" for key in sorted({*first["model"], *second["model"]}))
+    compared = [*COMPARED, *(path for path in model if path not in (*LATER, "model.calibration")), *known]
     by_content = lookup(first, "images.sha256") and lookup(second, "images.sha256")
-    found += differences(first, second, [*compared, *known, *(("images.sha256",) if by_content else IMAGES_BY_NAME)])
+    found += differences(first, second, [*compared, *(("images.sha256",) if by_content else IMAGES_BY_NAME)])
     instances = [len(record["samples"]["instances"]) for record in (first, second)]
     return found + ([f"instances: {instances[0]} / {instances[1]}"] if instances[0] != instances[1] else [])
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils.config.command_line import StoreFalseOverridable, StoreTrueOverridable, build_parser
+from ipu_utils.config.command_line import Parser, StoreBoolean, build_parser
+from ipu_utils.config.model_options import MODEL_NAMES, NmsMode, Precision
 from ipu_utils.config.options import flag_of
-from ipu_utils.config.run_config import MODEL_NAMES, NmsMode, Precision, load_config, options_dict
+from ipu_utils.config.run_config import load_config, options_dict
 from ipu_utils.config.sections import SCRIPTS, all_rules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -281,15 +282,15 @@ def boolean_cases():
 
 
 @pytest.mark.parametrize("argv, preset_on, preset_off", boolean_cases())
-def test_boolean_actions_work_in_any_parser_and_over_any_preset(argv, preset_on, preset_off):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--on", action=StoreTrueOverridable)
-    parser.add_argument("--off", action=StoreFalseOverridable)
+def test_a_boolean_without_a_value_is_the_opposite_of_its_default_over_any_preset(argv, preset_on, preset_off):
+    parser = Parser(argument_default=argparse.SUPPRESS)
+    parser.add_argument("--on", action=StoreBoolean, rule=all_rules()["debug"])
+    parser.add_argument("--off", action=StoreBoolean, rule=all_rules()["onchip_nms"])
     presets = {"on": preset_on, "off": preset_off}
-    parser.set_defaults(**{name: value for name, value in presets.items() if value is not None})
+    expected = {name: value for name, value in presets.items() if value is not None}
+    parser.set_defaults(**expected)
     parsed = vars(parser.parse_args(argv))
 
-    expected = {"on": bool(preset_on), "off": preset_off is None or preset_off}
     words = {"True": True, "t": True, "False": False, "NO": False, "no": False}
     for i, argument in enumerate(argv):
         if argument.startswith("--"):
@@ -304,8 +305,8 @@ def test_a_boolean_prints_nothing(capsys):
 
 
 def test_a_boolean_action_refuses_nargs():
-    with pytest.raises(ValueError, match="nargs"):
-        argparse.ArgumentParser().add_argument("--x", action=StoreTrueOverridable, nargs=2)
+    with pytest.raises(TypeError, match="nargs"):
+        Parser().add_argument("--x", action=StoreBoolean, rule=all_rules()["debug"], nargs=2)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -5,8 +5,9 @@ import pytest
 from config_loading import load, refused
 
 import hparams_config
+from ipu_utils.config.model_options import MODEL_NAMES, DataConfig
 from ipu_utils.config.preset_files import CONFIG_DIR, load_yaml, read_preset
-from ipu_utils.config.run_config import MODEL_NAMES, BenchmarkConfig, DataConfig
+from ipu_utils.config.run_options import BenchmarkConfig
 
 pytest_plugins = ("preset_fixtures",)
 

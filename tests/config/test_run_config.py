@@ -12,9 +12,9 @@ from PIL import Image
 import hparams_config
 from ipu_utils.base.console import REASON_VARIABLE
 from ipu_utils.base.errors import ConfigError, UserError
+from ipu_utils.config.model_options import MODEL_NAMES, NmsMode
 from ipu_utils.config.preset_files import CONFIG_DIR
 from ipu_utils.config.run_config import (
-    MODEL_NAMES,
     BenchmarkConfig,
     DataConfig,
     DeviceConfig,
@@ -22,7 +22,6 @@ from ipu_utils.config.run_config import (
     IpuConfig,
     ModelConfig,
     NmsConfig,
-    NmsMode,
     Precision,
     RunConfig,
     load_config,

@@ -103,10 +103,10 @@ def test_noise_takes_a_bounded_amount_of_memory():
 def test_a_folder_is_read_in_the_order_of_names(folder):
     made = opened("image-directory", folder, 2, batches=100)
     assert made.count == 5
-    assert [made.name(i) for i in range(5)] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert [made.source.name(i) for i in range(5)] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
     for images, scales, ids in taken(made, 10):
         for image, scale, image_id in zip(images, scales, ids):
-            wanted = fit_image(made.original(image_id), SIZE)
+            wanted = fit_image(made.source.original(image_id), SIZE)
             np.testing.assert_array_equal(image, wanted.image)
             assert scale == wanted.scale_to_original
 
@@ -159,8 +159,8 @@ def test_a_repeated_image_fills_every_row(batches):
         np.testing.assert_array_equal(images, [wanted.image] * 3)
         assert scales.tolist() == [wanted.scale_to_original] * 3
         assert ids.tolist() == [0, 0, 0]
-    assert made.count == 1 and made.name(0) == "coffee.png"
-    assert made.original(0).shape == (400, 600, 3)
+    assert made.count == 1 and made.source.name(0) == "coffee.png"
+    assert made.source.original(0).shape == (400, 600, 3)
 
 
 def test_a_single_image_comes_in_batches_of_one():
@@ -182,14 +182,14 @@ def test_ids_outside_the_source_are_refused(folder):
     made = opened("image-directory", folder)
     for image_id in (PADDING_ID, 5):
         with pytest.raises(IndexError, match=f"image id {image_id}"):
-            made.original(image_id)
+            made.source.original(image_id)
 
 
 def test_a_file_that_is_no_image_is_skipped_and_named_when_the_folder_is_opened(folder):
     (folder / "d.png").write_text("no image")
     made = opened("image-directory", folder, 2, batches=4)
     assert list(made.source.skipped) == ["d.png"] and "not an image" in made.source.skipped["d.png"]
-    assert [made.name(i) for i in range(made.count)] == ["a.png", "b.png", "c.png", "e.png"]
+    assert [made.source.name(i) for i in range(made.count)] == ["a.png", "b.png", "c.png", "e.png"]
     assert [batch[2].tolist() for batch in taken(made, 3)] == [[0, 1], [2, 3], [0, 1]]
 
 

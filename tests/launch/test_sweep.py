@@ -15,7 +15,7 @@ import pytest
 from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import UserError
 from ipu_utils.executable.engines import ENGINES
-from ipu_utils.launch import sweep, sweep_runs
+from ipu_utils.launch import start, sweep_cells, sweep_runs
 from ipu_utils.report.record import read_record
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -68,23 +68,28 @@ def project(tmp_path, monkeypatch):
     script = SCRIPT.format(root=str(TESTS.parent), tests=str(TESTS / "support"))
     (folder / "ipu_inference.py").write_text(script)
     monkeypatch.setattr(sweep_runs, "ROOT", folder)
-    for name in sweep.LAUNCHERS:
+    for name in start.LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
 
 
 def run(capfd, *argv):
-    status = run_script(lambda: sweep.run_if_asked(["--device", "cpu", *map(str, argv)], "throughput"))
+    status = run_script(lambda: start.start("throughput", ["--device", "cpu", *map(str, argv)]))
     captured = capfd.readouterr()
     return status, captured.out, captured.err
 
 
 def combinations(*argv):
-    return [dict(cell.values) for cell in sweep.cells(argv)]
+    return [dict(cell.values) for cell in sweep_cells.cells(argv)]
 
 
-def test_without_a_comma_there_is_nothing_to_sweep():
-    assert sweep.run_if_asked(["--model-name", "efficientdet-d0", "--hparams", "a=1,b=2"], "throughput") is None
-    assert sweep.run_if_asked([], "embedded") is None
+@pytest.mark.parametrize("script, argv", [
+    ("throughput", ["--model-name", "efficientdet-d0", "--hparams", "a=1,b=2"]),
+    ("embedded", []),
+])  # fmt: skip
+def test_without_a_comma_there_is_nothing_to_sweep(script, argv, monkeypatch):
+    monkeypatch.setattr(start, "load_config", lambda argv, script, choose_device: sys.exit(f"{script} {argv}"))
+    with pytest.raises(SystemExit, match=re.escape(f"{script} {argv}")):
+        start.start(script, argv)
 
 
 def test_every_combination_is_a_cell_and_the_model_varies_slowest():
@@ -99,7 +104,7 @@ def test_every_combination_is_a_cell_and_the_model_varies_slowest():
 
 def test_a_cell_keeps_the_other_options_and_leaves_results_to_the_sweep():
     argv = ["--debug", "--micro-batch-size", "1,2", "--results-json", "x.json", "--seed=3", "--results-csv=-"]
-    assert [cell.arguments for cell in sweep.cells(argv)] == [
+    assert [cell.arguments for cell in sweep_cells.cells(argv)] == [
         ["--debug=true", "--seed=3", "--micro-batch-size=1"],
         ["--debug=true", "--seed=3", "--micro-batch-size=2"],
     ]
@@ -111,14 +116,14 @@ def test_the_last_of_an_option_given_twice_counts():
 
 def test_a_wrong_cell_is_told_before_anything_runs(project, capsys):
     with pytest.raises(SystemExit) as ended:
-        sweep.run_if_asked(["--model-name", "efficientdet-d0,efficientdet-d99"], "throughput")
+        start.start("throughput", ["--model-name", "efficientdet-d0,efficientdet-d99"])
     assert ended.value.code == 2 and "efficientdet-d99" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--coco-results", "--contact-sheet"])
 def test_a_file_that_cells_would_take_from_each_other_is_refused(project, option):
     with pytest.raises(UserError, match=rf"every combination would write {option} r\.jpg anew"):
-        sweep.run_if_asked(["--micro-batch-size", "1,2", option, "r.jpg"], "throughput")
+        start.start("throughput", ["--micro-batch-size", "1,2", option, "r.jpg"])
 
 
 def test_a_table_ends_the_sweep_and_each_cell_has_a_record(project, capfd, tmp_path):
@@ -230,7 +235,7 @@ def test_an_unstable_cell_is_marked():
 
 
 def engines_of(*argv):
-    return [(cell.values.get("engine"), cell.by_all) for cell in sweep.cells(argv)]
+    return [(cell.values.get("engine"), cell.by_all) for cell in sweep_cells.cells(argv)]
 
 
 def test_all_is_every_engine_also_beside_lists_and_names():
@@ -274,7 +279,7 @@ def test_engines_that_cannot_be_used_are_left_out_of_all_with_what_to_install(pr
 
 def test_all_engines_are_not_compared_on_an_ipu(project):
     with pytest.raises(UserError, match="add --device cpu"):
-        sweep.run_if_asked(["--engine", "all", "--device", "ipu"], "throughput")
+        start.start("throughput", ["--engine", "all", "--device", "ipu"])
 
 
 @pytest.mark.slow

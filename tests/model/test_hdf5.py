@@ -13,7 +13,7 @@ import pytest
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.keras2 import tf
 from ipu_utils.model.checkpoint import load_weights
-from ipu_utils.model.checkpoint_state import newest_in
+from ipu_utils.model.checkpoint_store import newest_in
 from ipu_utils.model.hdf5 import open_hdf5
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -47,8 +47,8 @@ def noise():
 
 
 def test_generated_images_have_about_the_candidates_asked_for(calibrated, hparams, noise):
-    network, report = calibrated
-    assert abs(report.candidates_mean - WANTED) <= 0.1 * WANTED
+    network, found = calibrated
+    assert abs(found - WANTED) <= 0.1 * WANTED
     counts = candidates(heads(network, hparams, noise)[0])
     assert WANTED / 1.5 <= counts.mean() <= WANTED * 1.5
 

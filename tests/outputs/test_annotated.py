@@ -16,8 +16,9 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import ImageFiles, NoiseImages
 from ipu_utils.outputs import annotated
-from ipu_utils.outputs.annotated import PredictionWriter, clip_to_photograph, open_writer
-from ipu_utils.outputs.picture_names import names_by_batch, names_by_image, names_of, size_label
+from ipu_utils.outputs.annotated import PredictionWriter, clip_to_photograph
+from ipu_utils.outputs.picture_names import names_by_batch, names_by_image, size_label
+from ipu_utils.outputs.writers import open_outputs
 
 SIZE = (64, 96)  # (height, width)
 HEIGHT, WIDTH = 120, 160  # of every photograph below
@@ -37,9 +38,7 @@ def source(tmp_path):
 @pytest.fixture
 def writer(source, tmp_path):
     names = names_by_batch("efficientdet-d0", size_label(SIZE), source.count, batch_size=2)
-    made = PredictionWriter(tmp_path / "out", source, names)
-    made.prepare()
-    return made
+    return PredictionWriter(tmp_path / "out", source, names)
 
 
 def detections(*images):
@@ -162,7 +161,6 @@ def test_classes_without_a_name_are_numbered_and_label_maps_are_used(source, tmp
         ("own", {12: "street sign"}, ["street sign", "class 1"]),
     ):
         made = PredictionWriter(tmp_path / folder, source, ["a.jpg"], label_map)
-        made.prepare()
         with made:
             made.write([0], detections([(12, 0.9, CAT[2]), (1, 0.8, CUP[2])]))
         assert [one["name"] for one in results(tmp_path / folder)[0]["detections"]] == names
@@ -171,7 +169,6 @@ def test_classes_without_a_name_are_numbered_and_label_maps_are_used(source, tmp
 def test_noise_is_annotated_too(tmp_path):
     noise = NoiseImages(2, (64, 64), 0)
     made = PredictionWriter(tmp_path, noise, names_by_image(noise, tmp_path))
-    made.prepare()
     with made:
         made.write([1], detections([(1, 0.9, (5, 5, 60, 60))]))
     assert results(tmp_path)[0]["file"] == "generated-0001"
@@ -183,7 +180,6 @@ def test_pictures_of_any_size_are_annotated(tmp_path, height, width):
     Image.fromarray(photo(height, width, 0)).save(str(tmp_path / "x.png"))
     source = ImageFiles([tmp_path / "x.png"], tmp_path, SIZE)
     made = PredictionWriter(tmp_path / "out", source, ["x.jpg"])
-    made.prepare()
     with made:
         made.write([0], detections([(1, 0.9, (0, 0, height, width))]))
     assert len(results(tmp_path / "out")[0]["detections"]) == 1
@@ -249,7 +245,7 @@ def test_a_file_in_place_of_the_folder_is_an_error_before_measuring(source, tmp_
     (tmp_path / "taken").write_text("a file")
     for folder in (tmp_path / "taken", tmp_path / "taken" / "below"):
         with pytest.raises(UserError, match=r"--output-dir .*taken.* cannot be written to"):
-            PredictionWriter(folder, source, []).prepare()
+            PredictionWriter(folder, source, [])
 
 
 def test_a_folder_that_disappears_is_an_error(writer, tmp_path):
@@ -264,11 +260,11 @@ def test_the_writer_opens_only_when_predictions_are_asked_for(source, tmp_path):
 
     Batches.source = source
     hparams = get_inference_config("efficientdet-d0", image_size="96x64")
-    assert open_writer(OutputConfig(output_dir=tmp_path / "none"), hparams, Batches, []) is None
+    assert open_outputs(OutputConfig(output_dir=tmp_path / "none"), "efficientdet-d0", hparams, Batches) is None
     assert not (tmp_path / "none").exists()
     for how, name in (("image", "d.jpg"), ("batch", "efficientdet-d0_96x64_output_b1_img1.jpg")):
         output = OutputConfig(output_predictions=True, output_dir=Path(tmp_path / how / "er"), picture_names=how)
-        with open_writer(output, hparams, Batches, names_of(output, "efficientdet-d0", hparams, Batches)) as made:
+        with open_outputs(output, "efficientdet-d0", hparams, Batches) as made:
             made.write([3], detections([CAT]))
         assert (tmp_path / how / "er" / name).exists()
         (entry,) = results(tmp_path / how / "er")

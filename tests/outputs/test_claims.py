@@ -20,7 +20,7 @@ from ipu_utils.base.image_folder import photographs
 from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.run_config import load_config
 from ipu_utils.data.sources import describe_left_out, open_source
-from ipu_utils.launch import sweep
+from ipu_utils.launch import start
 from ipu_utils.outputs.claims import Claim, check_apart, identity
 from ipu_utils.outputs.picture_names import names_by_batch
 from ipu_utils.report.record import make_record, to_json
@@ -196,13 +196,13 @@ def test_an_executable_is_not_compiled_over_what_the_run_reads_or_writes(place):
     ],
 )
 def test_a_sweep_overwrites_nothing_either(place, monkeypatch, arguments, message):
-    for name in sweep.LAUNCHERS:
+    for name in start.LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
     shutil.copy("in/1.jpg", "in/x-2.jpg")
     (place / "writes.yml").write_text("efficientdet-base: {report: r.html}\n")
     before = content(place)
     with pytest.raises(UserError, match=message):
-        sweep.run_if_asked(["--device", "cpu", "--micro-batch-size", "1,2", *arguments], "throughput")
+        start.start("throughput", ["--device", "cpu", "--micro-batch-size", "1,2", *arguments])
     assert content(place) == before
 
 

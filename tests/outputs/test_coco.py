@@ -22,7 +22,8 @@ from ipu_utils.config.run_hparams import hparams_of
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import ImageFiles, NoiseImages, open_source
 from ipu_utils.outputs import coco_eval
-from ipu_utils.outputs.coco import Annotations, CocoWriter, ResultsFile, image_ids
+from ipu_utils.outputs.coco import Annotations, CocoWriter, ResultsFile, compared, image_ids
+from ipu_utils.outputs.coco_classes import Classes
 from ipu_utils.outputs.writers import check, open_outputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,23 +122,23 @@ def named(folder, *names):
 
 
 def test_ids_are_the_last_number_of_the_file_name(tmp_path):
-    assert image_ids(named(tmp_path, "000000397133.jpg", "COCO_val2014_000000000042.jpg", "2/img7.png"), None) == {
+    assert image_ids(named(tmp_path, "000000397133.jpg", "COCO_val2014_000000000042.jpg", "2/img7.png")) == {
         0: 397133,
         1: 42,
         2: 7,
     }
     with pytest.raises(UserError, match=r"cat\.jpg has no number .*--coco-annotations"):
-        image_ids(named(tmp_path, "1.jpg", "cat.jpg"), None)
+        image_ids(named(tmp_path, "1.jpg", "cat.jpg"))
     with pytest.raises(UserError, match=r"a/7\.jpg and b/007\.jpg would both be image 7"):
-        image_ids(named(tmp_path, "a/7.jpg", "b/007.jpg"), None)
+        image_ids(named(tmp_path, "a/7.jpg", "b/007.jpg"))
 
 
 def test_ids_of_annotations_win_over_the_names_and_unknown_images_are_left_out(coco, tmp_path):
     annotations = Annotations(coco.annotations)
     source = named(tmp_path, "000000000001.jpg", "val/000000000002.jpg", "other.jpg")
-    assert image_ids(source, annotations) == {0: 993, 1: 986}
+    assert compared(source, annotations, Classes())[0] == {0: 993, 1: 986}
     with pytest.raises(UserError, match=r"knows none of the 1 images, such as x\.jpg"):
-        image_ids(named(tmp_path, "x.jpg"), annotations)
+        compared(named(tmp_path, "x.jpg"), annotations, Classes())
 
 
 def test_images_that_the_annotations_do_not_know_are_counted_in_the_report(coco, tmp_path):

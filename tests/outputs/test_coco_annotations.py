@@ -13,7 +13,7 @@ from test_coco import SIZE, run
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.image_folder import list_images
 from ipu_utils.data.sources import ImageFiles
-from ipu_utils.outputs.coco import Annotations, CocoWriter, ResultsFile, coco_entries
+from ipu_utils.outputs.coco import Annotations, CocoWriter, ResultsFile, coco_entries, compared
 from ipu_utils.outputs.coco_classes import Classes
 
 NAMES = Classes(90, {1: "person", 3: "car", 17: "cat", 90: "toothbrush"})
@@ -457,11 +457,9 @@ def files(folder, *names):
     ],
 )
 def test_names_are_matched_by_the_longest_end_and_only_where_it_is_clear(tmp_path, names, entries, ids):
-    from ipu_utils.outputs.coco import image_ids
-
     folder = tmp_path / "train"
     folder.mkdir()
-    assert image_ids(files(folder, *names), written(tmp_path, listed(*entries))) == ids
+    assert compared(files(folder, *names), written(tmp_path, listed(*entries)), Classes())[0] == ids
 
 
 def test_two_images_that_would_be_one_of_the_annotations_are_refused(tmp_path):

@@ -18,7 +18,7 @@ from launcher import mpirun
 
 from hparams_config import get_inference_config
 from ipu_utils.base.errors import UserError
-from ipu_utils.base.shared_file import SharedFile, is_locked
+from ipu_utils.base.files import is_locked, lock
 from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.run_options import OutputConfig
 from ipu_utils.data.sources import open_source
@@ -365,9 +365,10 @@ def test_the_scripts_write_as_two_instances_what_they_write_alone(tmp_path, comp
 
 def test_who_asks_whether_a_file_is_locked_is_not_taken_for_the_holder(tmp_path):
     fcntl = pytest.importorskip("fcntl")
-    shared = SharedFile(tmp_path, "x-", "--output-dir")
-    assert is_locked(shared.path)
-    shared.close()
-    with open(shared.path, "rb") as asking:
+    path = tmp_path / "x"
+    with open(path, "wb") as shared:
+        lock(shared.fileno())
+        assert is_locked(path)
+    with open(path, "rb") as asking:
         fcntl.flock(asking.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)  # as another instance does at the same time
-        assert not is_locked(shared.path)
+        assert not is_locked(path)

@@ -13,7 +13,7 @@ from typing import Any, Callable
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 from ipu_utils.base.console import run_script  # noqa: E402
-from ipu_utils.launch import sweep, sweep_runs  # noqa: E402 - found through the path above
+from ipu_utils.launch import sweep_cells, sweep_runs  # noqa: E402 - found through the path above
 from ipu_utils.report import publish  # noqa: E402
 
 MARK = "entering "  # as in `reliability.during`
@@ -81,7 +81,7 @@ def _watch(script: str, phase: str) -> None:
 if __name__ == "__main__":
     script, phase, *arguments = sys.argv[1:]
     main = importlib.import_module(SCRIPTS[script]).main
-    if len(sweep.cells(arguments, script)) > 1:
+    if len(sweep_cells.cells(arguments, script)) > 1:
         _watch_cells(phase)
     else:
         _watch(script, phase)

@@ -24,7 +24,7 @@ from ipu_utils.report import charts
 from ipu_utils.report import record as records
 from ipu_utils.report.html import PUBLISHED_AP, write_page
 from ipu_utils.report.publish import publisher
-from ipu_utils.report.sweep_rows import SweepRow
+from ipu_utils.report.sweep_table import SweepRow
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,7 @@ from records import outcome, run_config
 from ipu_utils.measure.throughput import Samples
 from ipu_utils.report import record as records
 from ipu_utils.report import record_rules
-from ipu_utils.report.sweep_rows import SweepRow, status, table_row
-from ipu_utils.report.sweep_table import WIDTH, format_table
+from ipu_utils.report.sweep_table import WIDTH, SweepRow, format_table, status, table_row
 
 SPAN = "from asking for a batch of resized images to detections in host memory"
 
