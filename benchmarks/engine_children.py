@@ -38,6 +38,7 @@ from ipu_utils.measure.requests import percentile
 
 INPUTS = 16  # distinct images
 WARMUP = 5
+SIDE_BY_SIDE = 20  # images of a call of the throughput loop, which begins and ends with idle streams
 
 
 class Engine(NamedTuple):
@@ -311,7 +312,7 @@ def _one_by_one(call: Callable[[np.ndarray], Any], images: List[np.ndarray]) -> 
 
 
 def _side_by_side(folder: Path, engine: Engine, threads: int, images: List[np.ndarray]) -> Callable[[int], List[float]]:
-    """What runs so many images in the throughput script's loop and says how long that took, ms an image."""
+    """What runs SIDE_BY_SIDE images in the throughput script's loop for each request; ms an image, once a request."""
     from ipu_utils.backends.contract import Compiled
     from ipu_utils.backends.host_runtime import HostRuntime
     from ipu_utils.backends.in_flight import Loop
@@ -324,12 +325,15 @@ def _side_by_side(folder: Path, engine: Engine, threads: int, images: List[np.nd
     runtime = HostRuntime(Compiled(executable.path, executable.header, "given", executable), config, None, "libdetect")
     numbers = itertools.cycle(range(len(images)))
     feed = ((images[number], np.ones(1, np.float32), np.array([number], np.int32)) for number in numbers)
+    call = Loop(runtime, feed, SIDE_BY_SIDE, True).call
 
     def serve(requests: int) -> List[float]:
-        call = Loop(runtime, feed, requests, True).call
-        start = time.perf_counter()
-        call()
-        return [1e3 * (time.perf_counter() - start) / requests]
+        milliseconds = []
+        for _ in range(requests):
+            start = time.perf_counter()
+            call()
+            milliseconds.append(1e3 * (time.perf_counter() - start) / SIDE_BY_SIDE)
+        return milliseconds
 
     return serve
 
@@ -339,6 +343,7 @@ def serve_turns(engine: Engine, folder: Path, threads: int) -> None:
     takes_pixels = _is_ours(engine.name) or engine.name == "keras"
     images = np.load(folder / ("uint8.npy" if takes_pixels else "float32.npy"), mmap_mode="r")
     images = [np.array(image)[None] for image in images]
+    per_request = SIDE_BY_SIDE if engine.span == "throughput" else 1
     if engine.span == "throughput":
         serve = _side_by_side(folder, engine, threads, images)
     else:
@@ -346,16 +351,17 @@ def serve_turns(engine: Engine, folder: Path, threads: int) -> None:
         serve = _one_by_one(call, images)
     serve(1)
     first = process.seconds_since_start()
-    serve(WARMUP)
+    serve(max(1, WARMUP // per_request))
     print(json.dumps({"first_result_s": first}), flush=True)
     for line in sys.stdin:
-        serve(WARMUP if engine.span == "throughput" else 1)  # Other engines had the caches until now.
+        requests = max(1, int(line) // per_request)
+        serve(1)  # Other engines had the caches until now.
         start = time.process_time()
-        milliseconds = serve(int(line))
+        milliseconds = serve(requests)
         found = {
             "p50": percentile(milliseconds, 50),
             "p90": percentile(milliseconds, 90),
-            "cpu": 1e3 * (time.process_time() - start) / int(line),
+            "cpu": 1e3 * (time.process_time() - start) / (requests * per_request),
             "first_result_s": first,
             "peak_mib": process.peak_memory_mib() or 0.0,
         }

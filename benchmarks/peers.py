@@ -60,13 +60,18 @@ def table(rounds: Rounds) -> List[List[str]]:
 
 def measure(model: str, size: str, rows: Sequence[Engine], options: argparse.Namespace) -> Rounds:
     """Prepare a model, load every engine, and let each serve its requests in turn, once a round."""
-    found: Rounds = {engine: [] for engine in rows}
+    served: List[Served] = []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         child(CHILD, ["prepare", folder, model, size, *options.precisions])
-        served = [running.enter_context(Served(engine, folder, options.threads)) for engine in rows]
+        for engine in rows:
+            try:
+                served.append(running.enter_context(Served(engine, folder, options.threads)))
+            except RuntimeError as error:  # Its own converter may have made what it refuses.
+                print(f"{engine.label} is left out: {error}")
+        found: Rounds = {turn.engine: [] for turn in served}
         for number in range(options.rounds):
             # Turned by one each round, so that no engine always runs behind the same other one.
-            first = number % len(rows)
+            first = number % len(served)
             for turn in [*served[first:], *served[:first]]:
                 found[turn.engine].append(turn.serve(options.requests))
     return found
@@ -78,8 +83,8 @@ class Served:
     def __init__(self, engine: Engine, folder: str, threads: int):
         self.engine = engine
         command = [sys.executable, str(CHILD), "serve", folder, str(threads), *engine]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        self._errors, pipe = tempfile.TemporaryFile("w+"), subprocess.PIPE  # noqa: SIM115 (until the end of this)
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True)
         self._answer()
 
     def __enter__(self) -> "Served":
@@ -88,6 +93,7 @@ class Served:
     def __exit__(self, *error: object) -> None:
         self._process.kill()
         self._process.wait()
+        self._errors.close()
 
     def serve(self, requests: int) -> Dict[str, float]:
         """Let it serve so many requests; see `engine_children.serve_turns` for what it answers."""
@@ -99,7 +105,9 @@ class Served:
         for line in self._process.stdout:
             if line.startswith("{"):  # Engines print, too.
                 return json.loads(line)
-        raise RuntimeError(f"{self.engine.label} ended with status {self._process.wait()}: {self._process.args}")
+        self._process.wait()
+        self._errors.seek(0)
+        raise RuntimeError(f"{self.engine.label} ended: {(self._errors.read().strip().splitlines() or [''])[-1]}")
 
 
 def section(model: str, rounds: Rounds, title: str) -> str:
