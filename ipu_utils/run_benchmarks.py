@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.base import missing_packages
 
@@ -47,6 +47,7 @@ with missing_packages.told(__name__):
 EXIT_FAILED = 1
 TIMED_OUT = 124  # the status that `timeout` gives
 RESULTS_FILE, LOGS = "benchmark_results.json", ("stdout.log", "stderr.log")  # below --log-dir; the logs a variant
+Pair = Tuple["specs.Benchmark", "specs.Variant"]
 
 
 class Finished(NamedTuple):
@@ -183,16 +184,28 @@ def log_folders(variants: Sequence[specs.Variant]) -> List[str]:
     return folders
 
 
-def chosen(spec: Mapping[str, specs.Benchmark], names: Sequence[str]) -> List[specs.Benchmark]:
-    """The benchmarks that were asked for, in that order; when none was, all but those of convergence (`_conv`).
+def chosen(spec: Mapping[str, specs.Benchmark], names: Sequence[str]) -> List[Pair]:
+    """What was asked for, in that order: an entry has all of its variants; none: all but convergence's (`_conv`).
 
     Raises:
-      UserError: there is no such benchmark.
+      UserError: there is no benchmark of that name, nor a variant.
     """
-    for name in names:
-        if name not in spec:
-            raise UserError(f"--benchmark {name}: there is no such benchmark.{did_you_mean(name, spec)} See --list.")
-    return [spec[name] for name in names or (name for name in spec if "_conv" not in name)]
+    found = []
+    for name in names or (name for name in spec if "_conv" not in name):
+        if name in spec:
+            found += variants(spec[name])
+            continue
+        alone = {pair[1].name: pair for entry in spec.values() for pair in variants(entry)}
+        if name not in alone:
+            meant = did_you_mean(name, [*spec, *alone])
+            raise UserError(f"--benchmark {name}: there is no such benchmark.{meant} See --list.")
+        found.append(alone[name])
+    return found
+
+
+def variants(entry: "specs.Benchmark") -> List[Pair]:
+    """An entry with each of its variants."""
+    return [(entry, variant) for variant in specs.variants(entry)]
 
 
 def check_data_sets(benchmarks: Sequence[specs.Benchmark], environ: Mapping[str, str]) -> None:
@@ -215,7 +228,9 @@ def build_parser() -> Parser:
     parser = Parser(prog="-m ipu_utils.run_benchmarks", description=__doc__)
     parser.add_argument("--spec", metavar="FILE", type=Path, default=Path("benchmarks.yml"),
                         help="the file of benchmarks (default: benchmarks.yml)")  # fmt: skip
-    parser.add_argument("--benchmark", metavar="NAME", nargs="+", default=[], help="run these (default: all)")
+    parser.add_argument(
+        "--benchmark", metavar="NAME", nargs="+", default=[], help="run these entries or variants (default: all)"
+    )
     parser.add_argument("--timeout", metavar="SECONDS", type=float,
                         help="end a benchmark that takes longer (default: its own timeout, or none)")  # fmt: skip
     parser.add_argument("--log-dir", metavar="FOLDER", type=Path, default=Path("benchmark_logs"),
@@ -229,8 +244,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options = build_parser().parse_args(arguments)
     if options.timeout is not None:
         check_timeout("--timeout", options.timeout)
-    benchmarks = chosen(specs.read_spec(options.spec), options.benchmark)
-    pairs = [(benchmark, variant) for benchmark in benchmarks for variant in specs.variants(benchmark)]
+    pairs = chosen(specs.read_spec(options.spec), options.benchmark)
     if options.list or not arguments:
         for benchmark, variant in pairs:
             print(shown(f"{variant.name}: {specs.command_of(benchmark, variant)}"))
@@ -240,7 +254,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for benchmark, variant in pairs:  # variables of the environment may hold quotes
         specs.words_of(benchmark, specs.command_of(benchmark, variant))
     absent = find_absent(pairs, asked_for=bool(options.benchmark))
-    check_data_sets(benchmarks, os.environ)
+    check_data_sets(list({benchmark.name: benchmark for benchmark, _ in pairs}.values()), os.environ)
     folders = [options.log_dir / name for name in log_folders([variant for _, variant in pairs])]
     written = [options.log_dir / RESULTS_FILE, *(folder / log for folder in folders for log in LOGS)]
     check_apart([Claim(path, "--log-dir") for path in written], [Claim(options.spec, "--spec")])

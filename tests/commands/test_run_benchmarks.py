@@ -51,6 +51,28 @@ def test_variants_are_named_by_their_parameters_in_the_order_of_the_alphabet():
     assert [variant.name for variant in specs.variants(benchmark())] == ["b"]
 
 
+@pytest.mark.parametrize(
+    "asked, names",
+    [
+        (["b"], ["b_batch_1", "b_batch_2"]),
+        (["b_batch_2", "c"], ["b_batch_2", "c"]),
+        ([], ["b_batch_1", "b_batch_2", "c"]),
+    ],
+    ids=["entry", "variant and entry", "all"],
+)
+def test_what_is_listed_can_be_asked_for(asked, names, tmp_path, capsys):
+    spec = tmp_path / "b.yml"
+    spec.write_text("b: {cmd: python x.py, parameters: {batch: '1,2'}}\nc: {cmd: python x.py}\n")
+    assert run_script(lambda: run_benchmarks.main(["--spec", str(spec), "--list", *_benchmark(asked)])) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == names
+    assert run_script(lambda: run_benchmarks.main(["--spec", str(spec), "--list", "--benchmark", "b_batch_3"])) == 2
+    assert "--benchmark b_batch_3: there is no such benchmark. Did you mean" in capsys.readouterr().err
+
+
+def _benchmark(names):
+    return ["--benchmark", *names] if names else []
+
+
 @pytest.mark.parametrize("value", ["d0,d1", 3, [["a", "b"], ["1"]], ["a", "b"]])
 def test_parameters_of_another_shape_are_refused(value):
     with pytest.raises(UserError, match="parameters"):
