@@ -3,12 +3,12 @@
 
 Three numbers a channel applied to [N, H, W, 3] use three lanes of a vector unit, and a compiler that prefers channels
 first moves its transposition in front of them, onto the uint8 image, where it is slow. Here an image is [N, H, W * 3]
-while it is cast, shifted and scaled; the reshapes cost nothing, and no transposition passes through them. It is
-shifted first: whole steps of pixels lose less than steps of any other size where a converter makes integers of this.
+while it is cast, shifted and scaled; the reshapes cost nothing, and no transposition passes through them.
 
-The alternative, to fold mean and deviation into the first convolution's weights, leaves the cast as a pass of its own,
-which is what costs; and because 'same' padding pads zeros after normalisation, it is exact at the border only with an
-explicit padding by the mean, one more pass. Measured, that is slower: see docs/EMBEDDED.md.
+Where a convolution follows, its weights take the scale, so that a network in integers rounds the pixels once. To fold
+the shift as well leaves the cast as a pass of its own, which is what costs; and because 'same' padding pads zeros after
+normalisation, it is exact at the border only with an explicit padding by the mean, one more pass. Measured, that is
+slower: see docs/EMBEDDED.md.
 """
 
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -84,6 +84,17 @@ def _follow(start: tf.compat.v1.NodeDef, nodes: Dict, readers: Dict) -> Optional
     return _Chain(tuple(shape), source, target, scale, shift, last)
 
 
+def _scale_kernels(chain: _Chain, nodes: Dict, readers: Dict) -> List[tf.compat.v1.NodeDef]:
+    """Let the one convolution that reads an image scale it, too: its new kernel; none where something else reads it."""
+    (node, *others) = readers[chain.last.name]
+    kernel = constant_value(nodes[producer(node.input[1])]) if node.op == "Conv2D" and not others else None
+    if kernel is None or producer(node.input[0]) != chain.last.name:
+        return []
+    scaled = (kernel.astype(np.float64) * chain.scale[:, None]).astype(kernel.dtype)
+    node.input[1] = node.name + "/scaled_kernel"
+    return [constant(node.input[1], scaled)]
+
+
 def normalise_rows(frozen: FrozenStep) -> FrozenStep:
     """Return the graph with the normalisation of each image input done on rows, in float32 and rounded once.
 
@@ -100,7 +111,9 @@ def normalise_rows(frozen: FrozenStep) -> FrozenStep:
         count, height, width, channels = chain.shape
         end, prefix, float32 = chain.last.name, name + "/rows", tf.float32
         rows = np.array([count, height, width * channels], np.int32)
+        kernels = _scale_kernels(chain, nodes, readers)
         added += [
+            *kernels,
             constant(prefix + "/shape", rows),
             constant(prefix + "/shift", np.tile(chain.shift / chain.scale, width).astype(np.float32)),
             constant(prefix + "/scale", np.tile(chain.scale, width).astype(np.float32)),
@@ -109,7 +122,13 @@ def normalise_rows(frozen: FrozenStep) -> FrozenStep:
             operation(prefix + "/pixels", "Cast", [prefix], SrcT=chain.source, DstT=float32),
             operation(prefix + "/shifted", "AddV2", [prefix + "/pixels", prefix + "/shift"], T=float32),
             operation(prefix + "/scaled", "Mul", [prefix + "/shifted", prefix + "/scale"], T=float32),
-            operation(prefix + "/rounded", "Cast", [prefix + "/scaled"], SrcT=float32, DstT=chain.target),
+            operation(
+                prefix + "/rounded",
+                "Cast",
+                [prefix + ("/shifted" if kernels else "/scaled")],
+                SrcT=float32,
+                DstT=chain.target,
+            ),
         ]
         # The last node takes the name of the old one, so that nothing behind it has to change.
         chain.last.CopyFrom(

@@ -151,10 +151,25 @@ def test_rows_give_the_same_network_input_at_the_border_too(mean, stddev):
 def test_rows_leave_no_arithmetic_on_three_channels():
     frozen = normalise_rows(remove_identities(freeze(normalising_step(), [IMAGE])))
     found = operations(frozen)
-    assert (found["Sub"], found["RealDiv"], found["Reshape"], found["Mul"]) == (0, 0, 2, 1)
+    # The convolution scales.
+    assert (found["Sub"], found["RealDiv"], found["Reshape"], found["AddV2"], found["Mul"]) == (0, 0, 2, 1, 0)
     for node in frozen.graph_def.node:
         if node.op == "Const" and node.name.endswith(("/scale", "/shift")):
             assert tf.make_ndarray(node.attr["value"].tensor).shape == (WIDTH * 3,)
+
+
+def test_an_image_that_two_convolutions_or_something_else_read_is_scaled_by_row():
+    kernel = np.random.RandomState(2).normal(size=(3, 3, 3, 4)).astype(np.float32)
+
+    def step(images):
+        normalised = preprocess_normalize_image(images, tf.float32, MEAN, STDDEV)
+        return tf.nn.conv2d(normalised, kernel, 2, "SAME"), tf.nn.relu(normalised)
+
+    frozen = remove_identities(freeze(step, [IMAGE]))
+    rows = normalise_rows(frozen)
+    assert (operations(rows)["Reshape"], operations(rows)["Mul"]) == (2, 1)
+    for ours, reference in zip(outputs_of(rows, noise()), step(noise())):
+        np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-5 * np.std(reference))
 
 
 def test_every_order_of_channel_wise_arithmetic_is_followed():
