@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The C interface. Detection of a batch is in pipeline.cpp, non-maximum suppression of an image in select.hpp.
 #include "libdetect.h"
 
 #include "aligned.hpp"

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an option is: its default, its help text and the one check that flags, presets and Python callers share."""
+"""What an option is: its default, its help text and the one check that flags, presets and Python callers share.
+
+The options themselves are in `model_options.py`, `device_options.py` and `run_options.py`.
+"""
 
 import dataclasses
 import difflib

@@ -24,8 +24,9 @@ from ipu_utils.outputs.claims import STANDARD_OUTPUT, check_run
 from ipu_utils.report import record as records
 from ipu_utils.report.html import check_packages, write_page
 from ipu_utils.report.instances import Instances, combine
-from ipu_utils.report.result import Outcome, describe_instances, describe_stages
+from ipu_utils.report.result import Outcome
 from ipu_utils.report.sweep_table import SweepRow, table_row
+from ipu_utils.report.text import describe_instances, describe_stages
 
 
 class Publisher:

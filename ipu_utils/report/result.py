@@ -7,14 +7,14 @@ import math
 import re
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ipu_utils.backends.contract import Compiled, Hardware
 from ipu_utils.base import process
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable.model_info import ModelInfo
 from ipu_utils.measure.objects import Objects
-from ipu_utils.measure.throughput import PooledSamples, Samples
+from ipu_utils.measure.throughput import Samples
 from tf2.nms_settings import nms_settings
 
 
@@ -128,18 +128,3 @@ def outcome_of(
         device=device_facts(hardware),
         executable={**info.origin, **file_facts(compiled)},
     )
-
-
-def describe_instances(samples: PooledSamples) -> str:
-    """The report's line about instances."""
-    rates = " + ".join(f"{part.images_per_second:.2f}" for part in samples.instances)
-    return f"instances: {len(samples.instances)}, {rates} samples/sec"
-
-
-def describe_stages(stages: Mapping[str, Sequence[float]]) -> Optional[str]:
-    """The report's line about stages, or None where the device shows none."""
-    if not stages:
-        return None
-    parts = [f"{name} {1e3 * sum(seconds) / len(seconds):.2f} ms" for name, seconds in stages.items()]
-    batches = max(len(seconds) for seconds in stages.values())
-    return f"stages:    {', '.join(parts)} a batch (means of {batches}; batches under way at the same time overlap)"

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lines around the report: what ran, before it; what the statistics leave out, after it. Text only."""
+"""The report's lines, but for the statistics (`measure/throughput.py`). Text only.
+
+`publish.py` puts those of the report in their order, `launch/conclude.py` prints those behind it.
+"""
 
 import math
 from typing import Any, Mapping, Optional, Sequence
@@ -14,11 +17,26 @@ from ipu_utils.config.normalisation import normalisation_of
 from ipu_utils.config.run_config import Precision, RunConfig
 from ipu_utils.executable.model_info import ModelInfo
 from ipu_utils.measure.objects import Objects
-from ipu_utils.measure.throughput import Samples
+from ipu_utils.measure.throughput import PooledSamples, Samples
 from tf2.nms_settings import nms_settings
 
 RANDOM = "the speed is real, the detections mean nothing"  # of a run with random weights
 NAMED_FILES = 100  # of those that could not be read; the rest is counted
+
+
+def describe_instances(samples: PooledSamples) -> str:
+    """The report's line about instances."""
+    rates = " + ".join(f"{part.images_per_second:.2f}" for part in samples.instances)
+    return f"instances: {len(samples.instances)}, {rates} samples/sec"
+
+
+def describe_stages(stages: Mapping[str, Sequence[float]]) -> Optional[str]:
+    """The report's line about stages, or None where the device shows none."""
+    if not stages:
+        return None
+    parts = [f"{name} {1e3 * sum(seconds) / len(seconds):.2f} ms" for name, seconds in stages.items()]
+    batches = max(len(seconds) for seconds in stages.values())
+    return f"stages:    {', '.join(parts)} a batch (means of {batches}; batches under way at the same time overlap)"
 
 
 def describe_nms(nms_configs: Mapping[str, Any]) -> str:

@@ -27,7 +27,8 @@ from ipu_utils.model.network import hash_arrays
 from ipu_utils.report import record as records
 from ipu_utils.report import record_rules
 from ipu_utils.report.publish import append_rows, publisher
-from ipu_utils.report.result import describe_stages, nms_facts, weights_facts
+from ipu_utils.report.result import nms_facts, weights_facts
+from ipu_utils.report.text import describe_stages
 
 
 @pytest.fixture(scope="module")
