@@ -39,6 +39,7 @@ class Library:
 
     def __init__(self, content: bytes, threads: int):
         self._library = ctypes.CDLL(str(Path(import_litert().__file__).with_name("libLiteRt.so")))
+        # What the library holds on to; its texts are Python's, so what it calls to free one does nothing.
         self._kept = [ctypes.create_string_buffer(content, len(content)), ctypes.CFUNCTYPE(None, c_void_p)(id)]
         self._environment = self._made("CreateEnvironment", 0, None)
         model = self._made("CreateModelFromBuffer", self._environment, self._kept[0], c_size_t(len(content)))

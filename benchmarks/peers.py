@@ -107,7 +107,7 @@ class Served:
                 return json.loads(line)
         self._process.wait()
         self._errors.seek(0)
-        raise RuntimeError(f"{self.engine.label} ended: {(self._errors.read().strip().splitlines() or [''])[-1]}")
+        raise RuntimeError(f"it ended: {(self._errors.read().strip().splitlines() or [''])[-1]}")
 
 
 def section(model: str, rounds: Rounds, title: str) -> str:
