@@ -23,7 +23,7 @@ STARTS = {
     "importing": dict.fromkeys(SCRIPTS, ("ipu_utils.launch.start", "load_config")),
     "building": dict.fromkeys(SCRIPTS, ("ipu_utils.model.network", "build_network")),
     "waiting for TensorFlow": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "build_in_process")),
-    "compiling": {"throughput": ("ipu_utils.executable.freeze_graph", "fold_batch_norm")},
+    "compiling": {"throughput": ("ipu_utils.executable.freeze_graph", "optimise")},
     "exporting": dict.fromkeys(SCRIPTS, ("ipu_utils.executable.build_process", "compile_frozen")),
     "writing": {
         "throughput": ("ipu_utils.launch.throughput", "write_predictions"),
