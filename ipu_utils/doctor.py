@@ -112,7 +112,7 @@ def check_onnxruntime() -> Finding:
     try:
         name = onnx_api.engine_name()
     except UserError as error:
-        return Finding(False, str(error).split("): ")[0] + ")", pip_install("onnxruntime onnx tf2onnx"))
+        return Finding(False, str(error).split("): ")[0] + ")", pip_install(onnx_api.missing_packages()))
     try:
         onnx_api.check_converter()
     except UserError as error:

@@ -18,7 +18,8 @@ def import_litert() -> Any:
     except ImportError as error:
         raise_again()
         raise UserError(
-            f"LiteRT cannot be imported ({error}): {pip_install(PACKAGE)} (Python 3.9 or later), or leave --engine out."
+            f"LiteRT cannot be imported ({error}): {pip_install(PACKAGE)} (Python 3.9 or later), or use another "
+            "--engine."
         ) from error
     if not hasattr(interpreter, "Interpreter"):
         raise UserError(f"what `import ai_edge_litert` finds is not LiteRT: install it with {how_to_install(PACKAGE)}.")

@@ -25,11 +25,18 @@ def import_onnxruntime() -> Any:
     except ImportError as error:
         raise_again()
         raise UserError(
-            f"ONNX Runtime cannot be imported ({error}): {pip_install(PACKAGE)}, or leave --engine out."
+            f"ONNX Runtime cannot be imported ({error}): {pip_install(missing_packages())}, or use another --engine."
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
         raise UserError(f"what `import onnxruntime` finds is not ONNX Runtime: install it with {pip_install(PACKAGE)}.")
     return onnxruntime
+
+
+def missing_packages() -> str:
+    """What to install for this engine, as pip takes it; what compiles for it too, where TensorFlow builds networks."""
+    compiles = importlib.util.find_spec("tensorflow") is not None
+    absent = [name for name in reversed(CONVERTER) if compiles and importlib.util.find_spec(name) is None]
+    return " ".join([PACKAGE, *absent])
 
 
 def engine_name() -> str:
@@ -49,7 +56,7 @@ def providers(kind: str) -> List[str]:
     if found is None:
         raise UserError(
             f"--engine onnxruntime on a GPU needs one of {', '.join(GPU_PROVIDERS)}, and the package that is installed "
-            f"has {', '.join(available)}: {pip_install('onnxruntime-gpu')} in its place, or leave --engine out."
+            f"has {', '.join(available)}: {pip_install('onnxruntime-gpu')} in its place, or use another --engine."
         )
     return [found, CPU_PROVIDER]
 

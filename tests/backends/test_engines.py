@@ -73,6 +73,15 @@ def test_without_onnx_runtime_what_to_install_is_said(monkeypatch):
         chosen("--engine", "onnxruntime")
 
 
+@pytest.mark.parametrize("module, told", [("numpy", "onnxruntime onnx tf2onnx"), (None, "onnxruntime")])
+def test_with_onnx_runtime_comes_what_compiles_for_it_where_that_can_be_done(monkeypatch, module, told):
+    for name in ("onnxruntime", "onnx", "tf2onnx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "tensorflow", sys.modules.get(module))
+    with pytest.raises(UserError, match=rf"`pip install {told}`, or use another --engine\.$"):
+        chosen("--engine", "onnxruntime")
+
+
 @pytest.fixture
 def onnx_runtime(monkeypatch):
     """As if ONNX Runtime were installed: a function that says which providers it has."""
