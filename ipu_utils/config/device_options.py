@@ -14,6 +14,7 @@ from ipu_utils.config.model_options import MAX_COUNT, MAX_IO_TILES, MAX_PREFETCH
 from ipu_utils.config.options import Checked, option, path, positive_number, switch, whole_number, words
 
 ENGINE_WORDS = ("openvino", "litert", "onnxruntime", "tensorflow")  # as in `ipu_utils.executable.engines`
+ENGINE_ALIASES = {"ov": "openvino", "tflite": "litert", "onnx": "onnxruntime", "ort": "onnxruntime", "tf": "tensorflow"}
 ALL = "all"  # of them, those that can be used: a sweep
 _option, _switch = (functools.partial(made, facets=IPU_PROGRAM) for made in (option, switch))  # of an IPU's program
 
@@ -31,7 +32,7 @@ class DeviceConfig(Checked):
     )
     engine: str = option(
         "auto",
-        words("auto", ALL, *ENGINE_WORDS),
+        words("auto", ALL, *ENGINE_WORDS, aliases=ENGINE_ALIASES),
         "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, LiteRT for int8, else "
         "TensorFlow; on a GPU TensorFlow, or onnxruntime if it is named; of a given executable, what compiled it; all "
         "measures each one that is installed, as a comma list does",

@@ -38,7 +38,8 @@ from ipu_utils.nms.nms_settings import SCORE_THRESHOLDS
 
 SIZES = ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x", "lite0", "lite1", "lite2", "lite3", "lite3x", "lite4")
 MODEL_NAMES = tuple(f"efficientdet-{size}" for size in SIZES)
-MODEL_ALIASES = {alias: f"efficientdet-{size}" for size in SIZES for alias in (size, f"efficientdet{size}")}
+# effdet, PyTorch's EfficientDet, calls them tf_efficientdet_d0.
+MODEL_ALIASES = {alias: f"efficientdet-{size}" for size in SIZES for alias in (size, f"tf_efficientdet_{size}")}
 DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 MIN_IO_TILES, MAX_IO_TILES = 32, 192
 MAX_PREFETCH_DEPTH = 255  # the infeed queue's own limit
@@ -79,7 +80,11 @@ PRECISION_WORDS = {
 }
 
 
-PRECISION_ALIASES = {"fp32": "float", "float32": "float", "fp16": "half", "float16": "half", "bf16": "bfloat16"}
+PRECISION_ALIASES = {
+    **dict.fromkeys(("fp32", "f32", "float32"), "float"),
+    **dict.fromkeys(("fp16", "f16", "float16"), "half"),
+    **{"bf16": "bfloat16", "i8": "int8", "u8": "uint8"},  # OpenVINO's words, as f32 and f16
+}
 
 
 def _precision(*names: str):

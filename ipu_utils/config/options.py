@@ -160,18 +160,26 @@ def percents() -> Kind:
 def choice(
     known: Mapping[str, Any], metavar: Optional[str] = None, aliases: Optional[Mapping[str, str]] = None
 ) -> Kind:
-    """One of a fixed set of words, each standing for a value; `aliases` are other words for some, in any case."""
+    """One of a fixed set of words, each standing for a value; `aliases` are other words for some.
+
+    Where there are aliases, capitals and what is between the parts of a word (`-`, `_`, a space) do not count.
+    """
+    spelt = {_letters(word): meaning for word, meaning in {**{name: name for name in known}, **(aliases or {})}.items()}
 
     def convert(value: Any) -> Any:
         if value in known:
             return known[value]
-        if isinstance(value, str) and value.lower() in (aliases or {}):
-            return known[aliases[value.lower()]]
+        if aliases and isinstance(value, str) and value == value.strip() and _letters(value) in spelt:
+            return known[spelt[_letters(value)]]
         if value in known.values():  # the value itself, from Python
             return next(meaning for meaning in known.values() if meaning == value)
         raise ValueError(did_you_mean(value, known))
 
     return Kind(f"one of {', '.join(known)}", metavar or "|".join(known), convert, known)
+
+
+def _letters(word: str) -> str:
+    return re.sub("[-_ ]", "", word).lower()
 
 
 def words(*names: str, metavar: Optional[str] = None, aliases: Optional[Mapping[str, str]] = None) -> Kind:

@@ -3,7 +3,7 @@
 
 import contextlib
 import itertools
-from typing import Any, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.command_line import build_parser
@@ -34,9 +34,9 @@ def cells(argv: Sequence[str], script: str = "throughput") -> List[Cell]:
       SystemExit: the command line is wrong; status 2.
     """
     typed = vars(build_parser(script, lists=True).parse_args(argv))
-    lists = {name: _parts(typed[name]) for name in sweep_axes() if "," in typed.get(name, "")}
-    engines = _parts(typed["engine"]) if "engine" in typed else []
-    if ALL in engines:
+    lists = {name: list(_parts(name, typed[name]).values()) for name in sweep_axes() if "," in typed.get(name, "")}
+    engines = list(_parts("engine", typed["engine"])) if "engine" in typed else []
+    if "engine" in lists or ALL in engines:
         words = (word for part in engines for word in (ENGINE_WORDS if part == ALL else (part,)))
         lists["engine"] = list(dict.fromkeys(words))
     rest = {name: value for name, value in typed.items() if name not in lists and name not in RECORDS}
@@ -52,9 +52,15 @@ def cells(argv: Sequence[str], script: str = "throughput") -> List[Cell]:
     return found
 
 
-def _parts(text: str) -> List[str]:
-    """The values of a comma list, each once."""
-    return list(dict.fromkeys(part.strip() for part in text.split(",")))
+def _parts(name: str, text: str) -> Dict[str, str]:
+    """The values of a comma list, each once: what it means, and how it was typed first."""
+    found: Dict[str, str] = {}
+    for part in map(str.strip, text.split(",")):
+        meaning, rule = part, all_rules()[name]
+        with contextlib.suppress(UserError):  # which the cell itself will tell
+            meaning = rule.kind.text_of(rule.check(name, part))
+        found.setdefault(meaning, part)
+    return found
 
 
 def _preset_wants_all(typed: Mapping[str, Any], script: str) -> bool:

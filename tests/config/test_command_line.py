@@ -40,7 +40,7 @@ TABLE = [
         "model_name",
         "efficientdet-d0",
         {name: name for name in MODEL_NAMES},
-        ("efficientdet-d8", "d9", "Efficientdet-D0"),
+        ("efficientdet-d8", "d9", "d0x", "efficientnet-d0", "-"),
     ),
     ("model_dir", None, {"checkpoints/d0": Path("checkpoints/d0")}, ("",)),
     ("hparams", "", {"a=1,b.c=2": "a=1,b.c=2", "file.yaml": "file.yaml", "": ""}, ()),
@@ -49,7 +49,7 @@ TABLE = [
         "model_precision",
         None,
         {"float": Precision.FLOAT, "half": Precision.HALF, "bfloat16": Precision.BFLOAT16, "int8": Precision.INT8},
-        ("uint8", "int4", "Half", ""),
+        ("uint8", "int4", "half float", ""),
     ),
     (
         "io_precision",
@@ -111,8 +111,8 @@ TABLE = [
     ("output_dir", Path("./outputs"), {"elsewhere": Path("elsewhere")}, ("",)),
     ("picture_names", "image", {word: word for word in ("image", "batch")}, ("original", "")),
     # this project's own
-    ("device", "auto", {word: word for word in ("auto", "ipu", "cpu", "gpu")}, ("tpu", "CPU")),
-    ("engine", "auto", {word: word for word in ("auto", "tensorflow", "openvino")}, ("onnx",)),
+    ("device", "auto", {word: word for word in ("auto", "ipu", "cpu", "gpu")}, ("tpu", "cpu0")),
+    ("engine", "auto", {word: word for word in ("auto", "tensorflow", "openvino")}, ("torch", "open", " ")),
     ("num_streams", None, {"1": 1, "16": 16}, ("0", "-1", "1.5", "two")),
     ("num_threads", None, *COUNT),
     ("nms_mode", NmsMode.BEST_CLASS, {mode.value: mode for mode in NmsMode}, ("global", "per_class", "best_class")),
@@ -250,7 +250,7 @@ def test_an_unknown_script_is_an_error():
         (["--model_name=efficientdet-d0"], "Did you mean '--model-name'?"),
         (["--list-device"], "Did you mean '--list-devices'?"),
         (["--model-name", "efficientdet-lite3y"], "Did you mean 'efficientdet-lite3"),
-        (["--model-name", "efficientdet_d1"], "Did you mean 'efficientdet-d1'?"),
+        (["--model-name", "efficientdet_d11"], "Did you mean 'efficientdet-d1'?"),
         (["--dataset-type", "image-dir"], "Did you mean 'image-directory'?"),
     ],
 )
@@ -353,13 +353,17 @@ def test_list_devices_prints_them_and_exits(monkeypatch, capsys):
 
 @pytest.mark.parametrize("typed, name", [("d0", "efficientdet-d0"), ("D7X", "efficientdet-d7x"),
                                          ("lite0", "efficientdet-lite0"), ("Lite3x", "efficientdet-lite3x"),
-                                         ("efficientdetd4", "efficientdet-d4")])  # fmt: skip
+                                         ("efficientdetd4", "efficientdet-d4"), ("EfficientDet-D0", "efficientdet-d0"),
+                                         ("efficientdet_lite3x", "efficientdet-lite3x"),
+                                         ("Lite-0", "efficientdet-lite0"),
+                                         ("tf_efficientdet_d7x", "efficientdet-d7x")])  # fmt: skip
 def test_a_model_may_be_called_by_its_size(typed, name):
     assert parse("throughput", "--model-name", typed)["model_name"] == name
 
 
 @pytest.mark.parametrize("typed, word", [("fp16", "half"), ("FP32", "float"), ("float16", "half"), ("float32", "float"),
-                                         ("bf16", "bfloat16")])  # fmt: skip
+                                         ("bf16", "bfloat16"), ("f32", "float"), ("F16", "half"), ("i8", "int8"),
+                                         ("INT8", "int8"), ("Half", "half")])  # fmt: skip
 def test_a_precision_may_be_called_as_others_call_it(typed, word):
     known = parse("throughput", "--model-precision", word)["model_precision"]
     assert parse("throughput", "--model-precision", typed)["model_precision"] is known
@@ -367,6 +371,14 @@ def test_a_precision_may_be_called_as_others_call_it(typed, word):
 
 def test_cuda_is_a_gpu():
     assert parse("throughput", "--device", "cuda")["device"] == "gpu"
+
+
+@pytest.mark.parametrize("option, typed, word", [
+    ("--device", "CPU", "cpu"), ("--engine", "OpenVINO", "openvino"), ("--engine", "ONNX Runtime", "onnxruntime"),
+    ("--engine", "ort", "onnxruntime"), ("--engine", "tflite", "litert"), ("--engine", "TF", "tensorflow"),
+])  # fmt: skip
+def test_devices_and_engines_may_be_called_as_others_call_them(option, typed, word):
+    assert parse("throughput", option, typed) == parse("throughput", option, word)
 
 
 @pytest.mark.parametrize("option", ["--source", "--verbose", "--weights", "--input", "--gpus"])
