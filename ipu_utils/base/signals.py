@@ -60,7 +60,8 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(wakeup)
-        sys.unraisablehook = hook
+        if not _came:  # else the process is ending, and what the run has made is still to be taken apart
+            sys.unraisablehook = hook
         for number, handler in before.items():
             if signal.getsignal(number) is _raise:  # else the process is ending because of one
                 signal.signal(number, handler)
@@ -96,7 +97,8 @@ def _unraisable(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def hook(unraisable: Any) -> None:
         if not isinstance(unraisable.exc_value, Interrupted):
-            before(unraisable)
+            if not _came:  # else it comes of the interruption: an object that was half made cannot be taken apart
+                before(unraisable)
             return
         number, again = unraisable.exc_value.number, True
         while again:

@@ -53,13 +53,14 @@ def cells(argv: Sequence[str], script: str = "throughput") -> List[Cell]:
 
 
 def _parts(name: str, text: str) -> Dict[str, str]:
-    """The values of a comma list, each once: what it means, and how it was typed first."""
-    found: Dict[str, str] = {}
+    """The values of a comma list, each once: which word it is, and how it was typed first."""
+    rule, found = all_rules()[name], {}
     for part in map(str.strip, text.split(",")):
-        meaning, rule = part, all_rules()[name]
-        with contextlib.suppress(UserError):  # which the cell itself will tell
-            meaning = rule.kind.text_of(rule.check(name, part))
-        found.setdefault(meaning, part)
+        word = part
+        if rule.kind.words:
+            with contextlib.suppress(UserError):  # which the cell itself will tell
+                word = rule.kind.text_of(rule.check(name, part))
+        found.setdefault(word, part)
     return found
 
 

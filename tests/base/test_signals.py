@@ -86,6 +86,21 @@ def test_an_interruption_that_a_finalizer_drops_comes_again_however_slow_threads
     assert seconds < 20
 
 
+def test_what_an_interruption_leaves_half_made_is_taken_apart_in_silence():
+    code = PRELUDE + (
+        "class HalfMade:\n"
+        "    def __init__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(30)\n"
+        "        self.options = 1\n"
+        "    def __del__(self):\n"
+        "        self.options\n"
+        "sys.exit(run_script(HalfMade))"
+    )
+    found, output, _ = in_process(code)
+    assert (found, output) == (130, "interrupted by SIGINT\n")
+
+
 def test_native_code_that_does_not_return_is_ended_too():
     code = PRELUDE + (
         "import hashlib\n"

@@ -51,9 +51,9 @@ def test_no_start_up_notices_on_standard_error(arguments):
 @pytest.mark.slow
 def test_they_are_there_for_whoever_asks(tmp_path):
     done = call(["-c", "from ipu_utils.base.keras2 import tf; tf.zeros(1) + 1"], TF_CPP_MIN_LOG_LEVEL="0")
-    assert "port.cc" in done.stderr and "cpu_feature_guard" in done.stderr
+    assert "cpu_feature_guard" in done.stderr  # the one that every CPU has
     quiet = call(["-c", "from ipu_utils.base.keras2 import tf; tf.zeros(1) + 1"], TF_CPP_MIN_LOG_LEVEL="2")
-    assert "port.cc" not in quiet.stderr  # nor for who asks for errors only
+    assert "cpu_feature_guard" not in quiet.stderr  # nor for who asks for errors only
 
 
 def fake(tmp_path, ending):

@@ -291,23 +291,28 @@ def skip_without_mpi():
 @pytest.mark.parametrize("dies", [0, 2])
 def test_an_instance_that_is_killed_leaves_what_all_have_found(tmp_path, dies):
     skip_without_mpi()
-    coco_set.make_set(tmp_path / "set", COUNT)
-    program = tmp_path / "program.py"
-    paths = [str(ROOT), str(ROOT / "tests" / "support"), str(Path(__file__).parent)]
-    program.write_text(PROGRAM.format(paths=paths, folder=str(tmp_path), dies=dies, count=COUNT))
-    environ = {**os.environ, **launcher.ENVIRON}
-    done = subprocess.run(
-        [*mpirun(3), sys.executable, str(program)], capture_output=True, text=True, timeout=120, env=environ
-    )
-    assert done.returncode != 0
+    for attempt in range(3):  # mpirun gives the others a second, which is not enough where the machine is busy
+        folder = tmp_path / str(attempt)
+        coco_set.make_set(folder / "set", COUNT)
+        program = folder / "program.py"
+        paths = [str(ROOT), str(ROOT / "tests" / "support"), str(Path(__file__).parent)]
+        program.write_text(PROGRAM.format(paths=paths, folder=str(folder), dies=dies, count=COUNT))
+        environ = {**os.environ, **launcher.ENVIRON}
+        done = subprocess.run(
+            [*mpirun(3), sys.executable, str(program)], capture_output=True, text=True, timeout=120, env=environ
+        )
+        assert done.returncode != 0
+        if (folder / "out" / "detections.json").exists():
+            break
+        assert list(folder.rglob("*.part")), "what the instances had found is lost"
     missing = [number for number in range(COUNT) if number % 3 == dies][1:]
     names = [f"{number:012d}.jpg" for number in range(COUNT) if number not in missing]
-    entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+    entries = json.loads((folder / "out" / "detections.json").read_text())
     assert [entry["file"] for entry in entries] == names, done.stderr
-    found = {one["image_id"] for one in json.loads((tmp_path / "results.json").read_text())}
+    found = {one["image_id"] for one in json.loads((folder / "results.json").read_text())}
     assert found <= {1000 - 7 * number for number in range(COUNT) if number not in missing} and len(found) > 3
     assert f"Missing: {len(missing)} of {len(missing) + 1} of instance {dies}." in done.stderr
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(folder.rglob("*.part"))
 
 
 @pytest.fixture(scope="module")

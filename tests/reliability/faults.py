@@ -22,11 +22,10 @@ from ipu_utils.data.decode import read_image
 from ipu_utils.executable.file import read_executable
 from reliability import edges
 from reliability.case import MODEL, Case, Outcome, Stage
-from reliability.during import act_during
+from reliability.during import SIGNAL_SECONDS, act_during
 from reliability.runner import ROOT, command_of, environment_of, in_process_of_its_own
 
 KILLS = 10
-SECONDS = 2.0
 DELAY = 0.3  # seconds into the phase
 ATTEMPTS = 3  # on a machine that is busy with something else
 ENDLESS = ["--num-repeats", "1000000", "--output-predictions", "--output-dir", "{folder}/out"]
@@ -79,9 +78,9 @@ def _interrupted(way: str, phase: str, number: int) -> Callable[[Stage], Outcome
         for _ in range(ATTEMPTS):
             shutil.rmtree(str(stage.folder / "out"), ignore_errors=True)
             ended = act_during(phase, script, filled, lambda process: process.send_signal(number), delay)
-            if ended.seconds <= SECONDS:
+            if ended.seconds <= SIGNAL_SECONDS:
                 break
-        assert ended.seconds <= SECONDS, ended
+        assert ended.seconds <= SIGNAL_SECONDS, ended
         return ended.outcome
 
     return run

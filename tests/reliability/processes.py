@@ -10,9 +10,8 @@ import launcher
 import psutil
 
 from reliability.case import TENSORFLOW, Case, Outcome, Stage
-from reliability.during import Ended, act_during
+from reliability.during import SIGNAL_SECONDS, Ended, act_during
 
-SECONDS = 2.0
 ATTEMPTS = 3  # on a machine that is busy with something else
 MPIRUN_SECONDS = 3.0  # that mpirun takes for itself
 TWO_CELLS = ["--micro-batch-size", "1,01"]  # one batch, written in two ways
@@ -55,7 +54,7 @@ def _twice(number: int) -> Callable[[Any], None]:
 def _sweep(phase: str, act: Callable[[Any], None]) -> Callable[[Stage], Outcome]:
     def run(stage: Stage) -> Outcome:
         arguments = [*stage.filled(stage.case.arguments), "--results-json", "-"]
-        return _soon(lambda: act_during(phase, stage.case.script, arguments, act, 0.1, after=SECOND), SECONDS)
+        return _soon(lambda: act_during(phase, stage.case.script, arguments, act, 0.1, after=SECOND), SIGNAL_SECONDS)
 
     return lambda stage: _first_cell_kept(run(stage))
 
@@ -84,7 +83,7 @@ def _instances(act: Callable[[Any], None]) -> Callable[[Stage], Outcome]:
         arguments = [*stage.filled(stage.case.arguments), "--results-json", str(record)]
         more = {"launcher": launcher.mpirun(2), "environ": launcher.ENVIRON}
         outcome = _soon(
-            lambda: act_during("measuring", "embedded", arguments, act, 0.5, **more), SECONDS + MPIRUN_SECONDS
+            lambda: act_during("measuring", "embedded", arguments, act, 0.5, **more), SIGNAL_SECONDS + MPIRUN_SECONDS
         )
         assert record.read_text() == "{}" and list(stage.folder.iterdir()) == [record]
         assert outcome.status not in (0, 2), outcome  # which one is mpirun's choice, and differs between releases
