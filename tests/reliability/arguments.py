@@ -73,7 +73,7 @@ CASES = [
         )
     ),
     _refused("an unknown model", "--model-name", "efficientdet-d9", words=["--model-name", "Did you mean"]),
-    _refused("a model's name in capitals", "--model-name", "EfficientDet-D0", words=["one of efficientdet-d0"]),
+    _refused("a model of another family", "--model-name", "EfficientNet-B0", words=["one of efficientdet-d0"]),
     _refused("an empty model name", "--model-name", "", words=["--model-name must be one of"]),
     _refused(
         "a mistyped option", "--micro-batchsize", "2", words=["unrecognized", "Did you mean '--micro-batch-size'"]
