@@ -15,6 +15,7 @@ import importlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ from ipu_utils.nms import libraries
 
 EXIT_NOTHING_RUNS = 1
 NEEDED = ("numpy", "PIL", "yaml", "tqdm")  # modules that every run imports
-BUILD = f"make BUILD_PYTHON={sys.executable}"
+BUILD = f"make BUILD_PYTHON={shlex.quote(sys.executable)}"
 # Instruction sets that decide how fast which precision is, and what they are good for.
 PRECISIONS = (("amx_bf16", "bfloat16 in matrix units"), ("avx512_bf16", "bfloat16"), ("avx512_fp16", "half"),
               ("avx512f", "float, 16 at a time"), ("avx2", "float, 8 at a time"),
@@ -252,7 +253,7 @@ def describe(findings: Sequence[Tuple[str, Finding]]) -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    Parser(prog="-m ipu_utils.doctor", description=__doc__).parse_args(argv)
+    Parser(prog="python -m ipu_utils.doctor", description=__doc__).parse_args(argv)
     findings = [(name, check()) for name, check in CHECKS]
     print(describe(findings))
     packages = dict(findings)["packages"]

@@ -8,6 +8,7 @@ is, without ipu_utils.base.keras2: building needs no Keras.
 
 import importlib
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -28,6 +29,11 @@ def quietly_import(name: str):
         os.close(kept)
 
 
+def for_make(words) -> str:
+    """Words of a command, as a makefile's variable holds them for the shell."""
+    return " ".join(map(shlex.quote, words)).replace("$", "$$").replace("#", "\\#")
+
+
 def main(build: Path) -> int:
     """Write the flags and return the exit status: 0, or 3 where this interpreter has no TensorFlow."""
     try:
@@ -37,13 +43,14 @@ def main(build: Path) -> int:
         return 3
     abi = tf.sysconfig.CXX11_ABI_FLAG
     # As system headers: their warnings are not ours.
-    compile_flags = [flag.replace("-I", "-isystem ", 1) for flag in tf.sysconfig.get_compile_flags()]
-    if not any(flag.lstrip("-").startswith("std=") for flag in compile_flags):
-        compile_flags.append("-std=c++14")  # Releases that name no standard, 2.6 among them, are written in C++14.
-    library_folder = tf.sysconfig.get_lib()
+    words = []
+    for flag in tf.sysconfig.get_compile_flags():
+        words += ["-isystem", flag[2:]] if flag.startswith("-I") else [flag]
+    if not any(word.lstrip("-").startswith("std=") for word in words):
+        words.append("-std=c++14")  # Releases that name no standard, 2.6 among them, are written in C++14.
     text = (
-        f"TF_CXXFLAGS := {' '.join(compile_flags)}\n"
-        f"TF_LDFLAGS := {' '.join(tf.sysconfig.get_link_flags())} -Wl,-rpath,{library_folder}\n"
+        f"TF_CXXFLAGS := {for_make(words)}\n"
+        f"TF_LDFLAGS := {for_make([*tf.sysconfig.get_link_flags(), f'-Wl,-rpath,{tf.sysconfig.get_lib()}'])}\n"
         f"TF_VERSION := {tf.__version__}\n"
         f"TF_ABI := {abi}\n"
     )

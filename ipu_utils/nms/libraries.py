@@ -6,6 +6,7 @@ Imports no TensorFlow by itself: `libdetect` is for programs without it.
 
 import functools
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Optional
@@ -94,5 +95,5 @@ def _error(what: str) -> CustomOpsNotFoundException:
     # "make" builds for the interpreter it finds, which need not be this one.
     return CustomOpsNotFoundException(
         f'{what} Run "make" in {ROOT}, or pass --onchip-nms false. '
-        f"(For this very interpreter: make BUILD_PYTHON={sys.executable})"
+        f"(For this very interpreter: make BUILD_PYTHON={shlex.quote(sys.executable)})"
     )

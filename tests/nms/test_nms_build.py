@@ -156,6 +156,23 @@ def test_a_changed_header_rebuilds_what_includes_it_and_nothing_else(tmp_path):
 
 @pytest.mark.slow
 @needs_compiler
+def test_a_checkout_and_an_environment_in_folders_with_a_space_are_built(tmp_path):
+    root = tmp_path / "a folder" / "its checkout"
+    for folder in ("NMS", "ipu_utils"):
+        shutil.copytree(libraries.ROOT / folder, root / folder, ignore=shutil.ignore_patterns("build", "__pycache__"))
+    shutil.copy(libraries.ROOT / "Makefile", root)
+    packages = root / "packages"  # TensorFlow's folder, whose path the compiler and the library get to know
+    packages.mkdir()
+    (packages / "tensorflow").symlink_to(Path(tf.__file__).parent, target_is_directory=True)
+    python = root / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    result = make(f"BUILD_PYTHON={python}", cwd=root)
+    assert result.returncode == 0 and list(root.glob("NMS/host/build/tf-*/host_nms.so")), result.stdout
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_two_makes_at_once_do_not_damage_each_other(tmp_path):
     command = ["make", "-C", str(NMS / "host"), "libdetect", f"BUILD={tmp_path}"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(3)]
