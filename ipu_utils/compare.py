@@ -61,7 +61,10 @@ def parse_conditions(text: str) -> List[Condition]:
     for part in text.split(","):
         match = CONDITION.fullmatch(part.strip())
         if match is None:
-            raise UserError(f'--fail-if {part.strip()!r}: expected for example "p50>+5%" or "throughput<-5%".')
+            raise UserError(
+                f'--fail-if {part.strip()!r}: expected for example "p50>+5%" or "throughput<-5%", in quotation marks, '
+                "because a shell takes > and < for itself."
+            )
         name, sign, percent = match.groups()
         if name != "throughput":
             statistic_named(name)
@@ -96,13 +99,12 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
 
 def build_parser() -> Parser:
     """The command line."""
-    parser = Parser(prog="-m ipu_utils.compare", description=__doc__)
+    parser = Parser(prog="python -m ipu_utils.compare", description=__doc__)
     parser.add_argument("first", metavar="A.json", type=Path, help="record of a run, as --results-json wrote it")
     parser.add_argument("second", metavar="B.json", type=Path, help="record of the run to compare with it")
     parser.add_argument(
         "--fail-if",
         metavar="CONDITION,...",
-        default="",
         help="end with status 1 when B differs from A like this: throughput, mean, median, min, max or a percentile "
         "(p50, p99.9), then > or <, then a signed percentage, such as p50>+5%% (default: none)",
     )
@@ -113,7 +115,7 @@ def build_parser() -> Parser:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     options = build_parser().parse_args(argv)
-    conditions = parse_conditions(options.fail_if) if options.fail_if else []
+    conditions = [] if options.fail_if is None else parse_conditions(options.fail_if)
     first, second = records.read_record(options.first), records.read_record(options.second)
     if options.report is not None:
         check_apart(

@@ -16,6 +16,7 @@ DRIFT = 0.10  # change between the medians of the first and the last third of a 
 FEWEST_FOR_DRIFT = 9
 TAIL = 2.0  # times the median at which p99 is far above it
 FEWEST_FOR_TAIL = 5
+FEWEST_FOR_INTERVAL = 5  # of fewer samples an interval would be narrower than what it stands for
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

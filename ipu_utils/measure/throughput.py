@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, ContextManager, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
-from ipu_utils.measure.statistics import Statistics, describe, instabilities
+from ipu_utils.measure.statistics import FEWEST_FOR_INTERVAL, Statistics, describe, instabilities
 
 Outputs = TypeVar("Outputs")
 
@@ -194,9 +194,12 @@ def format_distribution(samples: Samples, percentiles: Sequence[float], label: s
     unstable = samples.instabilities()
     deviation = "" if found.std is None else f", std = {found.std:.2f} ms"
     low, high = found.median_interval
+    interval = f"95% interval {low:.2f} to {high:.2f} ms"
+    if found.count < FEWEST_FOR_INTERVAL:
+        interval = f"no interval: {found.count} {'sample is' if found.count == 1 else 'samples are'} too few"
     lines = [
         f"\t{label} latency {format_percentiles(found)}",
-        f"\t{label} latency median {found.median:.2f} ms, 95% interval {low:.2f} to {high:.2f} ms{deviation}",
+        f"\t{label} latency median {found.median:.2f} ms, {interval}{deviation}",
         *(f"\tUNSTABLE: {reason}" for reason in unstable),
         *([f"\t{WHAT_TO_DO}"] if unstable else []),
     ]

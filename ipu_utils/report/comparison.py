@@ -10,10 +10,9 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from ipu_utils.base.errors import UserError
-from ipu_utils.measure.statistics import CONFIDENCE, SEED, rank_of, resampled
+from ipu_utils.measure.statistics import CONFIDENCE, FEWEST_FOR_INTERVAL, SEED, rank_of, resampled
 from ipu_utils.report.record import latencies_ms, latency_unit
 
-FEWEST_FOR_INTERVAL = 5
 Statistic = Callable[[np.ndarray], np.ndarray]  # of each row
 
 

@@ -94,6 +94,11 @@ def read_record(path: Path) -> Dict[str, Any]:
       UserError: it is not.
     """
     called = shown(str(path))
+    first = path.with_name(f"{path.stem}-1{path.suffix}")
+    if not path.exists() and first.exists():
+        raise UserError(
+            f"{called} is not there: a sweep writes a file for each combination, {shown(first.name)} and so on."
+        )
     record = read_json(path, called, "what --results-json wrote")
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise UserError(f"{called} is not a record of this benchmark: expected what --results-json wrote.")

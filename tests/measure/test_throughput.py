@@ -139,6 +139,12 @@ def test_percentiles_and_spread_are_below_the_original_lines():
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize("count, words", [(1, "1 sample is"), (2, "2 samples are"), (4, "4 samples are")])
+def test_of_a_few_samples_no_interval_is_given(count, words):
+    text = format_distribution(Samples((0.1,) * count, 1, 1), (50.0,))
+    assert f"latency median 100.00 ms, no interval: {words} too few" in text and "95%" not in text
+
+
 def test_what_is_below_is_not_read_by_the_expressions_of_benchmarks_yml():
     text = format_distribution(Samples((0.1,) * 4 + (1.0,), 1, 1), (50.0,))
     assert not THROUGHPUT.search(text) and not LATENCY.search(text)

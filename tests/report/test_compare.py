@@ -124,11 +124,22 @@ def test_conditions_fail_a_build(files, capsys, condition, fails):
 
 
 @pytest.mark.parametrize(
-    "condition", ["p50", "p50>5", "p50>+5", "speed>+5%", "p101>+5%", "p0>+5%", "p50=+5%", ">+5%", ","]
+    "condition", ["p50", "p50>5", "p50>+5", "speed>+5%", "p101>+5%", "p0>+5%", "p50=+5%", ">+5%", ",", "", " "]
 )
 def test_conditions_that_mean_nothing_are_refused(files, capsys, condition):
     status, out, err = run(capsys, *files(make(BASE), make(BASE)), "--fail-if", condition)
     assert status == 2 and out == "" and err.startswith("error: ")
+
+
+def test_a_condition_of_which_the_shell_has_taken_a_part_is_told_to_be_quoted(files, capsys):
+    assert "in quotation marks" in run(capsys, *files(make(BASE), make(BASE)), "--fail-if", "p50")[2]
+
+
+def test_the_name_that_a_sweep_was_given_leads_to_its_files(tmp_path, capsys):
+    (tmp_path / "run-1.json").write_text("{}")
+    status, _, err = run(capsys, str(tmp_path / "run.json"), str(tmp_path / "run-1.json"))
+    assert status == 2 and "a sweep writes a file for each combination, run-1.json and so on" in err
+    assert "a sweep" not in run(capsys, str(tmp_path / "other.json"), str(tmp_path / "run-1.json"))[2]
 
 
 def test_runs_of_different_work_are_refused_with_the_keys(files, capsys):
