@@ -186,7 +186,7 @@ def compare(rounds: int) -> List[str]:
         ratio = f"{timing.median / fused:.1f}"
         lines.append(f"| {name} | {timing.median:.2f} | {timing.low:.2f} - {timing.high:.2f} | {ratio} |")
     excess = timings[IN_GRAPH].median - timings[READ].median
-    return [*lines, "", f"In a graph the fused operator takes {excess:.2f} ms more than reading the logits once."]
+    return [*lines, "", f"In a graph the fused operator takes {abs(excess):.2f} ms {'less' if excess < 0 else 'more'} than reading the logits once."]
 
 
 def scale(rounds: int) -> List[str]:

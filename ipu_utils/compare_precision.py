@@ -23,12 +23,14 @@ from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
     from ipu_utils.base.console import progress_bar, run_script, show_notes
-    from ipu_utils.base.errors import UserError
+    from ipu_utils.base.errors import ConfigError, UserError
     from ipu_utils.base.image_folder import list_folder
     from ipu_utils.base.printable import report_line
     from ipu_utils.config.command_line import Parser
+    from ipu_utils.config.options import did_you_mean
     from ipu_utils.config.run_config import RunConfig, load_config
     from ipu_utils.config.run_hparams import follow_hparams, hparams_of_run
+    from ipu_utils.config.sections import all_rules
     from ipu_utils.data.sources import ImageFiles
     from ipu_utils.executable.engines import ENGINES
     from ipu_utils.outputs import coco_eval
@@ -67,7 +69,7 @@ def compare(rows: Dict[str, Row], source: ImageFiles, on_image: Callable = lambd
 def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]:
     """Return this program's options, and those that it hands to the embedded script's parser."""
     parser = Parser(
-        prog="-m ipu_utils.compare_precision", description=__doc__, allow_abbrev=False,
+        prog="python -m ipu_utils.compare_precision", description=__doc__, allow_abbrev=False,
         epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
         "--no-ema, --random-weights, --hparams, --image-size, --calibration-images, --nms-mode, --score-preset, "
         "--seed.",
@@ -76,9 +78,39 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
                         help="an image, a folder of images, or a quoted pattern such as 'photos/*.jpg'")  # fmt: skip
     parser.add_argument("--coco-annotations", type=Path, metavar="FILE", help="compare with these, too (default: none)")
     parser.add_argument("--max-images", type=int, default=16, metavar="N", help="the first N of them (default: 16)")
-    parser.add_argument("--precisions", nargs="+", choices=WORDS, default=list(WORDS), help="default: all")
-    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES), help="default: all")
-    return parser.parse_known_args(argv)
+    lists = {"precisions": ("model_precision", WORDS), "engines": ("engine", tuple(ENGINES))}
+    for name, (_, known) in lists.items():
+        parser.add_argument(f"--{name}", nargs="+", default=["all"], metavar="WORD",
+                            help=f"some of {', '.join(known)}, or all (default: all)")  # fmt: skip
+    options, rest = parser.parse_known_args(argv)
+    for name, (option, known) in lists.items():
+        try:
+            setattr(options, name, words_of(f"--{name}", getattr(options, name), option, known))
+        except UserError as error:
+            parser.error(str(error))
+    return options, rest
+
+
+def words_of(flag: str, typed: Sequence[str], option: str, known: Sequence[str]) -> List[str]:
+    """Words of a list with spaces or commas between them, each as the scripts' option spells it.
+
+    Raises:
+      ConfigError: one of them is not known.
+    """
+    rule, found = all_rules()[option], []
+    for part in map(str.strip, ",".join(typed).split(",")):
+        if part == "all":
+            found += known
+            continue
+        try:
+            found.append(rule.kind.text_of(rule.check(option, part)))
+        except ConfigError:
+            found.append("")
+        if found[-1] not in known:
+            raise ConfigError(
+                f"{flag} takes some of {', '.join(known)}, or all; got {part!r}.{did_you_mean(part, known)}"
+            )
+    return list(dict.fromkeys(found))
 
 
 def open_images(path: Path, most: int, hparams: Any) -> ImageFiles:

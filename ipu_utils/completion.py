@@ -76,7 +76,7 @@ def bash_script() -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    parser = Parser(prog="-m ipu_utils.completion", description=__doc__)
+    parser = Parser(prog="python -m ipu_utils.completion", description=__doc__)
     parser.add_argument("shell", choices=SHELLS, help="the shell to print a script for")
     print((ZSH if parser.parse_args(argv).shell == "zsh" else "") + bash_script(), end="")
     return 0

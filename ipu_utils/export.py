@@ -47,7 +47,7 @@ OPTION = "--to"
 def parse(argv: Optional[Sequence[str]]) -> Tuple[str, List[str]]:
     """Return where to write, and the options that are handed to the scripts' parser."""
     parser = Parser(
-        prog="-m ipu_utils.export", description=__doc__, allow_abbrev=False,
+        prog="python -m ipu_utils.export", description=__doc__, allow_abbrev=False,
         epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
         "--no-ema, --random-weights, --hparams, --image-size, --micro-batch-size, --io-precision, --nms-mode, "
         "--score-preset, --seed; and --model-precision, float or (.tflite and .xml) half, of the weights in the "

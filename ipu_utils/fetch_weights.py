@@ -29,8 +29,9 @@ from ipu_utils.base.console import progress_bar, run_script
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.printable import shown
 from ipu_utils.base.transport import Broken, number_in
-from ipu_utils.config.command_line import Parser
+from ipu_utils.config.command_line import Parser, StoreChecked
 from ipu_utils.config.model_options import MODEL_NAMES
+from ipu_utils.config.sections import all_rules
 
 PUBLISHED = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
 COLLECTIONS = ("coco", "coco2", "coco640", "advprop")
@@ -266,9 +267,11 @@ def _check(source: Source, partial: Path, total: Optional[int]) -> None:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = Parser(prog="-m ipu_utils.fetch_weights", description="Fetch a published checkpoint of EfficientDet.")
-    parser.add_argument("--model-name", default="efficientdet-d0", choices=MODEL_NAMES, metavar="NAME",
-                        help=f"{', '.join(MODEL_NAMES)} (default: efficientdet-d0)")  # fmt: skip
+    description = "Fetch a published checkpoint of EfficientDet."
+    parser = Parser(prog="python -m ipu_utils.fetch_weights", description=description, named_by="--model-name")
+    rule = all_rules()["model_name"]
+    parser.add_argument("--model-name", default=rule.default, action=StoreChecked, rule=rule, metavar="NAME",
+                        help=f"d0 for short: {', '.join(MODEL_NAMES)} (default: {rule.default})")  # fmt: skip
     parser.add_argument("--collection", choices=COLLECTIONS, help="another one than the published accuracy is of; "
                         "goes to tmp/<collection>/<model-name>, a name that tells AdvProp's inputs")  # fmt: skip
     parser.add_argument("--base-url", default=PUBLISHED, metavar="URL", help=f"a mirror (default: {PUBLISHED})")

@@ -119,7 +119,12 @@ def _run_escaped(main: Callable[[], Optional[int]]) -> int:
     kind = ""
     try:
         with as_interruption():
-            status = main()
+            try:
+                status = main()
+            except SystemExit as end:
+                if end.code:
+                    raise
+                status = 0  # of --help, which may not have been written yet
         sys.stdout.flush()
         return status or 0
     except CompiledOnly as done:

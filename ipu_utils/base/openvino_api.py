@@ -106,5 +106,5 @@ def check_precision(precision: str) -> None:
     if words[precision] not in offered:
         can = ", ".join(name for name, word in words.items() if word in offered)
         raise NotSupportedError(
-            f"OpenVINO cannot compute in {precision} on this CPU, only in {can}: use --model-precision."
+            f"OpenVINO cannot compute in {precision} on this CPU, only in {can}: use --model-precision float."
         )

@@ -2,7 +2,10 @@
 """The command line of both scripts, built from the configuration's fields, whose names, defaults and help it takes."""
 
 import argparse
+import contextlib
 import os
+import re
+import sys
 from typing import Any, Callable, Dict, List, NoReturn, Optional
 
 from ipu_utils.base import machine
@@ -11,6 +14,7 @@ from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
 from ipu_utils.config.options import FORMER_NAMES, Rule, did_you_mean, flag_of, rules_of
+from ipu_utils.config.other_tools import option_called
 from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
 
 TITLES = {"data": "input", "nms": "post-processing", "ipu": "IPU", "embedded": "executable and requests"}
@@ -79,19 +83,48 @@ class Parser(argparse.ArgumentParser):
     A description keeps its lines: that of a command is its module's docstring.
     """
 
-    def __init__(self, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter, **kwargs: Any):
+    def __init__(
+        self, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter, named_by: str = "", **kwargs: Any
+    ):
+        """As argparse's; `named_by` is the option that a word without one was meant for."""
         super().__init__(formatter_class=formatter_class, **kwargs)
+        self.named_by = named_by
         self.notes: List[str] = []  # remarks on what was typed
+        self._words: List[str] = []  # of the command line
+
+    def print_help(self, file: Any = None) -> None:
+        """As argparse's, which does not say when a disk is full."""
+        print(self.format_help(), end="", file=file)
 
     def error(self, message: str, *more: str) -> NoReturn:
         """Print `error: <message>`, and more lines of it, on standard error and exit with status 2."""
-        lines = "\n".join(shown(line) for line in (message, *more))
+        lines = "\n".join(shown(line) for line in (self._reworded(message), *more))
         leave_reason(lines)
-        self.exit(2, f"error: {lines}\nFor the options: python {self.prog} --help\n")
+        command = self.prog if self.prog.startswith("python ") else f"python {self.prog}"
+        self.exit(2, f"error: {lines}\nFor the options: {command} --help\n")
+
+    def _reworded(self, message: str) -> str:
+        """A message of argparse's own, with what it does not say."""
+        joined = re.fullmatch(r"argument -h/--help: ignored explicit argument '(.*)'", message, re.DOTALL)
+        if joined:
+            return f"unrecognized arguments: -h{joined[1]}. Did you mean '--help'?"
+        lacks = re.fullmatch(r"argument (?:\S+/)?(--\S+): expected one argument", message)
+        if lacks is None or lacks[1] not in self._words:
+            return message
+        behind = self._words[self._words.index(lacks[1]) + 1 :][:1]
+        is_value = any(word.startswith("-") and word not in self._option_string_actions for word in behind)
+        return message + (f". A value that begins with - follows a =: {lacks[1]}={behind[0]}" if is_value else "")
 
     def _hint(self, unknown: str) -> str:
-        """What to say of an option that does not exist."""
-        return did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else ""
+        """What to say of an option that does not exist, or of a word that belongs to none."""
+        if unknown.startswith("-"):
+            return did_you_mean(unknown, self._option_string_actions)
+        return f" Did you mean {self.named_by} {unknown}?" if self.named_by else ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse has it."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         """Parse, and end in `error` where something is left over."""
@@ -108,10 +141,20 @@ class ScriptParser(Parser):
     def _hint(self, unknown: str) -> str:
         if not unknown.startswith("-") and os.path.exists(unknown):  # what a shell makes of photos/*.jpg
             return " For several images name their folder, or quote a pattern: --image-path 'FOLDER/*.jpg'."
+        if not unknown.startswith("-"):
+            rule = all_rules()["model_name"]
+            with contextlib.suppress(ConfigError):
+                return f" Did you mean --model-name {rule.check('model_name', unknown)}?"
+            return ""
+        (other,) = [script for script in SCRIPTS.values() if script != self.prog]
         if unknown in {flag_of(name) for name in all_rules()}:
-            (other,) = [script for script in SCRIPTS.values() if script != self.prog]
             return f" It is an option of {other}."
-        return super()._hint(unknown)
+        ours = option_called(unknown) if unknown.startswith("-") else ""
+        if not ours:
+            return super()._hint(unknown)
+        return (
+            f" Here it is {ours}." if ours.split()[0] in self._option_string_actions else f" It is {ours} of {other}."
+        )
 
 
 def build_parser(script: str = "throughput", lists: bool = False) -> Parser:

@@ -12,6 +12,7 @@ from ipu_utils.base.errors import ConfigError
 from ipu_utils.config.facets import CONTENT, FOLDER, IPU_PROGRAM, NOT_COMPILED, ON_CPU, ON_HOST, TALK, WORK, axis
 from ipu_utils.config.model_options import MAX_COUNT, MAX_IO_TILES, MAX_PREFETCH_DEPTH, MAX_THREADS, MIN_IO_TILES
 from ipu_utils.config.options import Checked, option, path, positive_number, switch, whole_number, words
+from ipu_utils.config.other_tools import device_hint, engine_hint
 
 ENGINE_WORDS = ("openvino", "litert", "onnxruntime", "tensorflow")  # as in `ipu_utils.executable.engines`
 ENGINE_ALIASES = {"ov": "openvino", "tflite": "litert", "onnx": "onnxruntime", "ort": "onnxruntime", "tf": "tensorflow"}
@@ -25,14 +26,14 @@ class DeviceConfig(Checked):
 
     device: str = option(
         "auto",
-        words("auto", "ipu", "cpu", "gpu", aliases={"cuda": "gpu"}),
+        words("auto", "ipu", "cpu", "gpu", aliases={"cuda": "gpu"}, hint=device_hint),
         "where to run; auto takes an attached IPU, else a GPU, else the CPU",
         facets=CONTENT._replace(in_presets=False, printed=False),
         first=5,
     )
     engine: str = option(
         "auto",
-        words("auto", ALL, *ENGINE_WORDS, aliases=ENGINE_ALIASES),
+        words("auto", ALL, *ENGINE_WORDS, aliases=ENGINE_ALIASES, hint=engine_hint),
         "host: what executes the network; auto takes OpenVINO on a CPU where it is installed, LiteRT for int8, else "
         "TensorFlow; on a GPU TensorFlow, or onnxruntime if it is named; of a given executable, what compiled it; all "
         "measures each one that is installed, as a comma list does",

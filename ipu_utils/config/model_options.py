@@ -34,6 +34,7 @@ from ipu_utils.config.options import (
     whole_number,
     words,
 )
+from ipu_utils.config.other_tools import precision_hint
 from ipu_utils.nms.nms_settings import SCORE_THRESHOLDS
 
 SIZES = ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x", "lite0", "lite1", "lite2", "lite3", "lite3x", "lite4")
@@ -89,7 +90,7 @@ PRECISION_ALIASES = {
 
 def _precision(*names: str):
     aliases = {alias: word for alias, word in PRECISION_ALIASES.items() if word in names}
-    return choice({name: PRECISION_WORDS[name] for name in names}, aliases=aliases)
+    return choice({name: PRECISION_WORDS[name] for name in names}, aliases=aliases, hint=precision_hint)
 
 
 STREAMED = ("image-directory", "video")  # datasets of any number of images, which are decoded beside the device's work

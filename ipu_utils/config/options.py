@@ -27,6 +27,7 @@ MOST_QUOTED = 200  # characters of a value in a message
 MIN_IMAGE_SIDE = 8  # One cell of the finest level, whose stride is 8 pixels.
 MAX_IMAGE_SIDE = 8192
 MAX_NAME_BYTES = 255  # of a file or folder
+ADDRESS = re.compile(r"(https?|ftp|file|s3|gs|rtsp|rtmp):/", re.IGNORECASE)
 
 
 class Word(str, enum.Enum):
@@ -158,11 +159,15 @@ def percents() -> Kind:
 
 
 def choice(
-    known: Mapping[str, Any], metavar: Optional[str] = None, aliases: Optional[Mapping[str, str]] = None
+    known: Mapping[str, Any],
+    metavar: Optional[str] = None,
+    aliases: Optional[Mapping[str, str]] = None,
+    hint: Callable[[str], str] = lambda typed: "",
 ) -> Kind:
     """One of a fixed set of words, each standing for a value; `aliases` are other words for some.
 
     Where there are aliases, capitals and what is between the parts of a word (`-`, `_`, a space) do not count.
+    `hint` gives what is to be said of a word that means something else, or nothing.
     """
     spelt = {_letters(word): meaning for word, meaning in {**{name: name for name in known}, **(aliases or {})}.items()}
 
@@ -173,7 +178,7 @@ def choice(
             return known[spelt[_letters(value)]]
         if value in known.values():  # the value itself, from Python
             return next(meaning for meaning in known.values() if meaning == value)
-        raise ValueError(did_you_mean(value, known))
+        raise ValueError(hint(str(value)) or did_you_mean(value, known))
 
     return Kind(f"one of {', '.join(known)}", metavar or "|".join(known), convert, known)
 
@@ -182,9 +187,9 @@ def _letters(word: str) -> str:
     return re.sub("[-_ ]", "", word).lower()
 
 
-def words(*names: str, metavar: Optional[str] = None, aliases: Optional[Mapping[str, str]] = None) -> Kind:
-    """One of a fixed set of words that stand for themselves; for `aliases` see `choice`."""
-    return choice({name: name for name in names}, metavar, aliases)
+def words(*names: str, metavar: Optional[str] = None, **more: Any) -> Kind:
+    """One of a fixed set of words that stand for themselves; for more see `choice`."""
+    return choice({name: name for name in names}, metavar, **more)
 
 
 def text(metavar: str = "TEXT") -> Kind:
@@ -206,6 +211,8 @@ def path(metavar: str, written_file: bool = False) -> Kind:
             raise ValueError
         if "\0" in str(value):
             raise ValueError(" A path has no null character.")
+        if ADDRESS.match(str(value)):
+            raise ValueError(" It is an address: fetch what it leads to, and name the file.")
         try:
             expanded = Path(value).expanduser()
         except RuntimeError:

@@ -33,10 +33,15 @@ def preset_path(config: str) -> Path:
     if config in names:
         return CONFIG_DIR / f"{config}.yml"
     given = Path(config)
+    kind = path_kind("--config", given) if config else ""
     if given.suffix in (".yml", ".yaml"):
-        if path_kind("--config", given) == "file":
+        if kind == "file":
             return given
-        raise ConfigError(f"--config {config}: there is no such file.")
+        raise ConfigError(
+            f"--config {config} is a folder: name a file." if kind else f"--config {config}: there is no such file."
+        )
+    if kind:
+        raise ConfigError(f"--config {config} is a {kind}: expected {', '.join(names)}, or a YAML file (.yml, .yaml).")
     raise ConfigError(
         f"--config must be one of {', '.join(names)}, or a YAML file; got {config!r}.{did_you_mean(config, names)}"
     )
@@ -69,9 +74,19 @@ def _kind_of(value: Any) -> str:
     return {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value), repr(value))
 
 
+def _section_hint(name: Any) -> str:
+    rules, example = all_rules(), f" Options stand below a model, as in {MODEL_NAMES[0]}: {{micro_batch_size: 4}}."
+    if str(name).replace("-", "_") in rules:
+        return example
+    try:
+        return f" Did you mean {rules['model_name'].check('model_name', name)!r}?"
+    except ConfigError:
+        return did_you_mean(name, MODEL_NAMES) or example
+
+
 def _read_section(path: Path, name: Any, section: Any) -> Section:
     if name not in MODEL_NAMES and not str(name).endswith(BASE_SUFFIX):
-        raise ConfigError(f"{path}: {name!r} is not a model.{did_you_mean(name, MODEL_NAMES)}")
+        raise ConfigError(f"{path}: {name!r} is not a model.{_section_hint(name)}")
     where = f"{path}, {name}"
     options = _mapping(where, section)
     host = _mapping(f"{where}, {HOST_KEY}", options.get(HOST_KEY))

@@ -193,9 +193,11 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
         notes.append("--calibration-images has no effect without --model-precision int8.")
     if config.embedded is not None:
         exec_file = config.embedded.exec_file
-        if exec_file is not None and path_kind("--exec-file", exec_file) != "file":
+        kind = "file" if exec_file is None else path_kind("--exec-file", exec_file)
+        if kind != "file":
+            problem = "is a folder: name the file in it" if kind else "there is no such file"
             raise ConfigError(
-                f"--exec-file {exec_file}: there is no such file. "
+                f"--exec-file {exec_file}{' ' if kind else ': '}{problem}. "
                 "--compile-only --exec-output-dir FOLDER writes an executable."
             )
         config = dataclasses.replace(config, benchmark=outlasting(config, notes))

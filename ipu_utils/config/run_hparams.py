@@ -17,6 +17,7 @@ from ipu_utils.base.openvino_api import check_precision
 from ipu_utils.config.hparams_rules import check_hparams
 from ipu_utils.config.model_options import ModelConfig, Precision
 from ipu_utils.config.normalisation import normalisation_of
+from ipu_utils.config.options import path_kind
 from ipu_utils.config.trainer_config import find_config, read_config
 from tf2.nms_settings import SCORE_THRESHOLDS
 
@@ -168,14 +169,19 @@ def check_wishes(config: "RunConfig", wish: Optional[str] = None) -> None:
       UserError: something does; says how to get them.
     """
     wish = wish or config.output.about_images
+    path = config.model.weights_path
+    lacking = f"there is no checkpoint in {path}"
     if config.model.model_dir is not None:
-        wish = f"--model-dir {config.model.model_dir}"
+        wish = f"--model-dir {path}"
+        kind = path_kind("--model-dir", path)
+        if kind != "folder":
+            lacking = "that is no file of a checkpoint" if kind else "there is no such folder or file"
     elif config.data.dataset_type != "generated":
-        wish = f"--dataset-type {config.data.dataset_type}"
+        typed = config.given.get("dataset_type", ("", "default"))[1] != "default"
+        wish = f"--dataset-type {config.data.dataset_type}" if typed else f"--image-path {config.data.image_path}"
     if wish is not None:
-        path = config.model.weights_path
         raise UserError(
-            f"{wish} asks for trained weights, and there is no checkpoint in {path}. To fetch the published one:",
+            f"{wish} asks for trained weights, and {lacking}. To fetch the published one:",
             f"  {fetch_command(config.model.model_name)}",
             "or add --random-weights to run without trained ones.",
         )

@@ -58,7 +58,7 @@ def run_all(found: Sequence[Cell], argv: Sequence[str], script: str) -> int:
     for cell in found:
         typed = vars(build_parser(script).parse_args(cell.arguments))
         for name, value in _given(typed, REFUSED).items():
-            raise UserError(f"every combination would write {flag_of(name)} {value} anew: leave it out here.")
+            raise UserError(f"every combination would write {_typed(name, value)} anew: leave it out here.")
         configs.append(_config_of(typed, script, cell.by_all))
     absent = missing_engines(list(dict.fromkeys(cell.values["engine"] for cell in found if cell.by_all)))
     left_out = [f"--engine all leaves out {word}: {why.rstrip('.')}." for word, why in absent.items()]
@@ -76,6 +76,10 @@ def _given(values: Mapping[str, Any], *kinds: Sweep) -> Dict[str, Any]:
     """Options of these kinds that are there and ask for something."""
     names = names_where(lambda facets: facets.sweep in kinds)
     return {name: values[name] for name in names if values.get(name) not in (None, False)}
+
+
+def _typed(name: str, value: Any) -> str:
+    return flag_of(name) if value is True else f"{flag_of(name)} {value}"
 
 
 def _config_of(typed: Mapping[str, Any], script: str, by_all: bool) -> Optional[RunConfig]:
@@ -96,7 +100,7 @@ def _config_of(typed: Mapping[str, Any], script: str, by_all: bool) -> Optional[
         return None
     for name, value in _given(options_dict(config), REFUSED, ONCE).items():
         raise UserError(
-            f"every combination would write {flag_of(name)} {value} anew, which --config {config.config_name} asks for."
+            f"every combination would write {_typed(name, value)} anew, which --config {config.config_name} asks for."
         )
     return config
 

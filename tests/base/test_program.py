@@ -98,6 +98,22 @@ def test_a_signal_behind_the_report_leaves_the_report(arguments, number, tmp_pat
     assert out == whole and len(whole) > 1000
 
 
+def test_a_python_that_is_too_old_is_told_as_that_and_not_as_a_missing_package():
+    code = "import sys; sys.version_info = (3, 6, 9); import ipu_utils"
+    run = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.startswith("error: this is Python 3.6.9, needed is 3.9 or later")
+    assert run.stderr.count("\n") == 1 and "make setup PYTHON=" in run.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_what_cannot_be_printed_is_no_success(argument):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "ipu_inference.py", argument]
+        run = subprocess.run(command, cwd=str(ROOT), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 2 and "No space left on device" in run.stderr
+
+
 def test_what_is_registered_for_the_end_is_done_and_the_status_stays(tmp_path):
     last = "import atexit\natexit.register(lambda: print('done'))\natexit.register(lambda: 1 / 0)\n"
     status, out, err = run_with(tmp_path, {"sitecustomize": last}, 0, [*command_of("compare"), "a.json", "b.json"])

@@ -78,6 +78,28 @@ def test_options_of_the_model_are_left_to_the_throughput_scripts_parser():
     assert options.precisions == ["float", "bfloat16", "half", "int8"] and rest == SMALL
 
 
+def test_precisions_and_engines_are_named_as_in_the_scripts_with_spaces_or_commas():
+    def parsed(*more):
+        options, rest = compare_precision.parse(["--image-path", "x", *more])
+        assert rest == []
+        return options.precisions, options.engines
+
+    everything = parsed()
+    assert parsed("--precisions", "all", "--engines", "all") == everything
+    assert parsed("--precisions", "fp16,float32", "--engines", "tf", "OpenVINO") == (
+        ["half", "float"], ["tensorflow", "openvino"])  # fmt: skip
+    assert parsed("--precisions", "half", "fp16,int8")[0] == ["half", "int8"]
+
+
+@pytest.mark.parametrize("typed", ["fp17", "uint8", "half,", "halv"])
+def test_a_precision_that_is_none_is_refused(typed, capsys):
+    with pytest.raises(SystemExit) as caught:
+        compare_precision.parse(["--image-path", "x", "--precisions", typed])
+    message = capsys.readouterr().err
+    assert caught.value.code == 2 and "--precisions takes some of float, bfloat16, half, int8, or all" in message
+    assert ("Did you mean 'half'?" in message) == (typed == "halv")
+
+
 @pytest.mark.parametrize("path", [PHOTOGRAPHS, PHOTOGRAPHS / "astronaut.png"])
 def test_images_are_fitted_as_for_a_run(path):
     source = compare_precision.open_images(path, 3, get_inference_config("efficientdet-lite0", "", (32, 64)))

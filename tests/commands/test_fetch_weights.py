@@ -449,6 +449,23 @@ def test_every_model_has_an_address_and_known_archives_are_among_them():
     assert folder_of("efficientdet-d0", "advprop") == Path("tmp/advprop/efficientdet-d0")
 
 
+@pytest.mark.parametrize("typed", ["d2", "D2", "efficientdet_d2"])
+def test_a_model_is_called_as_in_the_scripts(server, tmp_path, monkeypatch, typed, capsys):
+    monkeypatch.chdir(tmp_path)
+    fetch_weights.main(["--model-name", typed, "--base-url", server.url])
+    assert names(tmp_path / "tmp" / "efficientdet-d2") == sorted(FILES)
+
+
+@pytest.mark.parametrize("argv, said", [
+    (["d2"], "Did you mean --model-name d2?"),
+    (["--model-name", "efficientdet-d11"], "Did you mean 'efficientdet-d1'?"),
+])  # fmt: skip
+def test_a_model_that_is_typed_wrongly_gets_a_suggestion(argv, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        fetch_weights.main(argv)
+    assert caught.value.code == 2 and said in capsys.readouterr().err
+
+
 def test_the_command_works_as_it_is_told_and_is_silent_off_a_terminal(server, tmp_path):
     command = [sys.executable, *fetch_command("efficientdet-d2").split()[1:], "--base-url", server.url]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
