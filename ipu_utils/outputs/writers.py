@@ -43,6 +43,14 @@ class Outputs:
 
     def __exit__(self, kind, error, traceback) -> None:
         self._stack.__exit__(kind, error, traceback)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._tell_pictures()
+
+    def _tell_pictures(self) -> None:
+        """Say what an interrupted run has left; accuracy would take too long then."""
+        for writer in self.writers:
+            if isinstance(writer, (PredictionWriter, VideoWriter)) and writer.written:
+                print(writer.report())
 
     def accuracy(self) -> Optional[Dict[str, Optional[float]]]:
         """COCO's numbers by name, None where there is no such object, and "images"; None without annotations."""

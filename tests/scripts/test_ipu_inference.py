@@ -238,6 +238,7 @@ def test_what_was_found_before_an_interruption_stays(script, tmp_path, monkeypat
     status, output, errors = script(*ONCE, f"{PHOTOGRAPHS}/*.*g")
     assert status == 130 and errors.endswith("interrupted by SIGINT\n")
     assert "partial results of 2 of 3 counted calls" in output
+    assert field(output, "pictures") == "2 annotated images and detections.json in outputs"
     assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [
         "astronaut.jpg", "chelsea.jpg", "detections.json",
     ]  # fmt: skip
