@@ -29,12 +29,15 @@ import time
 from pathlib import Path
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ipu_utils.base import process
-from ipu_utils.measure.requests import percentile
+from ipu_utils.base import missing_packages
+
+with missing_packages.told(__name__):
+    import numpy as np
+
+    from ipu_utils.base import process
+    from ipu_utils.measure.requests import percentile
 
 INPUTS = 16  # distinct images
 WARMUP = 5

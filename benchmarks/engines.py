@@ -17,20 +17,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import hparams_config
-import utils
-from ipu_utils.backends.in_flight import side_by_side
-from ipu_utils.backends.streams import streams_of
-from ipu_utils.base import hardware
-from ipu_utils.base.keras2 import tf
-from ipu_utils.config.run_config import DataConfig
-from ipu_utils.data.numpy_batches import open_feed
-from ipu_utils.executable.freeze_graph import optimise
-from ipu_utils.graph.freeze import as_function, freeze
-from ipu_utils.measure.stages import Stages
-from ipu_utils.model import random_weights
-from ipu_utils.model.host import Host
-from ipu_utils.model.network import build_network, heads_of
+from ipu_utils.base import missing_packages
+
+with missing_packages.told(__name__):
+    import hparams_config
+    import utils
+    from ipu_utils.backends.in_flight import side_by_side
+    from ipu_utils.backends.streams import streams_of
+    from ipu_utils.base import hardware
+    from ipu_utils.base.keras2 import tf
+    from ipu_utils.config.run_config import DataConfig
+    from ipu_utils.data.numpy_batches import open_feed
+    from ipu_utils.executable.freeze_graph import optimise
+    from ipu_utils.graph.freeze import as_function, freeze
+    from ipu_utils.measure.stages import Stages
+    from ipu_utils.model import random_weights
+    from ipu_utils.model.host import Host
+    from ipu_utils.model.network import build_network, heads_of
 
 PLAIN, FROZEN, OURS = "plain tf.function", "frozen", "ours: frozen, folded, batches side by side"
 ENGINES = (PLAIN, FROZEN, OURS)

@@ -17,8 +17,13 @@ import time
 from pathlib import Path
 from typing import List, NamedTuple, Tuple
 
-import numpy as np
-from PIL import Image
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ipu_utils.base import missing_packages
+
+with missing_packages.told(__name__):
+    import numpy as np
+    from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 DIFFERENT = 16  # pictures that are drawn; the files repeat them

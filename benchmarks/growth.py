@@ -20,17 +20,19 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from publish import DOCUMENT, ROOT, child, markdown, parse_numbers, replace_section, write_chart
+from ipu_utils.base import missing_packages
 
-from ipu_utils.base import process
-from ipu_utils.base.hardware import cpu_name, usable_cores
-from ipu_utils.config.model_options import MODEL_NAMES
-from ipu_utils.report import charts
+with missing_packages.told(__name__):
+    import numpy as np
+    from publish import DOCUMENT, ROOT, child, markdown, parse_numbers, replace_section, write_chart
+
+    from ipu_utils.base import process
+    from ipu_utils.base.hardware import cpu_name, usable_cores
+    from ipu_utils.config.model_options import MODEL_NAMES
+    from ipu_utils.report import charts
 
 AXES = ("models", "batch", "size", "candidates", "threads")
 HEAD = ("case", "ms an image", "network", "floor", "post-processing", "floor", "G multiply-adds", "ms a G", "MiB")

@@ -17,11 +17,14 @@ from typing import Any, Dict, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from passes import frozen_network, openvino_models, place_noise
+from ipu_utils.base import missing_packages
 
-from ipu_utils.base.hardware import cpu_name, usable_cores
-from ipu_utils.base.openvino_api import import_openvino, properties
-from ipu_utils.executable.freeze_graph import optimise
+with missing_packages.told(__name__):
+    from passes import frozen_network, openvino_models, place_noise
+
+    from ipu_utils.base.hardware import cpu_name, usable_cores
+    from ipu_utils.base.openvino_api import import_openvino, properties
+    from ipu_utils.executable.freeze_graph import optimise
 
 KINDS = {
     "GroupConvolution": "depthwise convolutions",

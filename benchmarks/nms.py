@@ -17,9 +17,12 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ipu_utils.base import missing_packages
+
+with missing_packages.told(__name__):
+    import numpy as np
 
 IMAGE_SIZE = 512
 NUM_CLASSES = 90
@@ -186,7 +189,8 @@ def compare(rounds: int) -> List[str]:
         ratio = f"{timing.median / fused:.1f}"
         lines.append(f"| {name} | {timing.median:.2f} | {timing.low:.2f} - {timing.high:.2f} | {ratio} |")
     excess = timings[IN_GRAPH].median - timings[READ].median
-    return [*lines, "", f"In a graph the fused operator takes {abs(excess):.2f} ms {'less' if excess < 0 else 'more'} than reading the logits once."]
+    more = f"{abs(excess):.2f} ms {'less' if excess < 0 else 'more'}"
+    return [*lines, "", f"In a graph the fused operator takes {more} than reading the logits once."]
 
 
 def scale(rounds: int) -> List[str]:

@@ -20,12 +20,15 @@ from typing import Dict, List, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
+from ipu_utils.base import missing_packages
 
-import hparams_config
-import nms_np
-from object_detection.box_list import iou
-from tf2.anchor_boxes import Anchors
+with missing_packages.told(__name__):
+    import numpy as np
+
+    import hparams_config
+    import nms_np
+    from object_detection.box_list import iou
+    from tf2.anchor_boxes import Anchors
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "benchmarks" / "nms_poplar"

@@ -17,20 +17,23 @@ from typing import Any, Callable, Dict, List
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
+from ipu_utils.base import missing_packages
 
-import hparams_config
-import utils
-from ipu_utils.base.hardware import cpu_name, usable_cores
-from ipu_utils.base.keras2 import tf
-from ipu_utils.base.openvino_api import import_openvino, properties
-from ipu_utils.config.normalisation import normalisation_of
-from ipu_utils.executable.freeze import to_openvino
-from ipu_utils.executable.freeze_graph import PASSES, optimise
-from ipu_utils.graph.freeze import FrozenStep, freeze
-from ipu_utils.measure.requests import percentile
-from ipu_utils.model.host import Host
-from ipu_utils.model.network import build_network, heads_of
+with missing_packages.told(__name__):
+    import numpy as np
+
+    import hparams_config
+    import utils
+    from ipu_utils.base.hardware import cpu_name, usable_cores
+    from ipu_utils.base.keras2 import tf
+    from ipu_utils.base.openvino_api import import_openvino, properties
+    from ipu_utils.config.normalisation import normalisation_of
+    from ipu_utils.executable.freeze import to_openvino
+    from ipu_utils.executable.freeze_graph import PASSES, optimise
+    from ipu_utils.graph.freeze import FrozenStep, freeze
+    from ipu_utils.measure.requests import percentile
+    from ipu_utils.model.host import Host
+    from ipu_utils.model.network import build_network, heads_of
 
 STEM_FILTERS = 32
 

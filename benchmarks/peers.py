@@ -24,11 +24,14 @@ from typing import Dict, List, Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from engine_children import Engine, engines, missing
-from publish import DOCUMENT, child, markdown, replace_section, write_chart
+from ipu_utils.base import missing_packages
 
-from ipu_utils.base.hardware import cpu_name, usable_cores
-from ipu_utils.report import charts
+with missing_packages.told(__name__):
+    from engine_children import Engine, engines, missing
+    from publish import DOCUMENT, child, markdown, replace_section, write_chart
+
+    from ipu_utils.base.hardware import cpu_name, usable_cores
+    from ipu_utils.report import charts
 
 CHILD = Path(__file__).resolve().with_name("engine_children.py")
 REFERENCE = "openvino"

@@ -20,12 +20,15 @@ from typing import Callable, List, NamedTuple, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
+from ipu_utils.base import missing_packages
 
-import ipu_embedded_inference
-from ipu_utils.base.console import run_script
-from ipu_utils.base.errors import UserError
-from ipu_utils.config.run_config import load_config
+with missing_packages.told(__name__):
+    import numpy as np
+
+    import ipu_embedded_inference
+    from ipu_utils.base.console import run_script
+    from ipu_utils.base.errors import UserError
+    from ipu_utils.config.run_config import load_config
 
 SETTLING_SHARE = 0.1  # of the run: caches and allocators fill up first; not part of the slope
 SAMPLES = 600  # of the resident size over a run

@@ -16,9 +16,13 @@ from ipu_utils.base.errors import MissingPackageError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("ipu_inference.py", "ipu_embedded_inference.py")
-FOLDERS = ("ipu_utils", "ipu_configs", "tf2", "backbone", "object_detection", "visualize")
+FOLDERS = ("ipu_utils", "ipu_configs", "tf2", "backbone", "object_detection", "visualize", "benchmarks")
 TOOLS = sorted(
     path.stem for path in (ROOT / "ipu_utils").glob("*.py") if '\nif __name__ == "__main__":' in path.read_text()
+)
+# Those that import packages at their top; the others are told by what they start.
+MEASUREMENTS = sorted(
+    path.stem for path in (ROOT / "benchmarks").glob("*.py") if "missing_packages.told" in path.read_text()
 )
 ARGUMENTS = {
     "compare": ["a.json", "b.json"],
@@ -53,6 +57,7 @@ def commands():
     return [
         *([script] for script in SCRIPTS),
         *(["-m", f"ipu_utils.{tool}", *ARGUMENTS.get(tool, [])] for tool in TOOLS),
+        *([f"benchmarks/{name}.py"] for name in MEASUREMENTS),
     ]
 
 
