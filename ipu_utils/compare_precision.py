@@ -15,6 +15,7 @@ if __name__ == "__main__":
     program.begin()
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -27,7 +28,6 @@ with missing_packages.told(__name__):
     from ipu_utils.base.image_folder import list_folder
     from ipu_utils.base.printable import report_line
     from ipu_utils.config.command_line import Parser
-    from ipu_utils.config.options import did_you_mean
     from ipu_utils.config.run_config import RunConfig, load_config
     from ipu_utils.config.run_hparams import follow_hparams, hparams_of_run
     from ipu_utils.config.sections import all_rules
@@ -74,7 +74,7 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
         "--no-ema, --random-weights, --hparams, --image-size, --calibration-images, --nms-mode, --score-preset, "
         "--seed.",
     )  # fmt: skip
-    parser.add_argument("--image-path", type=Path, required=True, metavar="PATH",
+    parser.add_argument("--image-path", required=True, metavar="PATH",
                         help="an image, a folder of images, or a quoted pattern such as 'photos/*.jpg'")  # fmt: skip
     parser.add_argument("--coco-annotations", type=Path, metavar="FILE", help="compare with these, too (default: none)")
     parser.add_argument("--max-images", type=int, default=16, metavar="N", help="the first N of them (default: 16)")
@@ -83,6 +83,10 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
         parser.add_argument(f"--{name}", nargs="+", default=["all"], metavar="WORD",
                             help=f"some of {', '.join(known)}, or all (default: all)")  # fmt: skip
     options, rest = parser.parse_known_args(argv)
+    for word in rest:
+        if word.split("=")[0] in ("--engine", "--model-precision", "--precision"):
+            ours = "--engines" if word.startswith("--engine") else "--precisions"
+            parser.error(f"{word.split('=')[0]} is chosen here by {ours}, which takes several.")
     for name, (option, known) in lists.items():
         try:
             setattr(options, name, words_of(f"--{name}", getattr(options, name), option, known))
@@ -98,18 +102,18 @@ def words_of(flag: str, typed: Sequence[str], option: str, known: Sequence[str])
       ConfigError: one of them is not known.
     """
     rule, found = all_rules()[option], []
-    for part in map(str.strip, ",".join(typed).split(",")):
-        if part == "all":
+    for part in re.split(r"[,\s]+", ",".join(typed).strip(" ,")):
+        if part.lower() == "all":
             found += known
             continue
+        hint = ""
         try:
             found.append(rule.kind.text_of(rule.check(option, part)))
-        except ConfigError:
+        except ConfigError as error:
             found.append("")
+            hint = str(error).partition(f"; got {part!r}.")[2]
         if found[-1] not in known:
-            raise ConfigError(
-                f"{flag} takes some of {', '.join(known)}, or all; got {part!r}.{did_you_mean(part, known)}"
-            )
+            raise ConfigError(f"{flag} takes some of {', '.join(known)}, or all; got {part!r}.{hint}")
     return list(dict.fromkeys(found))
 
 
@@ -162,12 +166,12 @@ def accuracy_lines(rows: Dict[str, Row]) -> List[str]:
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     options, rest = parse(argv)
-    typed = [*rest, "--image-path", str(options.image_path), "--micro-batch-size", "1"]
+    typed = [*rest, "--image-path", options.image_path, "--micro-batch-size", "1"]
     config = load_config([*typed, "--engine", "tensorflow"], "embedded", lambda requested: "cpu")
     followed = follow_hparams(config)
     show_notes(followed.notes[len(config.notes) :])
     hparams = hparams_of_run(followed)
-    source = open_images(options.image_path, options.max_images, hparams)
+    source = open_images(Path(options.image_path), options.max_images, hparams)
     annotations = None
     if options.coco_annotations is not None:
         coco_eval.require()

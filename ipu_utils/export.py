@@ -31,7 +31,7 @@ with missing_packages.told(__name__):
     from ipu_utils.config.command_line import Parser
     from ipu_utils.config.facets import NOT_COMPILED
     from ipu_utils.config.model_options import Precision
-    from ipu_utils.config.options import flag_of
+    from ipu_utils.config.options import ADDRESS, flag_of
     from ipu_utils.config.run_config import RunConfig, load_config
     from ipu_utils.config.run_hparams import check_wishes, follow_hparams
     from ipu_utils.config.sections import all_rules
@@ -55,6 +55,8 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[str, List[str]]:
     )  # fmt: skip
     parser.add_argument(OPTION, required=True, metavar="FILE", help="the file or folder to write")
     options, rest = parser.parse_known_args(argv)
+    if ADDRESS.match(options.to):
+        parser.error(f"{OPTION} {options.to} is an address, and only files of this machine are written.")
     return options.to, rest
 
 

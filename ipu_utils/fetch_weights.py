@@ -268,7 +268,9 @@ def _check(source: Source, partial: Path, total: Optional[int]) -> None:
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     description = "Fetch a published checkpoint of EfficientDet."
-    parser = Parser(prog="python -m ipu_utils.fetch_weights", description=description, named_by="--model-name")
+    parser = Parser(
+        prog="python -m ipu_utils.fetch_weights", description=description, stray=" Name a model by --model-name."
+    )
     rule = all_rules()["model_name"]
     parser.add_argument("--model-name", default=rule.default, action=StoreChecked, rule=rule, metavar="NAME",
                         help=f"d0 for short: {', '.join(MODEL_NAMES)} (default: {rule.default})")  # fmt: skip

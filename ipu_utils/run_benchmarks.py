@@ -225,7 +225,9 @@ def check_data_sets(benchmarks: Sequence[specs.Benchmark], environ: Mapping[str,
 
 def build_parser() -> Parser:
     """The command line."""
-    parser = Parser(prog="python -m ipu_utils.run_benchmarks", description=__doc__, named_by="--benchmark")
+    parser = Parser(
+        prog="python -m ipu_utils.run_benchmarks", description=__doc__, stray=" Name a benchmark by --benchmark."
+    )
     parser.add_argument("--spec", metavar="FILE", type=Path, default=Path("benchmarks.yml"),
                         help="the file of benchmarks (default: benchmarks.yml)")  # fmt: skip
     parser.add_argument(
@@ -246,12 +248,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         check_timeout("--timeout", options.timeout)
     pairs = chosen(specs.read_spec(options.spec), options.benchmark)
     if options.list or not arguments:
-        absent = {} if arguments else find_absent(pairs, asked_for=False)
-        for benchmark, variant in sorted(pairs, key=lambda pair: pair[1].name in absent):
+        for benchmark, variant in pairs:
             print(shown(f"{variant.name}: {specs.command_of(benchmark, variant)}"))
         if not arguments:
-            show_notes([*describe_absent(pairs, absent),
-                        f"nothing was run: --benchmark NAME runs one of them, --spec {options.spec} all."])  # fmt: skip
+            show_notes([f"nothing was run: --benchmark NAME runs one of them, --spec {options.spec} all."])
         return 0
     for benchmark, variant in pairs:  # variables of the environment may hold quotes
         specs.words_of(benchmark, specs.command_of(benchmark, variant))

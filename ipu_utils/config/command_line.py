@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sys
-from typing import Any, Callable, Dict, List, NoReturn, Optional
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 
 from ipu_utils.base import machine
 from ipu_utils.base.console import leave_reason
@@ -14,7 +14,7 @@ from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
 from ipu_utils.config.options import FORMER_NAMES, Rule, did_you_mean, flag_of, rules_of
-from ipu_utils.config.other_tools import option_called
+from ipu_utils.config.other_tools import Answer, option_called
 from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
 
 TITLES = {"data": "input", "nms": "post-processing", "ipu": "IPU", "embedded": "executable and requests"}
@@ -83,12 +83,10 @@ class Parser(argparse.ArgumentParser):
     A description keeps its lines: that of a command is its module's docstring.
     """
 
-    def __init__(
-        self, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter, named_by: str = "", **kwargs: Any
-    ):
-        """As argparse's; `named_by` is the option that a word without one was meant for."""
+    def __init__(self, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter, stray: str = "", **kwargs: Any):
+        """As argparse's; `stray` is said of a word that belongs to no option."""
         super().__init__(formatter_class=formatter_class, **kwargs)
-        self.named_by = named_by
+        self.stray = stray
         self.notes: List[str] = []  # remarks on what was typed
         self._words: List[str] = []  # of the command line
 
@@ -105,56 +103,81 @@ class Parser(argparse.ArgumentParser):
 
     def _reworded(self, message: str) -> str:
         """A message of argparse's own, with what it does not say."""
-        joined = re.fullmatch(r"argument -h/--help: ignored explicit argument '(.*)'", message, re.DOTALL)
-        if joined:
-            return f"unrecognized arguments: -h{joined[1]}. Did you mean '--help'?"
-        lacks = re.fullmatch(r"argument (?:\S+/)?(--\S+): expected one argument", message)
-        if lacks is None or lacks[1] not in self._words:
+        lacks = re.fullmatch(r"argument (\S+): expected (?:one|at least one) argument", message)
+        if lacks is None:
             return message
-        behind = self._words[self._words.index(lacks[1]) + 1 :][:1]
-        is_value = any(word.startswith("-") and word not in self._option_string_actions for word in behind)
-        return message + (f". A value that begins with - follows a =: {lacks[1]}={behind[0]}" if is_value else "")
+        for flag, word in zip(self._words, self._words[1:]):
+            is_value = word.startswith("-") and not word.startswith("--") and word not in self._option_string_actions
+            if flag in lacks[1].split("/") and is_value:
+                return f"{message}. A value that begins with - follows a =: {flag}={word}"
+        return message
 
-    def _hint(self, unknown: str) -> str:
-        """What to say of an option that does not exist, or of a word that belongs to none."""
-        if unknown.startswith("-"):
-            return did_you_mean(unknown, self._option_string_actions)
-        return f" Did you mean {self.named_by} {unknown}?" if self.named_by else ""
+    def _hint(self, left: Sequence[str]) -> str:
+        """What to say of words that were left over: an option that does not exist, or a word without one."""
+        unknown = left[0].split("=", 1)[0]
+        return did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else self.stray
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse has it."""
+        """As argparse's, but `-hint` is no `-h`; `error` gets to know the words."""
         self._words = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args(self._words, namespace)
+        before = ["", *self._words]
+        joined = {
+            word for word, flag in zip(self._words, before)
+            if re.match(r"-h.", word) and flag not in self._option_string_actions
+        }  # fmt: skip
+        parsed, left = super().parse_known_args([word for word in self._words if word not in joined], namespace)
+        return parsed, [word for word in self._words if word in joined or word in left] if joined else left
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         """Parse, and end in `error` where something is left over."""
         parsed, left = self.parse_known_args(args, namespace)
         if left:
-            unknown = left[0].split("=", 1)[0]
-            self.error(f"unrecognized arguments: {' '.join(left)}.{self._hint(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(left)}.{self._hint(left)}")
         return parsed
 
 
 class ScriptParser(Parser):
     """The parser of one of the two scripts, which knows the other's options."""
 
-    def _hint(self, unknown: str) -> str:
-        if not unknown.startswith("-") and os.path.exists(unknown):  # what a shell makes of photos/*.jpg
-            return " For several images name their folder, or quote a pattern: --image-path 'FOLDER/*.jpg'."
+    def _hint(self, left: Sequence[str]) -> str:
+        unknown, is_joined, value = left[0].partition("=")
+        found = []
+        for word, behind in zip(left, [*left[1:], "-"]):
+            if word.startswith("-") or "=" in word:
+                found.append(option_called(word, None if behind.startswith("-") else behind))
+        answers = "".join(map(self._say, filter(None, found)))
         if not unknown.startswith("-"):
-            rule = all_rules()["model_name"]
+            if os.path.exists(left[0]):  # what a shell makes of photos/*.jpg
+                return " For several images name their folder, or quote a pattern: --image-path 'FOLDER/*.jpg'."
+            flag = flag_of(unknown)
+            if is_joined:
+                return f" Did you mean {flag} {value}?" if flag in self._option_string_actions else answers
+            names = unknown.split(",")
             with contextlib.suppress(ConfigError):
-                return f" Did you mean --model-name {rule.check('model_name', unknown)}?"
+                named = [all_rules()["model_name"].check("model_name", name) for name in names]
+                return f" Did you mean --model-name {','.join(named)}?"
             return ""
-        (other,) = [script for script in SCRIPTS.values() if script != self.prog]
         if unknown in {flag_of(name) for name in all_rules()}:
-            return f" It is an option of {other}."
-        ours = option_called(unknown) if unknown.startswith("-") else ""
-        if not ours:
-            return super()._hint(unknown)
-        return (
-            f" Here it is {ours}." if ours.split()[0] in self._option_string_actions else f" It is {ours} of {other}."
-        )
+            return f" It is an option of {self._other}."
+        return answers if found[0] is not None else super()._hint(left) + answers
+
+    @property
+    def _other(self) -> str:
+        return next(script for script in SCRIPTS.values() if script != self.prog)
+
+    def _say(self, answer: Answer) -> str:
+        if answer.text:
+            return f" {answer.text}"
+        ours = answer.filled
+        flag, _, value = ours.partition(" ")
+        name = flag[2:].replace("-", "_")
+        if answer.filled != answer.ours and name in all_rules():
+            try:
+                all_rules()[name].check(name, value)
+            except ConfigError:
+                ours = answer.ours
+        where = "here" if flag in self._option_string_actions else f"of {self._other}"
+        return f" {answer.name} is {ours} {where}."
 
 
 def build_parser(script: str = "throughput", lists: bool = False) -> Parser:

@@ -27,7 +27,7 @@ MOST_QUOTED = 200  # characters of a value in a message
 MIN_IMAGE_SIDE = 8  # One cell of the finest level, whose stride is 8 pixels.
 MAX_IMAGE_SIDE = 8192
 MAX_NAME_BYTES = 255  # of a file or folder
-ADDRESS = re.compile(r"(https?|ftp|file|s3|gs|rtsp|rtmp):/", re.IGNORECASE)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 class Word(str, enum.Enum):
@@ -211,8 +211,8 @@ def path(metavar: str, written_file: bool = False) -> Kind:
             raise ValueError
         if "\0" in str(value):
             raise ValueError(" A path has no null character.")
-        if ADDRESS.match(str(value)):
-            raise ValueError(" It is an address: fetch what it leads to, and name the file.")
+        if isinstance(value, str) and ADDRESS.match(value):
+            raise ValueError(" It is an address, and only files of this machine are read and written.")
         try:
             expanded = Path(value).expanduser()
         except RuntimeError:
@@ -263,7 +263,7 @@ def path_kind(flag: str, given: Path) -> str:
     """
     try:
         return "folder" if stat.S_ISDIR(os.stat(str(given)).st_mode) else "file"
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of a null character
         return ""
     except OSError as error:
         raise ConfigError(f"{flag} {given} cannot be looked at ({error.strerror}): check the path.") from error

@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, NamedTuple
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.safe_yaml import load_yaml
 from ipu_utils.config.model_options import MODEL_NAMES
-from ipu_utils.config.options import FORMER_NAMES, Rule, did_you_mean, path_kind
+from ipu_utils.config.options import ADDRESS, FORMER_NAMES, Rule, did_you_mean, path_kind
 from ipu_utils.config.sections import all_rules
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "ipu_configs"
@@ -33,6 +33,8 @@ def preset_path(config: str) -> Path:
     if config in names:
         return CONFIG_DIR / f"{config}.yml"
     given = Path(config)
+    if ADDRESS.match(config):
+        raise ConfigError(f"--config {config} is an address, and only files of this machine are read.")
     kind = path_kind("--config", given) if config else ""
     if given.suffix in (".yml", ".yaml"):
         if kind == "file":
@@ -76,8 +78,9 @@ def _kind_of(value: Any) -> str:
 
 def _section_hint(name: Any) -> str:
     rules, example = all_rules(), f" Options stand below a model, as in {MODEL_NAMES[0]}: {{micro_batch_size: 4}}."
-    if str(name).replace("-", "_") in rules:
-        return example
+    rule = rules.get(str(name).replace("-", "_"))
+    if rule is not None:
+        return example if rule.facets.in_presets else " It is an option of the command line alone."
     try:
         return f" Did you mean {rules['model_name'].check('model_name', name)!r}?"
     except ConfigError:

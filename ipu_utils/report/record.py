@@ -5,10 +5,12 @@
 reader of old records would trip over raises SCHEMA_VERSION there and here.
 """
 
+import contextlib
 import csv
 import datetime
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
@@ -94,11 +96,8 @@ def read_record(path: Path) -> Dict[str, Any]:
       UserError: it is not.
     """
     called = shown(str(path))
-    first = path.with_name(f"{path.stem}-1{path.suffix}")
-    if not path.exists() and first.exists():
-        raise UserError(
-            f"{called} is not there: a sweep writes a file for each combination, {shown(first.name)} and so on."
-        )
+    if path.name and not path.exists():
+        _refuse_sweep(path, called)
     record = read_json(path, called, "what --results-json wrote")
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise UserError(f"{called} is not a record of this benchmark: expected what --results-json wrote.")
@@ -111,6 +110,20 @@ def read_record(path: Path) -> Dict[str, Any]:
     if problem is not None:
         raise UserError(f"{called} is not whole: {problem}. Measure again.")
     return record
+
+
+def _refuse_sweep(path: Path, called: str) -> None:
+    """Say so where a name was given to a sweep, which writes a file for each combination."""
+    numbered = re.compile(re.escape(path.stem) + r"-(\d+)" + re.escape(path.suffix))
+    with contextlib.suppress(OSError):
+        found = {
+            int(match[1]): one for one in path.parent.iterdir() for match in [numbered.fullmatch(one.name)] if match
+        }
+        if found:
+            first = shown(str(found[min(found)]))
+            raise UserError(
+                f"{called} is not there; a sweep numbers its records, one for each combination: {first} is the first."
+            )
 
 
 def lookup(record: Mapping[str, Any], path: str) -> Any:

@@ -88,16 +88,24 @@ def test_precisions_and_engines_are_named_as_in_the_scripts_with_spaces_or_comma
     assert parsed("--precisions", "all", "--engines", "all") == everything
     assert parsed("--precisions", "fp16,float32", "--engines", "tf", "OpenVINO") == (
         ["half", "float"], ["tensorflow", "openvino"])  # fmt: skip
-    assert parsed("--precisions", "half", "fp16,int8")[0] == ["half", "int8"]
+    assert parsed("--precisions", "half,", "fp16", "INT8")[0] == ["half", "int8"]
 
 
-@pytest.mark.parametrize("typed", ["fp17", "uint8", "half,", "halv"])
+@pytest.mark.parametrize("typed", ["fp17", "uint8", "halv"])
 def test_a_precision_that_is_none_is_refused(typed, capsys):
     with pytest.raises(SystemExit) as caught:
         compare_precision.parse(["--image-path", "x", "--precisions", typed])
     message = capsys.readouterr().err
     assert caught.value.code == 2 and "--precisions takes some of float, bfloat16, half, int8, or all" in message
     assert ("Did you mean 'half'?" in message) == (typed == "halv")
+    assert ("--io-precision uint8" in message) == (typed == "uint8")
+
+
+@pytest.mark.parametrize("typed, ours", [("--engine", "--engines"), ("--model-precision=int8", "--precisions")])
+def test_what_is_compared_is_not_chosen_by_the_options_of_one_run(typed, ours, capsys):
+    with pytest.raises(SystemExit):
+        compare_precision.parse(["--image-path", "x", typed, "tf"])
+    assert f"is chosen here by {ours}, which takes several" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", [PHOTOGRAPHS, PHOTOGRAPHS / "astronaut.png"])

@@ -173,6 +173,13 @@ def refused(*arguments):
     return str(caught.value)
 
 
+def test_an_address_is_no_file_to_write(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        export.main([*SMALL, "--to", "s3://bucket/x.onnx"])
+    assert "--to s3://bucket/x.onnx is an address" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["network.h5", "network.onnx.gz", "", "."])
 def test_an_unknown_ending_is_refused_and_the_known_ones_are_named(name):
     assert "one of .tflite, .onnx, .xml, .pb, or a folder" in refused(*SMALL, "--to", name)

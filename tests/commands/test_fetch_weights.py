@@ -457,7 +457,7 @@ def test_a_model_is_called_as_in_the_scripts(server, tmp_path, monkeypatch, type
 
 
 @pytest.mark.parametrize("argv, said", [
-    (["d2"], "Did you mean --model-name d2?"),
+    (["d2"], "Name a model by --model-name."),
     (["--model-name", "efficientdet-d11"], "Did you mean 'efficientdet-d1'?"),
 ])  # fmt: skip
 def test_a_model_that_is_typed_wrongly_gets_a_suggestion(argv, said, capsys):

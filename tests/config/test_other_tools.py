@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said to whoever types the options and words of other tools."""
 
+import re
+
 import pytest
 
 from ipu_utils.base.errors import UserError
 from ipu_utils.config.command_line import build_parser
-from ipu_utils.config.other_tools import names_elsewhere, option_called
+from ipu_utils.config.other_tools import names_elsewhere
 from ipu_utils.config.run_config import load_config
+from ipu_utils.config.run_hparams import check_wishes
 from ipu_utils.config.sections import SCRIPTS
 
 
@@ -18,38 +21,81 @@ def error_of(capsys, *argv, script="throughput"):
     return capsys.readouterr().err.splitlines()[0]
 
 
-@pytest.mark.parametrize("typed, ours", [
-    ("--model d0", "--model-name NAME"), ("-m model.xml", "--model-name NAME"), ("--weights x", "--model-dir PATH"),
-    ("--ckpt_path=x", "--model-dir PATH"), ("--source x", "--image-path PATH"), ("-i x", "--image-path PATH"),
-    ("-b 4", "--micro-batch-size N"), ("--batch 4", "--micro-batch-size N"), ("--imgsz 512", "--image-size SIZE"),
-    ("--half", "--model-precision half"), ("--precision fp16", "--model-precision PRECISION"),
-    ("--conf 0.3", "--hparams nms_configs.score_thresh=0.3"), ("--IOU 0.5", "--hparams nms_configs.iou_thresh=0.5"),
-    ("--score-threshold 0.3", "--hparams nms_configs.score_thresh=0.3"), ("--no-nms", "--onchip-nms false"),
-    ("-niter 3", "--num-repeats N"), ("--gpus 1", "--device gpu"), ("-d CPU", "--device DEVICE"),
-    ("--json f", "--results-json FILE"), ("-v", "--log-level info"), ("-q", "--quiet"),
+# Command lines of other tools, each as its documentation shows it.
+@pytest.mark.parametrize("typed, answers", [
+    # OpenVINO's benchmark_app
+    ("-b 2 -niter 50 -d CPU", ["-b is --micro-batch-size 2 here.", "-niter is --num-repeats 50 here.",
+                               "-d is --device CPU here."]),
+    ("-t 15 -nireq 4", ["-t is --min-seconds 15 here.", "-nireq is --requests-in-flight 4 of ipu_embedded_inference"]),
+    ("-infer_precision f16", ["-infer_precision is --model-precision f16 here."]),
+    ("-hint latency", ["ipu_embedded_inference.py for latency."]),
+    ("-cdir cache", ["-cdir is --executable-cache-dir cache here."]),
+    # Ultralytics' yolo
+    ("--weights best.pt --source cat.jpg --imgsz 640", [
+        "--weights is --model-dir best.pt here.", "--source is --image-path cat.jpg here.",
+        "--imgsz is --image-size 640 here."]),
+    ("imgsz=640 conf=0.25 half=True", ["imgsz is --image-size 640 here.", "half is --model-precision half here.",
+                                       "conf is --hparams nms_configs.score_thresh=0.25 here."]),
+    ("--iou 0.7", ["--iou is --hparams nms_configs.iou_thresh=0.7 here."]),
+    ("--agnostic-nms", ["--agnostic-nms is --nms-mode class-agnostic here."]),
+    # TensorRT's trtexec
+    ("--fp16 --iterations=10", ["--fp16 is --model-precision half here.", "--iterations is --num-repeats 10 here."]),
+    ("--onnx=model.onnx", ["Networks are built here, from --model-name"]),
+    # LiteRT's benchmark_model
+    ("--num_runs=30 --use_gpu=false", ["--num_runs is --num-repeats 30 here."]),
+    ("--use_gpu=true", ["--use_gpu is --device gpu here."]),
+    # effdet's validate.py
+    ("--model tf_efficientdet_d1 -b4", ["--model is --model-name tf_efficientdet_d1 here.",
+                                        "-b is --micro-batch-size 4 here."]),
+    ("--pretrained", ["python -m ipu_utils.fetch_weights brings the published weights"]),
+    # google/automl's model_inspect.py
+    ("--ckpt_path=d0 --input_image=x.png", ["--ckpt_path is --model-dir d0 here.",
+                                            "--input_image is --image-path x.png here."]),
+    ("--min_score_thresh=0.35 --bm_runs=10", ["score_thresh=0.35 here.", "--bm_runs is --num-repeats 10 here."]),
+    ("--enable_ema=false", ["--enable_ema is --no-ema here."]),
 ])  # fmt: skip
-def test_an_option_of_another_tool_is_answered_with_the_one_here(typed, ours, capsys):
-    assert error_of(capsys, *typed.split()) == f"error: unrecognized arguments: {typed}. Here it is {ours}."
+def test_an_option_of_another_tool_is_answered_with_the_one_here(typed, answers, capsys):
+    message = error_of(capsys, *typed.split())
+    start = f"error: unrecognized arguments: {typed}."
+    assert message.startswith(start) and "Did you mean" not in message
+    for answer in answers:
+        assert answer in message[len(start) :]
+    assert len(re.findall(r" is --", message)) == sum(" is --" in answer or "_thresh" in answer for answer in answers)
 
 
-def test_where_the_other_script_has_it_that_is_said(capsys):
-    assert error_of(capsys, "-nireq", "3").endswith("It is --requests-in-flight N of ipu_embedded_inference.py.")
-    assert error_of(capsys, "-nireq", "3", script="embedded").endswith("Here it is --requests-in-flight N.")
+@pytest.mark.parametrize("typed", ["--use_gpu=false", "--half=False", "--enable_ema=true", "--source-map x"])
+def test_a_switch_that_was_switched_off_or_is_unknown_gets_no_answer(typed, capsys):
+    message = error_of(capsys, *typed.split())
+    assert " here." not in message and "Did you mean" not in message
 
 
-def test_what_is_answered_exists_and_is_not_itself_an_option_here():
+def test_a_value_that_the_option_here_does_not_take_is_not_put_into_its_mouth(capsys):
+    assert error_of(capsys, "--model", "yolo11n.pt").endswith("--model is --model-name NAME here.")
+    assert error_of(capsys, "--batch", "-1").endswith("--batch is --micro-batch-size N here.")
+    assert error_of(capsys, "--precision").endswith("--precision is --model-precision PRECISION here.")
+
+
+def test_the_script_itself_has_what_is_answered(capsys):
+    assert error_of(capsys, "-nireq", "3", script="embedded").endswith("-nireq is --requests-in-flight 3 here.")
+
+
+def test_every_name_has_one_answer_which_exists_and_is_no_option_here():
     flags = {flag for script in SCRIPTS for flag in build_parser(script)._option_string_actions}
+    names = [name for found in names_elsewhere().values() for name in found]
+    assert len(names) == len({*names}) and not {f"--{name}" for name in names} & flags
     for ours in names_elsewhere():
         flag, *value = ours.split()
-        assert flag in flags and option_called(flag) == ""
-        if value and value[0] == value[0].lower():  # one that can be typed as it stands
-            assert load_config([flag, *value], choose_device=lambda word: word if word == "gpu" else "cpu")
+        assert flag in flags
+        if not re.search("[A-Z]+$", ours) and flag in build_parser()._option_string_actions:  # as it stands
+            load_config([flag, *value], choose_device=lambda word: word if word == "gpu" else "cpu")
 
 
 @pytest.mark.parametrize("typed, said", [
-    ("--engine tensorrt", "On a GPU it is TensorFlow or onnxruntime"), ("--engine PyTorch", "docs/EXPORT.md"),
+    ("--engine tensorrt", "On a GPU, tensorflow or onnxruntime computes"), ("--engine tensor-rt", "add --device gpu."),
+    ("--engine PyTorch", "python -m ipu_utils.export writes the network"), ("--engine oneDNN", "ipu_utils.export"),
     ("--model-precision uint8", "uint8 is how images travel: --io-precision uint8."),
     ("--device cuda:1", "CUDA_VISIBLE_DEVICES=1, and --device gpu."), ("--device 0", "CUDA_VISIBLE_DEVICES=0"),
+    ("--device 0,1", "CUDA_VISIBLE_DEVICES=0"), ("--device /gpu:0", "CUDA_VISIBLE_DEVICES=0"),
 ])  # fmt: skip
 def test_a_word_of_another_tool_is_no_slip_of_the_finger(typed, said, capsys):
     message = error_of(capsys, *typed.split())
@@ -59,35 +105,47 @@ def test_a_word_of_another_tool_is_no_slip_of_the_finger(typed, said, capsys):
 def test_a_slip_of_the_finger_still_is_one(capsys):
     assert "Did you mean 'tensorflow'?" in error_of(capsys, "--engine", "tensorfow")
     assert "Did you mean 'gpu'?" in error_of(capsys, "--device", "gpuu")
+    assert "CUDA" not in error_of(capsys, "--device", "\u0663")  # a digit of another script
 
 
 @pytest.mark.parametrize("typed, said", [
     ("-help", "unrecognized arguments: -help. Did you mean '--help'?"),
     ("--image-path -x.jpg", "A value that begins with - follows a =: --image-path=-x.jpg"),
+    ("--image-path -h.jpg", "A value that begins with - follows a =: --image-path=-h.jpg"),
+    ("--image-path a.jpg --image-path -x.jpg", "follows a =: --image-path=-x.jpg"),
+    ("--preset -x", "A value that begins with - follows a =: --preset=-x"),
     ("--image-path --engine openvino", "argument --image-path: expected one argument"),
+    ("--image-path --engine=openvino", "argument --image-path: expected one argument"),
     ("D7x", "Did you mean --model-name efficientdet-d7x?"), ("nothing", "unrecognized arguments: nothing."),
+    ("d0,lite0", "Did you mean --model-name efficientdet-d0,efficientdet-lite0?"),
+    ("image_path=x.jpg", "Did you mean --image-path x.jpg?"),
 ])  # fmt: skip
 def test_what_argparse_says_of_dashes_and_stray_words_says_what_to_type(typed, said, capsys):
     assert error_of(capsys, *typed.split()).endswith(said)
 
 
 @pytest.mark.parametrize("option", ["--image-path", "--model-dir", "--results-json", "--calibration-images"])
-@pytest.mark.parametrize("address", ["https://a.b/c.jpg", "S3://bucket/x", "rtsp://camera"])
+@pytest.mark.parametrize("address", ["https://a.b/c.jpg", "S3://bucket/x", "rtsps://camera"])
 def test_an_address_is_no_path_and_is_quoted_as_typed(option, address, capsys):
     message = error_of(capsys, option, address)
-    assert f"got '{address}'. It is an address" in message
+    assert f"got '{address}'. It is an address, and only files of this machine are read and written." in message
+
+
+def test_a_path_with_a_colon_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:").mkdir()
+    (tmp_path / "s3:" / "x.png").write_bytes(b"")
+    assert load_config(["--image-path", "s3:/x.png"], choose_device=lambda word: "cpu").data.image_path.exists()
 
 
 def wish(*argv):
-    from ipu_utils.config.run_hparams import check_wishes
-
     config = load_config(list(argv), choose_device=lambda word: "cpu")
     with pytest.raises(UserError) as caught:
         check_wishes(config)
     return str(caught.value)
 
 
-def test_a_message_names_the_option_that_was_typed(tmp_path, capsys):
+def test_a_message_names_the_option_that_was_typed(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     assert wish("--image-path", str(tmp_path)).startswith(f"--image-path {tmp_path} asks for trained weights")
     assert wish("--dataset-type", "image-directory", "--image-path", str(tmp_path)).startswith(
@@ -98,7 +156,7 @@ def test_a_message_names_the_option_that_was_typed(tmp_path, capsys):
 def test_a_model_dir_that_is_not_there_is_called_so(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     assert "there is no such folder or file" in wish("--model-dir", str(tmp_path / "none"))
-    assert "that is no file of a checkpoint" in wish("--model-dir", str(tmp_path / "notes.txt"))
+    assert "that is none (a folder, a prefix, .h5" in wish("--model-dir", str(tmp_path / "notes.txt"))
     assert f"there is no checkpoint in {tmp_path}" in wish("--model-dir", str(tmp_path))
 
 
@@ -110,6 +168,7 @@ def test_a_folder_for_a_file_is_called_a_folder(option, script, said, tmp_path, 
     assert f"{option} {tmp_path} {said}" in error_of(capsys, option, str(tmp_path), script=script)
 
 
-def test_a_file_that_is_no_preset_is_called_a_file(tmp_path, capsys):
+def test_a_file_or_an_address_that_is_no_preset_is_called_so(tmp_path, capsys):
     (tmp_path / "notes.md").write_text("x")
     assert "notes.md is a file: expected efficientdet" in error_of(capsys, "--config", str(tmp_path / "notes.md"))
+    assert "--config https://a/b.yml is an address" in error_of(capsys, "--config", "https://a/b.yml")

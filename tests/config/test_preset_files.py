@@ -105,7 +105,7 @@ def test_model_names_are_those_of_the_model_configurations():
         ("efficientdet-d9: {}", ["'efficientdet-d9' is not a model", "Did you mean"]),
         ("d0: {}", ["'d0' is not a model. Did you mean 'efficientdet-d0'?"]),
         ("micro-batch-size: 4", ["is not a model. Options stand below a model, as in efficientdet-d0: {"]),
-        ("model-name: d0", ["'model-name' is not a model. Options stand below a model"]),
+        ("model-name: d0", ["'model-name' is not a model. It is an option of the command line alone."]),
         ("efficientdet-d1: {seed: -1}", ["efficientdet-d1", "--seed must be"]),  # not this run's section
         ("efficientdet-d0: 4", ["efficientdet-d0: must be a mapping", "found 4"]),
         ("efficientdet-d0: {host: fast}", ["efficientdet-d0, host: must be a mapping"]),

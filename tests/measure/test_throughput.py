@@ -142,6 +142,7 @@ def test_percentiles_and_spread_are_below_the_original_lines():
 @pytest.mark.parametrize("count, words", [(1, "1 sample is"), (2, "2 samples are"), (4, "4 samples are")])
 def test_of_a_few_samples_no_interval_is_given(count, words):
     text = format_distribution(Samples((0.1,) * count, 1, 1), (50.0,))
+    assert "95% interval" in format_distribution(Samples((0.1,) * 5, 1, 1), (50.0,))
     assert f"latency median 100.00 ms, no interval: {words} too few" in text and "95%" not in text
 
 

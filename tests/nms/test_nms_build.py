@@ -154,6 +154,17 @@ def test_a_changed_header_rebuilds_what_includes_it_and_nothing_else(tmp_path):
     ]
 
 
+def test_flags_reach_the_compiler_through_make_and_a_shell_as_they_are(tmp_path):
+    words = ["-isystem", "/a b/$HOME/#1", "it's", "-D_X=1"]
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import build_flags; print(build_flags.for_make(sys.argv[2:]))"
+    )
+    command = [sys.executable, "-c", script, str(NMS / "host"), *words]
+    flags = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    (tmp_path / "Makefile").write_text(f"FLAGS := {flags}all:\n\t@printf '%s\\n' $(FLAGS)\n")
+    assert make(cwd=tmp_path).stdout.splitlines() == words
+
+
 @pytest.mark.slow
 @needs_compiler
 def test_a_checkout_and_an_environment_in_folders_with_a_space_are_built(tmp_path):

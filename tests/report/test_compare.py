@@ -136,10 +136,17 @@ def test_a_condition_of_which_the_shell_has_taken_a_part_is_told_to_be_quoted(fi
 
 
 def test_the_name_that_a_sweep_was_given_leads_to_its_files(tmp_path, capsys):
-    (tmp_path / "run-1.json").write_text("{}")
-    status, _, err = run(capsys, str(tmp_path / "run.json"), str(tmp_path / "run-1.json"))
-    assert status == 2 and "a sweep writes a file for each combination, run-1.json and so on" in err
-    assert "a sweep" not in run(capsys, str(tmp_path / "other.json"), str(tmp_path / "run-1.json"))[2]
+    for name in ("run-10.json", "run-2.json", "run-x.json"):  # the first combination failed
+        (tmp_path / name).write_text("{}")
+    status, _, err = run(capsys, str(tmp_path / "run.json"), str(tmp_path / "run-2.json"))
+    assert status == 2 and f"a sweep numbers its records, one for each combination: {tmp_path}/run-2.json is the" in err
+    assert "a sweep" not in run(capsys, str(tmp_path / "other.json"), str(tmp_path / "run-2.json"))[2]
+
+
+@pytest.mark.parametrize("path", [".", "/", "", "nowhere/a.json", "a\0b.json"])
+def test_what_is_no_file_is_told_as_that(path, capsys):
+    status, _, err = run(capsys, path, "b.json")
+    assert status == 2 and err.startswith("error: ") and "cannot be read" in err
 
 
 def test_runs_of_different_work_are_refused_with_the_keys(files, capsys):

@@ -130,6 +130,12 @@ def test_unusual_runs_have_a_page_too(tmp_path, record):
     assert "nan" not in read.text and "inf" not in re.sub("interval|inference", "", read.text)
 
 
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_of_a_few_samples_the_page_gives_no_interval_either(tmp_path, count):
+    text = page(tmp_path, make(Samples((0.5,) * count, 1, 1))).text
+    assert ("too few samples for an interval" in text) == (count < 5) and ("95% interval" in text) == (count >= 5)
+
+
 def test_an_unstable_run_is_marked(tmp_path):
     assert "UNSTABLE: tail: p99 is 9.0 times p50" in page(tmp_path, make(Samples((0.1,) * 20 + (0.9,), 1, 1))).text
 
