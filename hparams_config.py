@@ -130,6 +130,8 @@ def _unknown(key: str, known: Iterable[str], path: str = "") -> str:
     hint = f" Did you mean {path}{close[0]}?" if close else ""
     if path and not close:
         hint = f" {path[:-1]} has {', '.join(str(name) for name in known)}."
+    elif not close:
+        hint = " hparams_config.py lists them."
     return f"the configuration has no key {path}{key}.{hint}"
 
 

@@ -380,6 +380,9 @@ def main(arguments: Sequence[str]) -> None:
     Args:
       arguments: prepare FOLDER MODEL IMAGE_SIZE PRECISION..., or serve FOLDER THREADS ENGINE PRECISION SPAN.
     """
+    if len(arguments) < 2:
+        sys.stderr.write("error: peers.py starts this program: run python benchmarks/peers.py\n")
+        sys.exit(2)
     task, folder, *rest = arguments
     if task == "prepare":
         prepare(rest[0], rest[2:], Path(folder), rest[1] or None)

@@ -25,7 +25,9 @@ with missing_packages.told(__name__):
     from ipu_utils.backends.in_flight import side_by_side
     from ipu_utils.backends.streams import streams_of
     from ipu_utils.base import hardware
+    from ipu_utils.base.console import run_script
     from ipu_utils.base.keras2 import tf
+    from ipu_utils.config.command_line import count, model_name
     from ipu_utils.config.run_config import DataConfig
     from ipu_utils.data.numpy_batches import open_feed
     from ipu_utils.executable.freeze_graph import optimise
@@ -79,11 +81,13 @@ def serve(engine: str, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-name", default="efficientdet-d0")
-    parser.add_argument("--micro-batch-size", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7, help="rounds in which every engine runs once (default 7)")
-    parser.add_argument("--batches", type=int, default=12, help="batches an engine runs in a round (default 12)")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model-name", type=model_name, default="efficientdet-d0")
+    parser.add_argument("--micro-batch-size", type=count, default=1)
+    parser.add_argument("--rounds", type=count, default=7, help="rounds in which every engine runs once (default 7)")
+    parser.add_argument("--batches", type=count, default=12, help="batches an engine runs in a round (default 12)")
     parser.add_argument("--child", choices=ENGINES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -118,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

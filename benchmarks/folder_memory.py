@@ -25,6 +25,9 @@ with missing_packages.told(__name__):
     import numpy as np
     from PIL import Image
 
+    from ipu_utils.base.console import run_script
+    from ipu_utils.config.command_line import count, model_name
+
 ROOT = Path(__file__).resolve().parent.parent
 DIFFERENT = 16  # pictures that are drawn; the files repeat them
 SIZE = (640, 480)  # (width, height) of a picture
@@ -66,33 +69,35 @@ def run(folder: Path, outputs: Path, options: argparse.Namespace) -> Run:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--counts", type=int, nargs="+", default=[200, 2000], help="images (default: 200 2000)")
-    parser.add_argument("--model-name", default="efficientdet-lite0")
-    parser.add_argument("--image-size", type=int, default=320)
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each; the largest peak counts (default: 1)")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--counts", type=count, nargs="+", default=[200, 2000], help="images (default: 200 2000)")
+    parser.add_argument("--model-name", type=model_name, default="efficientdet-lite0")
+    parser.add_argument("--image-size", type=count, default=320)
+    parser.add_argument("--rounds", type=count, default=1, help="runs of each; the largest peak counts (default: 1)")
     parser.add_argument("--limit", type=float, default=5, metavar="PERCENT", help="between them, at most (default: 5)")
     options = parser.parse_args()
     peaks = []
     print(f"{options.model_name} at {options.image_size}, {SIZE[0]}x{SIZE[1]} JPEGs")
     print(f"{'images':>8} {'peak MiB':>9} {'s':>7}")
     with tempfile.TemporaryDirectory() as room:
-        for count in options.counts:
-            folder = Path(room, f"images-{count}")
-            make_folder(folder, count)
+        for images in options.counts:
+            folder = Path(room, f"images-{images}")
+            make_folder(folder, images)
             rounds = []
             for number in range(options.rounds):
-                outputs = Path(room, f"outputs-{count}-{number}")
+                outputs = Path(room, f"outputs-{images}-{number}")
                 rounds.append(run(folder, outputs, options))
                 if rounds[-1].status:
                     print(Path(room, f"{outputs.name}.log").read_text(errors="replace"), file=sys.stderr)
                     return 1
             peaks.append(max(one.peak_mib for one in rounds))
-            print(f"{count:8} {peaks[-1]:9.1f} {sum(one.seconds for one in rounds) / len(rounds):7.1f}", flush=True)
+            print(f"{images:8} {peaks[-1]:9.1f} {sum(one.seconds for one in rounds) / len(rounds):7.1f}", flush=True)
     more = 100 * (peaks[-1] / peaks[0] - 1)
     print(f"the last is {more:+.1f} percent of the first's peak away")
     return int(more > options.limit)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

@@ -30,7 +30,9 @@ with missing_packages.told(__name__):
     from publish import DOCUMENT, ROOT, child, markdown, parse_numbers, replace_section, write_chart
 
     from ipu_utils.base import process
+    from ipu_utils.base.console import run_script
     from ipu_utils.base.hardware import cpu_name, usable_cores
+    from ipu_utils.config.command_line import count, model_name
     from ipu_utils.config.model_options import MODEL_NAMES
     from ipu_utils.report import charts
 
@@ -191,17 +193,21 @@ def chart(axis: str, lines: Sequence[Sequence[str]]) -> str:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES))
-    parser.add_argument("--models", nargs="+", default=list(MODEL_NAMES), help="the first is the one of the other axes")
+    parser.add_argument(
+        "--models", nargs="+", type=model_name, default=list(MODEL_NAMES), help="the first is the one of the other axes"
+    )
     parser.add_argument("--image-size", default="", help="default: the model's own")
     parser.add_argument("--batches", type=parse_numbers, default=[1, 2, 4, 8, 16], help="comma list")
     parser.add_argument("--sizes", type=parse_numbers, default=[128, 256, 384, 512, 768, 1024], help="comma list")
     parser.add_argument("--candidates", type=parse_numbers, default=[0, 100, 300, 1000, 5000], help="comma list")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--requests", type=int, default=15, help="requests of a case in a round (default 15)")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--requests", type=count, default=15, help="requests of a case in a round (default 15)")
+    parser.add_argument("--threads", type=count, default=usable_cores(), help="default: the cores of this process")
     parser.add_argument("--write", action="store_true", help="write tables and charts into the document")
     parser.add_argument("--document", type=Path, default=DOCUMENT, help="default: docs/PERFORMANCE.md")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -246,4 +252,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    main()
+    sys.exit(run_script(main))

@@ -22,8 +22,10 @@ from ipu_utils.base import missing_packages
 with missing_packages.told(__name__):
     from passes import frozen_network, openvino_models, place_noise
 
+    from ipu_utils.base.console import run_script
     from ipu_utils.base.hardware import cpu_name, usable_cores
     from ipu_utils.base.openvino_api import import_openvino, properties
+    from ipu_utils.config.command_line import count, model_name
     from ipu_utils.executable.freeze_graph import optimise
 
 KINDS = {
@@ -78,12 +80,14 @@ def kind_of(node_type: str, kernel: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-name", default="efficientdet-d0")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model-name", type=model_name, default="efficientdet-d0")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
-    parser.add_argument("--requests", type=int, default=40, help="requests a network (default 40)")
-    parser.add_argument("--slowest", type=int, default=8, help="slowest layers to name (default 8)")
+    parser.add_argument("--threads", type=count, default=usable_cores(), help="default: the cores of this process")
+    parser.add_argument("--requests", type=count, default=40, help="requests a network (default 40)")
+    parser.add_argument("--slowest", type=count, default=8, help="slowest layers to name (default 8)")
     options = parser.parse_args()
     frozen = frozen_network(options.model_name)
     before = openvino_models({"plain": frozen}, "float32")["plain"]
@@ -110,4 +114,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

@@ -19,8 +19,13 @@ from typing import List, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ipu_utils.base.hardware import cpu_name, usable_cores
-from ipu_utils.base.litert_api import engine_name, import_litert
+from ipu_utils.base import missing_packages
+
+with missing_packages.told(__name__):
+    from ipu_utils.base.console import run_script
+    from ipu_utils.base.hardware import cpu_name, usable_cores
+    from ipu_utils.base.litert_api import engine_name, import_litert
+    from ipu_utils.config.command_line import count
 
 CPU = 1  # of its bits for accelerators
 WARMUP = 5
@@ -101,10 +106,12 @@ class Library:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path, help="a .tflite file, as ipu_utils.export writes it")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
-    parser.add_argument("--requests", type=int, default=40, help="runs that are counted (default 40)")
+    parser.add_argument("--threads", type=count, default=usable_cores(), help="default: the cores of this process")
+    parser.add_argument("--requests", type=count, default=40, help="runs that are counted (default 40)")
     options = parser.parse_args()
     if not options.file.is_file():
         parser.error(f"{options.file} is not a file: make one with the first command above")
@@ -118,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

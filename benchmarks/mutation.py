@@ -204,7 +204,7 @@ def table(output: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="file of results, one JSON object a line")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the sample (default {SEED})")
     parser.add_argument("--areas", nargs="+", choices=[area.name for area in AREAS], help="only these")

@@ -24,6 +24,9 @@ from ipu_utils.base import missing_packages
 with missing_packages.told(__name__):
     import numpy as np
 
+    from ipu_utils.base.console import run_script
+    from ipu_utils.config.command_line import count
+
 IMAGE_SIZE = 512
 NUM_CLASSES = 90
 SCORE_THRESHOLD = 0.4
@@ -237,8 +240,8 @@ def write_between_marks(path: Path, lines: Sequence[str]) -> None:
 
 def main() -> None:
     """Measure and print, in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=100, help="turns of every contender (default: %(default)s)")
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=count, default=100, help="turns of every contender (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a document to put the tables into, between its marks")
     options = parser.parse_args()
     lines = [machine(), "", *compare(options.rounds), "", "libdetect on one thread:", "", *scale(options.rounds)]
@@ -248,4 +251,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

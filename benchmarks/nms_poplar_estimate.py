@@ -27,6 +27,8 @@ with missing_packages.told(__name__):
 
     import hparams_config
     import nms_np
+    from ipu_utils.base.console import run_script
+    from ipu_utils.config.command_line import count
     from object_detection.box_list import iou
     from tf2.anchor_boxes import Anchors
 
@@ -241,11 +243,13 @@ BEGIN, END = "<!-- estimate: begin -->", "<!-- estimate: end -->"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--models", nargs="+", default=["d0", "d1", "d2", "d3", "d4"], help="d0 to d7 (default d0 to d4)"
     )
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 3, 4], help="batch sizes (default 1 to 4)")
+    parser.add_argument("--batches", nargs="+", type=count, default=[1, 2, 3, 4], help="batch sizes (default 1 to 4)")
     parser.add_argument("--write", type=Path, metavar="FILE", help=f"replace what stands between {BEGIN} and {END}")
     options = parser.parse_args()
     text = report(options.models, options.batches, lambda done: print(done, file=sys.stderr))
@@ -257,4 +261,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

@@ -24,9 +24,11 @@ with missing_packages.told(__name__):
 
     import hparams_config
     import utils
+    from ipu_utils.base.console import run_script
     from ipu_utils.base.hardware import cpu_name, usable_cores
     from ipu_utils.base.keras2 import tf
     from ipu_utils.base.openvino_api import import_openvino, properties
+    from ipu_utils.config.command_line import count, model_name
     from ipu_utils.config.normalisation import normalisation_of
     from ipu_utils.executable.freeze import to_openvino
     from ipu_utils.executable.freeze_graph import PASSES, optimise
@@ -187,12 +189,14 @@ def compare(title: str, requests: Dict[str, Any], rounds: int, each: int) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-name", default="efficientdet-d0")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model-name", type=model_name, default="efficientdet-d0")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
-    parser.add_argument("--rounds", type=int, default=20, help="default 20")
-    parser.add_argument("--requests", type=int, default=5, help="requests a variant and round (default 5)")
+    parser.add_argument("--threads", type=count, default=usable_cores(), help="default: the cores of this process")
+    parser.add_argument("--rounds", type=count, default=20, help="default 20")
+    parser.add_argument("--requests", type=count, default=5, help="requests a variant and round (default 5)")
     options = parser.parse_args()
     print(f"{cpu_name()}, {options.threads} threads, {options.precision}")
     frozen = frozen_network(options.model_name)
@@ -208,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

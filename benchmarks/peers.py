@@ -30,9 +30,12 @@ with missing_packages.told(__name__):
     from engine_children import Engine, engines, missing
     from publish import DOCUMENT, child, markdown, replace_section, write_chart
 
+    from ipu_utils.base.console import run_script
     from ipu_utils.base.hardware import cpu_name, usable_cores
+    from ipu_utils.config.command_line import count, model_name
     from ipu_utils.report import charts
 
+PRECISIONS = ("float32", "bfloat16", "int8")
 CHILD = Path(__file__).resolve().with_name("engine_children.py")
 REFERENCE = "openvino"
 HEAD = ("engine", "p50 ms", "rounds", "p90 ms", "ratio", "cpu ms", "first s", "MiB")
@@ -129,14 +132,23 @@ def write(model: str, rounds: Rounds, title: str, document: Path) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=[f"efficientdet-d{size}" for size in range(5)])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", type=model_name, default=[f"efficientdet-d{size}" for size in range(5)])
     parser.add_argument("--image-size", default="", help="as of the scripts (default: the model's own)")
-    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=("float32", "bfloat16", "int8"))
-    parser.add_argument("--engines", nargs="+", help="only these (default: all that are installed)")
-    parser.add_argument("--rounds", type=int, default=20, help="rounds in which every engine has a turn (default 20)")
-    parser.add_argument("--requests", type=int, default=5, help="requests an engine serves in a turn (default 5)")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: the cores of this process")
+    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=PRECISIONS)
+    names = sorted({engine.name for engine in engines(PRECISIONS)})
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        choices=names,
+        metavar="ENGINE",
+        help=f"of {', '.join(names)} (default: all that are installed)",
+    )
+    parser.add_argument("--rounds", type=count, default=20, help="rounds in which every engine has a turn (default 20)")
+    parser.add_argument("--requests", type=count, default=5, help="requests an engine serves in a turn (default 5)")
+    parser.add_argument("--threads", type=count, default=usable_cores(), help="default: the cores of this process")
     parser.add_argument("--json", type=Path, help="write all rounds there as well")
     parser.add_argument("--write", action="store_true", help="write tables and chart into the document")
     parser.add_argument("--document", type=Path, default=DOCUMENT, help="default: docs/PERFORMANCE.md")
@@ -164,4 +176,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    main()
+    sys.exit(run_script(main))

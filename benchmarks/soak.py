@@ -28,6 +28,7 @@ with missing_packages.told(__name__):
     import ipu_embedded_inference
     from ipu_utils.base.console import run_script
     from ipu_utils.base.errors import UserError
+    from ipu_utils.config.command_line import count, model_name
     from ipu_utils.config.run_config import load_config
 
 SETTLING_SHARE = 0.1  # of the run: caches and allocators fill up first; not part of the slope
@@ -150,11 +151,11 @@ def report(trace: Trace, unit: str) -> str:
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--mode", choices=("latency", "throughput"), default="latency")
-    parser.add_argument("--model-name", default="efficientdet-d0")
-    parser.add_argument("--batches", type=int, default=4, help="throughput: batches in a call")
+    parser.add_argument("--model-name", type=model_name, default="efficientdet-d0")
+    parser.add_argument("--batches", type=count, default=4, help="throughput: batches in a call")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="efficientdet-") as folder:
         if given.mode == "latency":

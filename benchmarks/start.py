@@ -23,9 +23,14 @@ from typing import Dict, List, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from publish import ROOT, markdown
+from ipu_utils.base import missing_packages
 
-from ipu_utils.base.hardware import cpu_name
+with missing_packages.told(__name__):
+    from publish import ROOT, markdown
+
+    from ipu_utils.base.console import run_script
+    from ipu_utils.base.hardware import cpu_name
+    from ipu_utils.config.command_line import count, model_name
 
 INTERVAL = 0.02  # seconds between two looks at memory
 HEAD = ("start", "first line s", "last line s", "peak MiB")
@@ -67,7 +72,8 @@ def start(arguments: List[str]) -> Start:
     """Run the throughput script and watch it."""
     began = time.perf_counter()
     command = [sys.executable, "ipu_inference.py", *arguments]
-    run = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - for as long as the process runs
+    run = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=log, text=True)
     sizes = [0.0]
 
     def watch() -> None:
@@ -80,15 +86,20 @@ def start(arguments: List[str]) -> Start:
     times = [time.perf_counter() - began for _ in run.stdout]
     watching.join()
     if run.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with status {run.returncode}")
+        log.seek(0)
+        sys.stderr.write(log.read())
+        sys.exit(run.returncode)
+    log.close()
     return Start(times[0], times[-1], max(sizes))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-name", default="efficientdet-d0")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=2, help="--num-repeats of the script")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model-name", type=model_name, default="efficientdet-d0")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--repeats", type=count, default=2, help="--num-repeats of the script")
     options = parser.parse_args()
     found: Dict[str, List[Start]] = {"compiled for the run": [], "from a cached model file": []}
     for _ in range(options.rounds):
@@ -108,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

@@ -27,7 +27,7 @@ with missing_packages.told(__name__):
     from ipu_utils.base.errors import ConfigError, UserError
     from ipu_utils.base.image_folder import list_folder
     from ipu_utils.base.printable import report_line
-    from ipu_utils.config.command_line import Parser
+    from ipu_utils.config.command_line import Parser, count
     from ipu_utils.config.run_config import RunConfig, load_config
     from ipu_utils.config.run_hparams import follow_hparams, hparams_of_run
     from ipu_utils.config.sections import all_rules
@@ -40,6 +40,7 @@ with missing_packages.told(__name__):
 
 WORDS = ("float", "bfloat16", "half", "int8")
 REFERENCE = "tensorflow float"
+PROGRAM = "python -m ipu_utils.compare_precision"
 
 
 class Row(NamedTuple):
@@ -69,7 +70,7 @@ def compare(rows: Dict[str, Row], source: ImageFiles, on_image: Callable = lambd
 def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]:
     """Return this program's options, and those that it hands to the embedded script's parser."""
     parser = Parser(
-        prog="python -m ipu_utils.compare_precision", description=__doc__, allow_abbrev=False,
+        prog=PROGRAM, description=__doc__, allow_abbrev=False,
         epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
         "--no-ema, --random-weights, --hparams, --image-size, --calibration-images, --nms-mode, --score-preset, "
         "--seed.",
@@ -77,7 +78,7 @@ def parse(argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, List[str]]
     parser.add_argument("--image-path", required=True, metavar="PATH",
                         help="an image, a folder of images, or a quoted pattern such as 'photos/*.jpg'")  # fmt: skip
     parser.add_argument("--coco-annotations", type=Path, metavar="FILE", help="compare with these, too (default: none)")
-    parser.add_argument("--max-images", type=int, default=16, metavar="N", help="the first N of them (default: 16)")
+    parser.add_argument("--max-images", type=count, default=16, metavar="N", help="the first N of them (default: 16)")
     lists = {"precisions": ("model_precision", WORDS), "engines": ("engine", tuple(ENGINES))}
     for name, (_, known) in lists.items():
         parser.add_argument(f"--{name}", nargs="+", default=["all"], metavar="WORD",
@@ -122,13 +123,13 @@ def open_images(path: Path, most: int, hparams: Any) -> ImageFiles:
     paths, root = [path], path.parent
     if not path.is_file():
         paths, _, root = list_folder(path)
-    return ImageFiles(paths[: max(1, most)], root, hparams.image_size, skip_bad=True, mean_rgb=hparams.mean_rgb)
+    return ImageFiles(paths[:most], root, hparams.image_size, skip_bad=True, mean_rgb=hparams.mean_rgb)
 
 
 def configure(typed: Sequence[str], engine: str, word: str) -> RunConfig:
     """The run of an engine in a precision; what hparams say is followed, without its notes."""
     more = ["--engine", engine, "--model-precision", word]
-    return follow_hparams(load_config([*typed, *more], "embedded", lambda requested: "cpu"))
+    return follow_hparams(load_config([*typed, *more], "embedded", lambda requested: "cpu", program=PROGRAM))
 
 
 def open_rows(options: argparse.Namespace, typed: Sequence[str], folder: Path, results: Callable) -> Dict[str, Row]:
@@ -167,7 +168,7 @@ def accuracy_lines(rows: Dict[str, Row]) -> List[str]:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     options, rest = parse(argv)
     typed = [*rest, "--image-path", options.image_path, "--micro-batch-size", "1"]
-    config = load_config([*typed, "--engine", "tensorflow"], "embedded", lambda requested: "cpu")
+    config = load_config([*typed, "--engine", "tensorflow"], "embedded", lambda requested: "cpu", program=PROGRAM)
     followed = follow_hparams(config)
     show_notes(followed.notes[len(config.notes) :])
     hparams = hparams_of_run(followed)

@@ -41,13 +41,13 @@ with missing_packages.told(__name__):
     from ipu_utils.model.checkpoint_files import checkpoint_files
     from ipu_utils.outputs.claims import Claim, check_apart, read_by
 
-OPTION = "--to"
+OPTION, PROGRAM = "--to", "python -m ipu_utils.export"
 
 
 def parse(argv: Optional[Sequence[str]]) -> Tuple[str, List[str]]:
     """Return where to write, and the options that are handed to the scripts' parser."""
     parser = Parser(
-        prog="python -m ipu_utils.export", description=__doc__, allow_abbrev=False,
+        prog=PROGRAM, description=__doc__, allow_abbrev=False,
         epilog="Options of ipu_embedded_inference.py about the model are taken too: --model-name, --model-dir, "
         "--no-ema, --random-weights, --hparams, --image-size, --micro-batch-size, --io-precision, --nms-mode, "
         "--score-preset, --seed; and --model-precision, float or (.tflite and .xml) half, of the weights in the "
@@ -112,7 +112,7 @@ def put(made: Path, place: Path) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     to, rest = parse(argv)
     suffix = suffix_of(to)
-    config = follow_hparams(load_config(rest, "embedded", choose_device=lambda requested: "cpu"))
+    config = follow_hparams(load_config(rest, "embedded", lambda requested: "cpu", program=PROGRAM))
     idle = [name for name, rule in all_rules().items() if name in config.typed and rule.facets.compiled == NOT_COMPILED]
     show_notes([*config.notes, *(f"{flag_of(name)} has no effect on what is written." for name in idle)])
     precision = precision_of(config, to)

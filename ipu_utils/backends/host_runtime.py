@@ -27,10 +27,13 @@ class HostRuntime:
         if config.embedded is None:
             height, width = header.image_size
             planned = streams_of(device.engine, threads, streams, header.batch_size * height * width)
-            threads, streams, engine = planned.threads, planned.streams, f"{engine}, {planned}"
+            threads, streams = planned.threads, planned.streams
         self._model = EmbeddedModel(compiled.executable, threads, streams, device.device, detector)
         if planned is None:
-            planned = Streams(self._model.num_threads, streams or 1, config.embedded.requests_in_flight)
+            planned = Streams(self._model.num_threads, self._model.num_streams, config.embedded.requests_in_flight)
+        else:
+            planned = planned._replace(streams=self._model.num_streams)
+            engine = f"{engine}, {planned}"
         behind = config.nms.onchip_nms or config.embedded is not None
         where = "behind the network" if behind else "on the host after the call"
         self.hardware = Hardware(device.device, self._model.device_name, engine, planned, f"{name}, {where}")

@@ -256,10 +256,19 @@ def write_atomically(
         new.discard()
 
 
+def reason_of(path: PathLike, error: OSError) -> str:
+    """Why a file or folder could not be made: a file that stands where a folder is needed is named."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        for place in (Path(path), *Path(path).parents):
+            if place.exists() and not place.is_dir():
+                return f"{place} is a file, not a folder"
+    return error.strerror or str(error)
+
+
 def cannot_write(path: PathLike, error: OSError, option: str) -> ConfigError:
     """The error to raise for a file that cannot be written."""
     return ConfigError(
-        f"{option} {path} cannot be written ({error.strerror or error}): "
+        f"{option} {path} cannot be written ({reason_of(path, error)}): "
         f"{'free space, or ' * (error.errno in _FULL)}choose another {option}."
     )
 

@@ -61,9 +61,20 @@ def load_yaml(path: Union[str, Path]) -> Any:
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    text = " ".join(str(error).split()).rstrip(".")
+    text = " ".join(_without_excerpt(error).split()).rstrip(".")
     text = text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."  # it may repeat the file
     return text if isinstance(error, (yaml.YAMLError, ValueError)) else f"a value cannot be converted ({text})"
+
+
+def _without_excerpt(error: Exception) -> str:
+    """The text of an error; of PyYAML's without the line that it repeats and the name that it gives to bytes."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return str(error)
+    parts = []
+    for mark, text in ((error.context_mark, error.context), (error.problem_mark, error.problem)):
+        if text:
+            parts.append(text if mark is None else f"{text} in line {mark.line + 1}, column {mark.column + 1}")
+    return ", ".join(parts)
 
 
 def check_plain(value: Any) -> None:

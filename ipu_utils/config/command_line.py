@@ -13,7 +13,7 @@ from ipu_utils.base.console import leave_reason
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
-from ipu_utils.config.options import FORMER_NAMES, Rule, did_you_mean, flag_of, rules_of
+from ipu_utils.config.options import FORMER_NAMES, Rule, did_you_mean, flag_of, rules_of, whole_number
 from ipu_utils.config.other_tools import Answer, option_called
 from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
 
@@ -77,6 +77,22 @@ class Tell(argparse.Action):
         parser.exit(0)
 
 
+def count(text: str) -> int:
+    """A type of argparse's arguments: a whole number of at least 1."""
+    try:
+        return whole_number(1).convert(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}") from None
+
+
+def model_name(text: str) -> str:
+    """A type of argparse's arguments: a model, in any of the spellings of --model-name."""
+    try:
+        return all_rules()["model_name"].check("model_name", text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).partition(" ")[2]) from None
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with a suggestion for a mistyped option.
 
@@ -87,6 +103,7 @@ class Parser(argparse.ArgumentParser):
         """As argparse's; `stray` is said of a word that belongs to no option."""
         super().__init__(formatter_class=formatter_class, **kwargs)
         self.stray = stray
+        self.typed_program = ""  # whose --help is named, where it hands its options to this parser
         self.notes: List[str] = []  # remarks on what was typed
         self._words: List[str] = []  # of the command line
 
@@ -98,7 +115,8 @@ class Parser(argparse.ArgumentParser):
         """Print `error: <message>`, and more lines of it, on standard error and exit with status 2."""
         lines = "\n".join(shown(line) for line in (self._reworded(message), *more))
         leave_reason(lines)
-        command = self.prog if self.prog.startswith("python ") else f"python {self.prog}"
+        command = self.typed_program or self.prog
+        command = command if command.startswith("python ") else f"python {command}"
         self.exit(2, f"error: {lines}\nFor the options: {command} --help\n")
 
     def _reworded(self, message: str) -> str:
@@ -152,6 +170,8 @@ class ScriptParser(Parser):
             flag = flag_of(unknown)
             if is_joined:
                 return f" Did you mean {flag} {value}?" if flag in self._option_string_actions else answers
+            if unknown.isdigit() and self._before(left[0], 2) == "--image-size":
+                return f" Did you mean --image-size {self._before(left[0], 1)}x{unknown}?"
             names = unknown.split(",")
             with contextlib.suppress(ConfigError):
                 named = [all_rules()["model_name"].check("model_name", name) for name in names]
@@ -160,6 +180,11 @@ class ScriptParser(Parser):
         if unknown in {flag_of(name) for name in all_rules()}:
             return f" It is an option of {self._other}."
         return answers if found[0] is not None else super()._hint(left) + answers
+
+    def _before(self, word: str, steps: int) -> str:
+        """What was typed so many words before a word."""
+        at = self._words.index(word) - steps
+        return self._words[at] if at >= 0 else ""
 
     @property
     def _other(self) -> str:

@@ -37,7 +37,9 @@ def check_hparams(config: Config) -> None:
         raise _refused("image_size", f"{width}x{height}", f"sides of {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels")
     _check_channels("mean_rgb", config.mean_rgb, math.isfinite, "a number")
     _check_channels("stddev_rgb", config.stddev_rgb, lambda value: 0 < value < math.inf, "a number above 0")
-    nms_settings(config.nms_configs)
+    threshold = nms_settings(config.nms_configs).score_thresh
+    if 1 < threshold < math.inf:
+        raise _refused("nms_configs.score_thresh", threshold, "at most 1, as scores are")
     # Of a small image: what is wrong with anchors is so at any size, and these take no time.
     Anchors(**{name: config[name] for name in ANCHOR_KEYS}, image_size=MIN_IMAGE_SIDE)
     label_util.get_label_map(config.label_map)

@@ -84,6 +84,8 @@ def option_called(typed: str, following: Optional[str] = None) -> Optional[Answe
     attached = re.fullmatch(r"(-[a-z])(\d+)", typed, re.ASCII)
     if attached:
         name, value = attached.groups()
+    if name == "-V":  # of most programs; `-v` is not their version
+        return Answer(name, "--version", "--version")
     known = name.lstrip("-").replace("_", "-").lower()
     if known in _TOLD:
         return Answer(name, "", "", _TOLD[known])

@@ -82,6 +82,7 @@ def load_config(
     script: str = "throughput",
     choose_device: Optional[Callable[[str], str]] = None,
     environ: Optional[Mapping[str, str]] = None,
+    program: str = "",
 ) -> RunConfig:
     """Read the command line of a script and everything below it.
 
@@ -93,6 +94,7 @@ def load_config(
       script: "throughput" or "embedded".
       choose_device: resolves "auto", "ipu", "cpu" or "gpu" to one of the last three; None asks this machine.
       environ: variables of the environment; None takes the process's own.
+      program: what was typed, where it is not the script.
 
     Raises:
       SystemExit: the command line, the preset or the environment is wrong; status 2, after `error: ...` on standard
@@ -100,6 +102,7 @@ def load_config(
       UserError: from `choose_device`, when the device that was asked for is not there.
     """
     parser = build_parser(script)
+    parser.typed_program = program
     typed = vars(parser.parse_args(argv))
     device = typed.get("device", "auto")
     if (device, typed.get("engine")) != ("gpu", "onnxruntime"):  # whose own package says whether there is a GPU for it
@@ -184,6 +187,12 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
         raise ConfigError(
             f"--calibration-images must be a number, or a folder or image that is there; got {str(calibration)!r}."
         )
+    if config.output.coco_annotations is not None and data.dataset_type == GENERATED:
+        raise ConfigError("--coco-annotations are of images, and the data is generated: add --image-path.")
+    if config.output.profile_dir is not None:
+        _check_profile(config.output.profile_dir)
+    if config.model.random_weights and "model_dir" in config.typed:
+        notes.append("--model-dir: with --random-weights no weights are read from there.")
     idle = [name for name in names_where(lambda facets: device not in facets.read_by) if name in config.typed]
     if idle:
         notes.append(f"no effect on this device ({device}): {_flags(idle)}.")
@@ -200,6 +209,8 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
                 f"--exec-file {exec_file}{' ' if kind else ': '}{problem}. "
                 "--compile-only --exec-output-dir FOLDER writes an executable."
             )
+        if device != "ipu" and "benchmark_repeats" in config.typed:
+            notes.append(f"no effect on this device ({device}): --benchmark-repeats; --num-repeats counts requests.")
         config = dataclasses.replace(config, benchmark=outlasting(config, notes))
     elif 1 < config.benchmark.num_repeats <= config.benchmark.warmup:
         notes.append(
@@ -207,6 +218,19 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
             "--num-repeats to be counted: one more is."
         )
     return _once(dataclasses.replace(config, data=data), notes)
+
+
+def _check_profile(path: Path) -> None:
+    """Refuse to write over a file that is no app.json of a run."""
+    place = app_json_path(path)
+    if not place.is_file():
+        return
+    try:
+        content = json.loads(place.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or {*content} != {"arguments", "config"}:
+        raise ConfigError(f"--profile-dir {path}: {place} is there, and no run has written it: name another folder.")
 
 
 def _once(config: RunConfig, notes: List[str]) -> RunConfig:

@@ -47,6 +47,7 @@ class BenchmarkConfig(Checked):
         whole_number(1, MAX_COUNT),
         "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests. Photographs that "
         "something is written about are run once each, unless this, --benchmark-repeats or --min-seconds is given",
+        "20; the presets have others",
         facets=LENGTH._replace(repeats=True),
         first=9,
     )
@@ -70,6 +71,7 @@ class BenchmarkConfig(Checked):
         100,
         whole_number(1, MAX_COUNT),
         "batches in a call; an IPU's embedded executable: requests between restarts of its loop",
+        "100; the presets have others",
         facets=WORK._replace(compiled=COMPILED_BY_VALUE_ON_IPU, repeats=True),
     )
     benchmark_host_postprocessing: bool = switch(

@@ -29,6 +29,7 @@ class Network(Protocol):
     """An executable that an engine has loaded."""
 
     num_threads: int  # on which it runs
+    num_streams: int  # requests that it computes side by side
     device_name: str  # device and threads, for reports
     quantisation: Optional[HeadQuantisation]  # of the outputs where they are int8, else None
 

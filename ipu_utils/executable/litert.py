@@ -29,7 +29,7 @@ class Network:
     """See `ipu_utils.executable.engines.Network`."""
 
     def __init__(self, executable: Executable, num_threads: int, num_streams: int):
-        self._executable, self.num_threads = executable, num_threads
+        self._executable, self.num_threads, self.num_streams = executable, num_threads, num_streams
         self._content = executable.network().tobytes()  # LiteRT takes bytes, which all requests share
         self._threads = max(1, num_threads // num_streams)
         self.device_name = f"cpu ({hardware.cpu_name()}, {num_threads} threads)"

@@ -32,7 +32,8 @@ class Network:
     """
 
     def __init__(self, executable: Executable, num_threads: int, num_streams: int, kind: str):
-        self._executable, self._header, self.num_threads = executable, executable.header, num_threads
+        self._executable, self._header = executable, executable.header
+        self.num_threads, self.num_streams = num_threads, num_streams
         chosen, threads = providers(kind), max(1, num_threads // num_streams)
         sessions = [self._session(chosen, threads) for _ in range(1 if threads == 1 else num_streams)]
         check_ports(executable, _ports(sessions[0].get_inputs()), _ports(sessions[0].get_outputs()))

@@ -34,6 +34,7 @@ class Network:
         self._file = file  # holds its weights, and must not go before it: attributes go in the order they came
         check_ports(executable, _ports(self._compiled.inputs), _ports(self._compiled.outputs))
         self.num_threads = self._compiled.get_property("INFERENCE_NUM_THREADS")
+        self.num_streams = self._compiled.get_property("NUM_STREAMS")  # no more than threads, whatever was asked for
         self.quantisation = None
         self.device_name = f"cpu ({hardware.cpu_name()}, {self.num_threads} threads)"
 

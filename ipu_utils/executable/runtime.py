@@ -119,6 +119,7 @@ class EmbeddedModel:
         _check_machine(executable, engine.engine_name())
         self._network: Network = engine.load(executable, num_threads, num_streams, kind)
         self.num_threads, self.device_name = self._network.num_threads, self._network.device_name
+        self.num_streams = self._network.num_streams
         # With several streams each post-processes in its own thread.
         threads = self.num_threads if num_streams is None else 1
         self._detector = make_detector(header, threads, self._network.quantisation) if detector is None else detector

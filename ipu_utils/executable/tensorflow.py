@@ -21,14 +21,16 @@ def engine_name() -> str:
 
 def load(executable: Executable, num_threads: Optional[int], num_streams: Optional[int], kind: str) -> "Network":
     """See `ipu_utils.executable.engines.Engine`; threads are those of a process that has run TensorFlow already."""
-    return Network(executable, Host(kind, num_threads or hardware.usable_cores(), num_streams or 1))
+    host = Host(kind, num_threads or hardware.usable_cores(), num_streams or 1)
+    return Network(executable, host, num_streams or 1)
 
 
 class Network:
     """See `ipu_utils.executable.engines.Network`."""
 
-    def __init__(self, executable: Executable, host: Host):
+    def __init__(self, executable: Executable, host: Host, num_streams: int):
         self._header, self._host = executable.header, host
+        self.num_streams = num_streams
         self.num_threads, self.device_name, self.quantisation = host.num_threads, host.name, None
         classes, boxes = output_names(self._header)
         outputs = tuple(f"{name}:0" for name in classes + boxes)

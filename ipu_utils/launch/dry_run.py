@@ -87,7 +87,8 @@ def _described(config: RunConfig, found: Preview, source: ImageSource, annotatio
     images = ", ".join([f"{source.count} images of {config.data.image_path}", *describe_left_out(source)])
     if config.data.dataset_type == "generated":
         images = "noise"
-    work = f"{benchmark.num_repeats} calls of {benchmark.benchmark_repeats} batches, {benchmark.warmup} not counted"
+    calls = max(benchmark.num_repeats, benchmark.warmup + 1)  # one at least is counted
+    work = f"{calls} calls of {benchmark.benchmark_repeats} batches, {benchmark.warmup} not counted"
     if config.script == "embedded":
         work = f"{benchmark.num_repeats} requests after {benchmark.warmup} that are not counted"
     if benchmark.one_pass:

@@ -31,6 +31,7 @@ def mean_candidates(
     total = 0
     for output in class_outputs:
         logits = output.reshape(-1, num_classes)
-        scores = 1 / (1 + np.exp(-(logits if every_class else logits.max(1))))
+        with np.errstate(over="ignore"):  # what overflows is a score of 0
+            scores = 1 / (1 + np.exp(-(logits if every_class else logits.max(1))))
         total += scores.size if threshold is None else int(np.count_nonzero(scores > threshold))
     return total / len(class_outputs[0])

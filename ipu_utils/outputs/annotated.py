@@ -24,7 +24,7 @@ from PIL import Image
 
 from ipu_utils.base.detections import Detections
 from ipu_utils.base.errors import UserError
-from ipu_utils.base.files import write_atomically
+from ipu_utils.base.files import reason_of, write_atomically
 from ipu_utils.base.image_folder import DETECTIONS_FILE
 from ipu_utils.base.printable import report_line
 from ipu_utils.data.sources import PADDING_ID, ImageSource
@@ -190,7 +190,7 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"--output-dir {folder} cannot be written to ({error.strerror}): name a folder of your own."
+            f"--output-dir {folder} cannot be written to ({reason_of(folder, error)}): name a folder of your own."
         ) from error
 
 

@@ -84,7 +84,7 @@ class Publisher:
           accuracy: compares what was found with annotations, for the record too. What makes that impossible is told
             by whoever reports it.
         """
-        outcome, output = combine(outcome, self.instances), self._config.output
+        outcome, output, embedded = combine(outcome, self.instances), self._config.output, self._config.embedded
         if self.instances.index:
             self._so_far = []
             return
@@ -92,7 +92,7 @@ class Publisher:
             format_report(outcome.samples),
             format_distribution(outcome.samples, self._config.benchmark.percentiles, outcome.label),
             describe_instances(outcome.samples) if self.instances.count > 1 else None,
-            describe_stages(outcome.stages),
+            describe_stages(outcome.stages, embedded is None or embedded.requests_in_flight > 1),
         ]
         print("\n".join(part for part in parts if part is not None))
         self._so_far = []  # not before: a signal would find nothing to tell

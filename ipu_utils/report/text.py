@@ -30,13 +30,14 @@ def describe_instances(samples: PooledSamples) -> str:
     return f"instances: {len(samples.instances)}, {rates} samples/sec"
 
 
-def describe_stages(stages: Mapping[str, Sequence[float]]) -> Optional[str]:
-    """The report's line about stages, or None where the device shows none."""
+def describe_stages(stages: Mapping[str, Sequence[float]], overlap: bool = True) -> Optional[str]:
+    """The report's line about stages, or None where the device shows none; `overlap`: was more than one under way?"""
     if not stages:
         return None
     parts = [f"{name} {1e3 * sum(seconds) / len(seconds):.2f} ms" for name, seconds in stages.items()]
     batches = max(len(seconds) for seconds in stages.values())
-    return f"stages:    {', '.join(parts)} a batch (means of {batches}; batches under way at the same time overlap)"
+    remark = "; batches under way at the same time overlap" if overlap else ""
+    return f"stages:    {', '.join(parts)} a batch (means of {batches}{remark})"
 
 
 def describe_nms(nms_configs: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ipu_utils.base.errors import UserError
+from ipu_utils.base.errors import ConfigError, UserError
 from ipu_utils.base.files import NewFile, check_writable, write_atomically
 from ipu_utils.base.paths import leads_to_stream, target_of
 
@@ -281,6 +281,14 @@ def test_a_folder_and_a_place_below_a_file_are_errors(tmp_path):
     for path in (tmp_path, tmp_path / "file" / "a"):
         with pytest.raises(UserError, match=r"is a folder|cannot be written"):
             check_writable(path, "--out")
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    for below in ("x", "x/y/z"):
+        with pytest.raises(ConfigError, match=f"{tmp_path}/notes is a file, not a folder"):
+            write_atomically(tmp_path / "notes" / below, (b"1",), "--to")
+    assert (tmp_path / "notes").read_text() == "mine"
 
 
 def test_where_a_path_leads(tmp_path):

@@ -25,6 +25,7 @@ MEASUREMENTS = sorted(
     path.stem for path in (ROOT / "benchmarks").glob("*.py") if "missing_packages.told" in path.read_text()
 )
 ARGUMENTS = {
+    "litert_operations": ["requirements.txt"],
     "compare": ["a.json", "b.json"],
     "completion": ["bash"],
     "export": ["--to", "new"],
@@ -57,7 +58,7 @@ def commands():
     return [
         *([script] for script in SCRIPTS),
         *(["-m", f"ipu_utils.{tool}", *ARGUMENTS.get(tool, [])] for tool in TOOLS),
-        *([f"benchmarks/{name}.py"] for name in MEASUREMENTS),
+        *([f"benchmarks/{name}.py", *ARGUMENTS.get(name, [])] for name in MEASUREMENTS),
     ]
 
 

@@ -173,6 +173,13 @@ def refused(*arguments):
     return str(caught.value)
 
 
+def test_an_error_names_the_help_of_what_was_typed(capsys):
+    for wrong in (["--model-name", "d99"], ["--no-such"], ["--image-size", "1"]):
+        with pytest.raises(SystemExit):
+            export.main([*wrong, "--to", "x.onnx"])
+        assert capsys.readouterr().err.endswith("For the options: python -m ipu_utils.export --help\n")
+
+
 def test_an_address_is_no_file_to_write(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):

@@ -12,6 +12,8 @@ import pytest
 import hparams_config
 import utils
 from ipu_utils.base.errors import ConfigError, UserError
+from ipu_utils.config.model_options import ModelConfig
+from ipu_utils.config.run_hparams import hparams_of
 
 RESOLVED = sorted((Path(__file__).resolve().parents[1] / "data" / "variables").glob("*.json"))
 
@@ -169,6 +171,23 @@ def test_a_function_may_be_the_activation():
     assert config.act_type is abs
     assert copy.deepcopy(config).act_type is abs
     assert json.loads(config.to_json())["act_type"] == "abs"
+
+
+def test_a_threshold_above_every_score_is_refused_with_its_option():
+    with pytest.raises(ConfigError, match=r"--hparams nms_configs.score_thresh must be at most 1.*got 2"):
+        hparams_of(ModelConfig(hparams="nms_configs.score_thresh=2"))
+    assert hparams_of(ModelConfig(hparams="nms_configs.score_thresh=1")).nms_configs.score_thresh == 1
+
+
+@pytest.mark.parametrize("text, said", [
+    ("foo=1", "--hparams foo=1: the configuration has no key foo. hparams_config.py lists them."),
+    ("num_classes=x", "--hparams num_classes=x: num_classes must be a number, got 'x'."),
+    ("none.yml", "--hparams none.yml: none.yml cannot be read: No such file or directory."),
+])  # fmt: skip
+def test_a_message_names_the_option(text, said):
+    with pytest.raises(ConfigError) as caught:
+        hparams_of(ModelConfig(hparams=text))
+    assert str(caught.value) == said
 
 
 def test_an_unknown_model_is_refused_with_a_suggestion():

@@ -117,6 +117,7 @@ def test_a_slip_of_the_finger_still_is_one(capsys):
     ("--image-path --engine openvino", "argument --image-path: expected one argument"),
     ("--image-path --engine=openvino", "argument --image-path: expected one argument"),
     ("D7x", "Did you mean --model-name efficientdet-d7x?"), ("nothing", "unrecognized arguments: nothing."),
+    ("--image-size 640 480", "Did you mean --image-size 640x480?"), ("-V", "-V is --version here."),
     ("d0,lite0", "Did you mean --model-name efficientdet-d0,efficientdet-lite0?"),
     ("image_path=x.jpg", "Did you mean --image-path x.jpg?"),
 ])  # fmt: skip

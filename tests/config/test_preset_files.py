@@ -126,6 +126,12 @@ def test_a_wrong_preset_is_refused_with_its_place(preset, text, parts, capsys):
         assert part in message
 
 
+def test_broken_yaml_is_told_by_line_and_column_without_the_parsers_own_words(preset, capsys):
+    message = refused(capsys, "--config", preset("efficientdet-d0: {seed: 1\n  warmup: [2"))
+    assert "byte string" not in message and "^" not in message
+    assert "while parsing a flow mapping in line 1, column 18, expected ',' or '}'" in message
+
+
 def test_nested_merges_of_aliases_do_not_explode(preset, capsys):
     lines = ["a-base: &a0 {" + ", ".join(f"k{i}: 1" for i in range(9)) + "}"]
     lines += [f"b{i}-base: &a{i + 1} {{<<: [{', '.join([f'*a{i}'] * 9)}]}}" for i in range(12)]

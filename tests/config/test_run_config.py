@@ -459,3 +459,30 @@ def test_app_json_in_a_place_that_is_a_file_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         write_app_json(load(), {}, tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["notes.json", "profile/app.json"])
+@pytest.mark.parametrize("content", ['{"mine": 1}', "[1]", "not JSON", ""])
+def test_a_file_that_no_run_has_written_is_not_overwritten_by_app_json(tmp_path, name, content, capsys):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    given = path if path.name == "notes.json" else path.parent
+    assert f"{path} is there, and no run has written it" in refused(capsys, "--profile-dir", given)
+    write_app_json(load(), {}, given)  # that of a run
+    assert load("--profile-dir", given).output.profile_dir == given
+
+
+# What has no effect
+
+
+def test_weights_that_are_not_read_and_batches_of_no_call_are_noted(tmp_path):
+    assert any("no weights are read" in note for note in load("--model-dir", tmp_path, "--random-weights").notes)
+    assert not any("no weights are read" in note for note in load("--model-dir", tmp_path).notes)
+    embedded = load("--benchmark-repeats", "7", script="embedded", device="cpu")
+    assert any("no effect on this device (cpu): --benchmark-repeats" in note for note in embedded.notes)
+    assert not any("--benchmark-repeats" in note for note in load("--benchmark-repeats", "7").notes)
+
+
+def test_annotations_of_generated_images_are_refused_with_what_to_add(capsys, tmp_path):
+    assert "add --image-path" in refused(capsys, "--coco-annotations", tmp_path / "a.json")

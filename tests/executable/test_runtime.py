@@ -243,6 +243,11 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.parametrize("threads, asked, made", [(1, 64, 1), (2, 3, 2), (2, 2, 2), (2, None, 1)])
+def test_the_streams_that_are_reported_are_those_that_there_are(path, threads, asked, made):
+    assert EmbeddedModel.load(path, num_threads=threads, num_streams=asked).num_streams == made
+
+
 def test_an_interruption_after_models_were_dropped_in_any_order_is_an_exception(path):
     command = [sys.executable, "-c", INTERRUPTED, str(path)]
     done = subprocess.run(command, cwd=str(ROOT), capture_output=True, text=True, check=False)

@@ -81,6 +81,13 @@ def test_every_value_comes_with_its_source(tmp_path):
     assert told["--nms-mode"] == ("default", "best-class") and told["--report"] == ("default", "none")
 
 
+@pytest.mark.parametrize("repeats, warmup, calls", [(1, 1, 2), (2, 2, 3), (5, 1, 5), (1, 0, 1)])
+def test_as_many_calls_are_told_as_are_made(repeats, warmup, calls):
+    said = dry_run(*LITE, "--random-weights", "--engine", "tensorflow", "--num-repeats", str(repeats),
+                   "--warmup", str(warmup), "--benchmark-repeats", "3")  # fmt: skip
+    assert f"work:      {calls} calls of 3 batches, {warmup} not counted" in said
+
+
 def test_a_value_that_follows_from_others_says_so():
     image = ("--dataset-type", "single-image", "--image-path", str(ROOT / "tests" / "data" / "images" / "rocket.jpg"))
     said = dry_run(*LITE, "--random-weights", "--engine", "tensorflow", *image, "--micro-batch-size", "4")
