@@ -260,7 +260,7 @@ def reason_of(path: PathLike, error: OSError) -> str:
     """Why a file or folder could not be made: a file that stands where a folder is needed is named."""
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         for place in (Path(path), *Path(path).parents):
-            if place.exists() and not place.is_dir():
+            if os.path.exists(str(place)) and not os.path.isdir(str(place)):
                 return f"{place} is a file, not a folder"
     return error.strerror or str(error)
 

@@ -69,7 +69,7 @@ def _reason(error: Exception) -> str:
 def _without_excerpt(error: Exception) -> str:
     """The text of an error; of PyYAML's without the line that it repeats and the name that it gives to bytes."""
     if not isinstance(error, yaml.MarkedYAMLError):
-        return str(error)
+        return str(error).replace('in "<byte string>", ', "at ")
     parts = []
     for mark, text in ((error.context_mark, error.context), (error.problem_mark, error.problem)):
         if text:

@@ -21,6 +21,7 @@ from ipu_utils.config.poplar_environment import options_from_environment
 from ipu_utils.config.preset_files import is_own, read_preset
 from ipu_utils.config.run_options import BenchmarkConfig, EmbeddedConfig, OutputConfig
 from ipu_utils.config.sections import all_rules, names_where, sections_of
+from ipu_utils.config.unused_options import flags, note_unused
 
 DEFAULT_IO_TILES = 96
 # The exchange code of the larger models does not fit beside their activations unless it is kept small.
@@ -161,7 +162,7 @@ def _derive(options: Dict[str, Any], script: str, typed: Mapping[str, Any], note
         forced = ("micro_batch_size",) if on_ipu and script == "embedded" else ("micro_batch_size", "benchmark_repeats")
         options.update(dict.fromkeys(forced, 1))
         unused = [name for name in forced if typed.get(name, 1) != 1]
-        because = f" What was given for {_flags(unused)} is not used." if unused else ""
+        because = f" What was given for {flags(unused)} is not used." if unused else ""
         notes.append(
             f"--dataset-type single-image sets {' and '.join(flag_of(name) for name in forced)} to 1.{because}"
         )
@@ -191,15 +192,9 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
         raise ConfigError("--coco-annotations are of images, and the data is generated: add --image-path.")
     if config.output.profile_dir is not None:
         _check_profile(config.output.profile_dir)
-    if config.model.random_weights and "model_dir" in config.typed:
-        notes.append("--model-dir: with --random-weights no weights are read from there.")
-    idle = [name for name in names_where(lambda facets: device not in facets.read_by) if name in config.typed]
-    if idle:
-        notes.append(f"no effect on this device ({device}): {_flags(idle)}.")
+    note_unused(config, notes)
     if device == "ipu":
         _check_ipu(config, notes)
-    elif "calibration_images" in config.typed and config.model.model_precision is not Precision.INT8:
-        notes.append("--calibration-images has no effect without --model-precision int8.")
     if config.embedded is not None:
         exec_file = config.embedded.exec_file
         kind = "file" if exec_file is None else path_kind("--exec-file", exec_file)
@@ -209,8 +204,6 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
                 f"--exec-file {exec_file}{' ' if kind else ': '}{problem}. "
                 "--compile-only --exec-output-dir FOLDER writes an executable."
             )
-        if device != "ipu" and "benchmark_repeats" in config.typed:
-            notes.append(f"no effect on this device ({device}): --benchmark-repeats; --num-repeats counts requests.")
         config = dataclasses.replace(config, benchmark=outlasting(config, notes))
     elif 1 < config.benchmark.num_repeats <= config.benchmark.warmup:
         notes.append(
@@ -284,10 +277,6 @@ def outlasting(config: RunConfig, notes: List[str]) -> BenchmarkConfig:
         )
         return benchmark
     return dataclasses.replace(benchmark, benchmark_repeats=needed)
-
-
-def _flags(names: Sequence[str]) -> str:
-    return ", ".join(flag_of(name) for name in names)
 
 
 def options_dict(config: RunConfig) -> Dict[str, Any]:

@@ -484,5 +484,15 @@ def test_weights_that_are_not_read_and_batches_of_no_call_are_noted(tmp_path):
     assert not any("--benchmark-repeats" in note for note in load("--benchmark-repeats", "7").notes)
 
 
+@pytest.mark.parametrize("stronger", ["--exec-output-dir", "--exec-file"])
+def test_a_cache_beside_a_place_for_the_executable_is_noted_as_unused(tmp_path, stronger):
+    (tmp_path / "x.effdet").write_bytes(b"")
+    given = [stronger, tmp_path / "x.effdet" if stronger == "--exec-file" else tmp_path]
+    both = load("--executable-cache-dir", tmp_path, *given, script="embedded", device="cpu")
+    assert f"--executable-cache-dir is not used, because of {stronger}." in both.notes
+    alone = load("--executable-cache-dir", tmp_path, script="embedded", device="cpu")
+    assert not any("is not used" in note for note in alone.notes)
+
+
 def test_annotations_of_generated_images_are_refused_with_what_to_add(capsys, tmp_path):
     assert "add --image-path" in refused(capsys, "--coco-annotations", tmp_path / "a.json")
