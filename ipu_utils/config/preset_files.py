@@ -42,11 +42,8 @@ def preset_path(config: str) -> Path:
         raise ConfigError(
             f"--config {config} is a folder: name a file." if kind else f"--config {config}: there is no such file."
         )
-    if kind:
-        raise ConfigError(f"--config {config} is a {kind}: expected {', '.join(names)}, or a YAML file (.yml, .yaml).")
-    raise ConfigError(
-        f"--config must be one of {', '.join(names)}, or a YAML file; got {config!r}.{did_you_mean(config, names)}"
-    )
+    found = f"{config!r} is a {kind}." if kind else f"got {config!r}.{did_you_mean(config, names)}"
+    raise ConfigError(f"--config must be one of {', '.join(names)}, or a YAML file (.yml, .yaml); {found}")
 
 
 def is_own(config: str) -> bool:

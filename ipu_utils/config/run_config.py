@@ -199,9 +199,8 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
         exec_file = config.embedded.exec_file
         kind = "file" if exec_file is None else path_kind("--exec-file", exec_file)
         if kind != "file":
-            problem = "is a folder: name the file in it" if kind else "there is no such file"
             raise ConfigError(
-                f"--exec-file {exec_file}{' ' if kind else ': '}{problem}. "
+                f"--exec-file {exec_file}: there is no such file{', it is a folder' if kind else ''}. "
                 "--compile-only --exec-output-dir FOLDER writes an executable."
             )
         config = dataclasses.replace(config, benchmark=outlasting(config, notes))

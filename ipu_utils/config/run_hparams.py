@@ -177,9 +177,7 @@ def check_wishes(config: "RunConfig", wish: Optional[str] = None) -> None:
         wish = f"--model-dir {path}"
         kind = path_kind("--model-dir", path)
         if kind != "folder":
-            lacking = (
-                "that is none (a folder, a prefix, .h5, .tar.gz or .tgz)" if kind else "there is no such folder or file"
-            )
+            lacking += ", which is no folder, prefix, .h5, .tar.gz or .tgz" if kind else ", which is not there"
     elif config.data.dataset_type != "generated":
         typed = config.given.get("dataset_type", ("", "default"))[1] != "default"
         wish = f"--dataset-type {config.data.dataset_type}" if typed else f"--image-path {config.data.image_path}"

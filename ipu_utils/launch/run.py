@@ -20,8 +20,8 @@ from ipu_utils.report.publish import publisher
 def run(config: RunConfig) -> int:
     """Print, rehearse or measure what a configuration asks for, and return the exit status."""
     config = choose_engine(config)
-    _check_model_dir(config)
     config = follow_hparams(config)
+    _check_model_dir(config)
     setup_logging("error" if config.output.quiet else config.output.log_level)
     if config.output.print_config:
         print(describe_config(config), end="")
