@@ -17,7 +17,7 @@ from ipu_utils.base.openvino_api import check_precision
 from ipu_utils.config.hparams_rules import check_hparams
 from ipu_utils.config.model_options import ModelConfig, Precision
 from ipu_utils.config.normalisation import normalisation_of
-from ipu_utils.config.options import path_kind, shortened
+from ipu_utils.config.options import path_kind
 from ipu_utils.config.trainer_config import find_config, read_config
 from tf2.nms_settings import SCORE_THRESHOLDS
 
@@ -70,7 +70,7 @@ def hparams_of(
         check_hparams(config)
     except ConfigError as error:
         note = "" if found is None else f" {found.note()}"
-        where = f"--hparams {shortened(model.hparams)}: " if model.hparams and "--hparams" not in str(error) else ""
+        where = "--hparams: " if model.hparams and "--hparams" not in str(error) else ""
         if not (where or note):
             raise
         raise type(error)(f"{where}{error}{note}") from None

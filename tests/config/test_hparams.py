@@ -180,9 +180,9 @@ def test_a_threshold_above_every_score_is_refused_with_its_option():
 
 
 @pytest.mark.parametrize("text, said", [
-    ("foo=1", "--hparams foo=1: the configuration has no key foo. hparams_config.py lists them."),
-    ("num_classes=x", "--hparams num_classes=x: num_classes must be a number, got 'x'."),
-    ("none.yml", "--hparams none.yml: none.yml cannot be read: No such file or directory."),
+    ("foo=1", "--hparams: the configuration has no key foo. hparams_config.py lists them."),
+    ("num_classes=x", "--hparams: num_classes must be a number, got 'x'."),
+    ("none.yml", "--hparams: none.yml cannot be read: No such file or directory."),
 ])  # fmt: skip
 def test_a_message_names_the_option(text, said):
     with pytest.raises(ConfigError) as caught:
