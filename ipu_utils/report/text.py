@@ -36,8 +36,8 @@ def describe_stages(stages: Mapping[str, Sequence[float]], overlap: bool = True)
         return None
     parts = [f"{name} {1e3 * sum(seconds) / len(seconds):.2f} ms" for name, seconds in stages.items()]
     batches = max(len(seconds) for seconds in stages.values())
-    remark = "; batches under way at the same time overlap" if overlap else ""
-    return f"stages:    {', '.join(parts)} a batch (means of {batches}{remark})"
+    remark = "batches under way at the same time overlap" if overlap else "one at a time"
+    return f"stages:    {', '.join(parts)} a batch (means of {batches}; {remark})"
 
 
 def describe_nms(nms_configs: Mapping[str, Any]) -> str:

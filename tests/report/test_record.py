@@ -249,7 +249,9 @@ def test_stages_are_timed_apart_and_the_warm_up_forgotten():
     assert stages.seconds() == {INPUT_WAIT: (1, 3), DEVICE: (10, 30)}
     text = describe_stages(stages.seconds())
     assert "input wait 2000.00 ms, device 20000.00 ms a batch (means of 2;" in text
-    assert "overlap" in text and describe_stages(stages.seconds(), overlap=False).endswith("a batch (means of 2)")
+    assert "overlap" in text and describe_stages(stages.seconds(), overlap=False).endswith(
+        "a batch (means of 2; one at a time)"
+    )
     assert describe_stages(Stages().seconds()) is None
 
 
