@@ -37,6 +37,8 @@ with missing_packages.told(__name__):
     import numpy as np
 
     from ipu_utils.base import process
+    from ipu_utils.base.errors import UserError
+    from ipu_utils.base.openvino_api import check_precision
     from ipu_utils.measure.requests import percentile
 
 INPUTS = 16  # distinct images
@@ -88,6 +90,17 @@ def missing(engine: str) -> List[str]:
     return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
+def why_not(engine: Engine) -> str:
+    """Why an engine that is installed cannot compute in a precision on this CPU; empty where it can."""
+    if engine.name.replace("ours-", "") != "openvino" or missing(engine.name):
+        return ""
+    try:
+        check_precision(engine.precision)
+    except UserError as error:
+        return str(error).partition(":")[0]
+    return ""
+
+
 # Making what the engines load: one process a model, with TensorFlow.
 
 
@@ -112,7 +125,8 @@ def prepare(model_name: str, precisions: Sequence[str], folder: Path, image_size
     hparams = cache.hparams_of(config)
     height, width = utils.parse_image_size(hparams.image_size)
     (folder / "model.json").write_text(json.dumps([model_name, "", [height, width]]))
-    for engine in sorted({(engine.name, engine.precision) for engine in engines(precisions) if _is_ours(engine.name)}):
+    ours = {(row.name, row.precision) for row in engines(precisions) if _is_ours(row.name) and not why_not(row)}
+    for engine in sorted(ours):
         if not missing(engine[0]):
             place = folder / "-".join(engine)
             chosen = ["--engine", engine[0].replace("ours-", ""), "--model-precision", engine[1]]

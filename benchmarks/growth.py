@@ -32,6 +32,7 @@ with missing_packages.told(__name__):
     from ipu_utils.base import process
     from ipu_utils.base.console import run_script
     from ipu_utils.base.hardware import cpu_name, usable_cores
+    from ipu_utils.base.openvino_api import check_precision
     from ipu_utils.config.command_line import count, model_name
     from ipu_utils.config.model_options import MODEL_NAMES
     from ipu_utils.report import charts
@@ -227,6 +228,7 @@ def main() -> None:
     if options.child:
         print(json.dumps(answer(*options.child)))
         return
+    check_precision(options.precision)
     rows = cases(options)
     print(f"{cpu_name()}, {options.precision}, {options.requests} requests a case and round", flush=True)
     with tempfile.TemporaryDirectory() as temporary:

@@ -24,7 +24,7 @@ with missing_packages.told(__name__):
 
     from ipu_utils.base.console import run_script
     from ipu_utils.base.hardware import cpu_name, usable_cores
-    from ipu_utils.base.openvino_api import import_openvino, properties
+    from ipu_utils.base.openvino_api import check_precision, import_openvino, properties
     from ipu_utils.config.command_line import count, model_name
     from ipu_utils.executable.freeze_graph import optimise
 
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--requests", type=count, default=40, help="requests a network (default 40)")
     parser.add_argument("--slowest", type=count, default=8, help="slowest layers to name (default 8)")
     options = parser.parse_args()
+    check_precision(options.precision)
     frozen = frozen_network(options.model_name)
     before = openvino_models({"plain": frozen}, "float32")["plain"]
     after = openvino_models({"ours": optimise(frozen)}, options.precision)["ours"]

@@ -27,7 +27,7 @@ with missing_packages.told(__name__):
     from ipu_utils.base.console import run_script
     from ipu_utils.base.hardware import cpu_name, usable_cores
     from ipu_utils.base.keras2 import tf
-    from ipu_utils.base.openvino_api import import_openvino, properties
+    from ipu_utils.base.openvino_api import check_precision, import_openvino, properties
     from ipu_utils.config.command_line import count, model_name
     from ipu_utils.config.normalisation import normalisation_of
     from ipu_utils.executable.freeze import to_openvino
@@ -198,6 +198,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=count, default=20, help="default 20")
     parser.add_argument("--requests", type=count, default=5, help="requests a variant and round (default 5)")
     options = parser.parse_args()
+    check_precision(options.precision)
     print(f"{cpu_name()}, {options.threads} threads, {options.precision}")
     frozen = frozen_network(options.model_name)
     num_classes = hparams_config.get_inference_config(options.model_name).num_classes

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
-    from engine_children import Engine, engines, missing
+    from engine_children import Engine, engines, missing, why_not
     from publish import DOCUMENT, child, markdown, replace_section, write_chart
 
     from ipu_utils.base.console import run_script
@@ -161,6 +161,10 @@ def main() -> None:
     for name in sorted({engine.name for engine in rows if missing(engine.name)}):
         print(f"{name} is left out: {', '.join(missing(name))} not installed")
     rows = [engine for engine in rows if not missing(engine.name)]
+    for name, why in dict.fromkeys((f"{engine.name} in {engine.precision}", why_not(engine)) for engine in rows):
+        if why:
+            print(f"{name} is left out: {why}")
+    rows = [engine for engine in rows if not why_not(engine)]
     title = f"{cpu_name()}, {options.threads} threads, {options.requests} requests an engine and turn."
     print(title)
     record: Dict[str, Rounds] = {}

@@ -10,11 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import engine_children
 import growth
 import peers
 import publish
 import start
 from engine_children import Engine, engines
+
+from ipu_utils.base.errors import UserError
 
 
 def result(p50):
@@ -103,3 +106,17 @@ def test_memory_of_a_start_is_that_of_all_its_processes():
         assert 120 < start.resident_of_tree(run.pid) < 400
     finally:
         run.communicate("")
+
+
+def test_an_engine_is_left_out_in_a_precision_that_this_processor_lacks(monkeypatch):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    rows = [engine_children.Engine(name, "bfloat16", "network") for name in ("openvino", "ours-openvino", "litert")]
+
+    def refuse(precision):
+        raise UserError(f"OpenVINO cannot compute in {precision} on this CPU: use another.")
+
+    monkeypatch.setattr(engine_children, "check_precision", refuse)
+    told = "OpenVINO cannot compute in bfloat16 on this CPU"
+    assert [engine_children.why_not(row) for row in rows] == [told, told, ""]
+    monkeypatch.setattr(engine_children, "check_precision", lambda precision: None)
+    assert [engine_children.why_not(row) for row in rows] == ["", "", ""]
