@@ -27,7 +27,7 @@ from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
     import numpy as np
-    from publish import DOCUMENT, ROOT, child, markdown, parse_numbers, replace_section, write_chart
+    from publish import DOCUMENT, ROOT, child, markdown, parse_numbers, replace_section, tell, write_chart
 
     from ipu_utils.base import process
     from ipu_utils.base.console import run_script
@@ -234,12 +234,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         files, facts = {}, {}
         for number, case in enumerate(rows):
+            tell(f"compiling {number + 1} of {len(rows)}: {case.label}")
             files[case] = compile_case(case, Path(temporary, str(number)), options.precision)
             product = ask("product", case.threads, options.precision, options.requests)
             facts[case] = {"work": ask("work", json.dumps(case)), "product": product}
         found: Dict[Case, List[Dict[str, float]]] = {case: [] for case in rows}
-        for _ in range(options.rounds):
+        for turn in range(options.rounds):
             for case in rows:
+                tell(f"round {turn + 1} of {options.rounds}: {case.label}")
                 found[case].append(ask("run", json.dumps(case), files[case], options.requests))
     how = f"{cpu_name()}, {options.precision}, medians of {options.rounds} rounds of {options.requests} requests."
     for axis in options.axes:

@@ -16,6 +16,7 @@ ended, and `--table` prints what is there.
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -28,8 +29,19 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
-from mutation_areas import AREAS, Area
-from mutation_changes import ROOT, Change, candidates
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ipu_utils.base import missing_packages
+
+with missing_packages.told(__name__):
+    from mutation_areas import AREAS, Area
+    from mutation_changes import ROOT, Change, candidates
+    from publish import tell
+
+    from ipu_utils.base.console import run_script
+    from ipu_utils.base.errors import MissingPackageError, UserError
+    from ipu_utils.base.start_notices import held_back
 
 SEED = 13
 # What a run of tests is forked from, to import it once. No operation may have run before a fork.
@@ -53,14 +65,20 @@ def _run_limited(child: Any, cpu_seconds: int, log: Path) -> Tuple[int, float]:
         finally:
             os._exit(70)
     deadline = time.monotonic() + 2 * cpu_seconds + 60
-    while True:
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
-        if time.monotonic() > deadline:
-            os.killpg(pid, signal.SIGKILL)
-            deadline = float("inf")
-        time.sleep(0.05)
+    done = 0
+    try:
+        while True:
+            done, status, usage = os.wait4(pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+            if time.monotonic() > deadline:
+                os.killpg(pid, signal.SIGKILL)
+                deadline = float("inf")
+            time.sleep(0.05)
+    finally:
+        if not done:  # interrupted: its group is its own, Ctrl-C is not for it
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 class Runner:
@@ -76,6 +94,9 @@ class Runner:
         import pytest
 
         os.chdir(self.tree)
+        # What this program has imported of the project is not what is tested: that is the copy's.
+        for name in [name for name in sys.modules if name.split(".")[0] == "ipu_utils"]:
+            del sys.modules[name]
         sys.path[:0] = [str(self.tree), str(self.tree / "tests"), str(self.tree / "tests" / "support")]
         options = [
             f"--basetemp={self.tree.parent / 'pytest'}",
@@ -107,11 +128,11 @@ class Runner:
             return
         self._prepared.add(area.name)
         if not self.build(area):
-            raise SystemExit(f"{area.name}: does not build without any change, see {self.log}")
+            raise UserError(f"{area.name}: does not build without any change, see {self.log}")
         for test in area.tests:
             status, self._expected[test] = _run_limited(lambda test=test: self._pytest(test), 3600, self.log)
             if status:
-                raise SystemExit(f"{test} fails without any change, see {self.log}")
+                raise UserError(f"{test} fails without any change, see {self.log}")
 
     def passes(self, area: Area, change: Change) -> bool:
         """Whether all tests of the area pass, in time; those named after the changed file run first."""
@@ -154,9 +175,10 @@ def run(areas: Sequence[Area], seed: int, output: Path) -> None:
         TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1",
     )  # fmt: skip
     sys.dont_write_bytecode = True
-    for name in PRELOADED:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    with held_back():
+        for name in PRELOADED:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
     done = {(r["area"], r["file"], r["line"], r["after"]): r["outcome"] for r in records(output)}
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         tree = Path(folder) / "tree"
@@ -178,6 +200,7 @@ def run(areas: Sequence[Area], seed: int, output: Path) -> None:
                     outcome = runner.outcome(area, change)
                     with output.open("a") as file:
                         file.write(json.dumps({"area": area.name, **change._asdict(), "outcome": outcome}) + "\n")
+                    tell(f"{area.name}, {left[area.name]} left: {change.file}:{change.line} {outcome}")
                 left[area.name] -= outcome != "invalid"
 
 
@@ -212,9 +235,12 @@ def main() -> None:
     arguments = parser.parse_args()
     areas = [area for area in AREAS if not arguments.areas or area.name in arguments.areas]
     if not arguments.table:
+        if importlib.util.find_spec("universalmutator") is None:
+            how = missing_packages.pip_install("universalmutator")
+            raise MissingPackageError(f"the changes come from the Python package universalmutator: run {how}.")
         run(areas, arguments.seed, arguments.output.resolve())
     print(table(arguments.output))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

@@ -55,10 +55,8 @@ def _behaviour(source: str, python: bool) -> str:
 
 def changes(file: str) -> List[List[Change]]:
     """The changes of a file, by line."""
-    try:
-        from universalmutator import mutator
-    except ImportError as error:
-        raise SystemExit("The changes come from the package universalmutator: pip install universalmutator") from error
+    from universalmutator import mutator
+
     path = ROOT / file
     lines = path.read_text().splitlines(keepends=True)
     with contextlib.redirect_stdout(io.StringIO()):

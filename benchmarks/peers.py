@@ -28,7 +28,7 @@ from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
     from engine_children import Engine, engines, missing, why_not
-    from publish import DOCUMENT, child, markdown, replace_section, write_chart
+    from publish import DOCUMENT, child, markdown, replace_section, tell, write_chart
 
     from ipu_utils.base.console import run_script
     from ipu_utils.base.hardware import cpu_name, usable_cores
@@ -68,6 +68,7 @@ def measure(model: str, size: str, rows: Sequence[Engine], options: argparse.Nam
     """Prepare a model, load every engine, and let each serve its requests in turn, once a round."""
     served: List[Served] = []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
+        tell(f"{model}: preparing a file for every engine")
         child(CHILD, ["prepare", folder, model, size, *options.precisions])
         for engine in rows:
             try:
@@ -76,6 +77,7 @@ def measure(model: str, size: str, rows: Sequence[Engine], options: argparse.Nam
                 print(f"{engine.label} is left out: {error}")
         found: Rounds = {turn.engine: [] for turn in served}
         for number in range(options.rounds):
+            tell(f"{model}: round {number + 1} of {options.rounds}")
             # Turned by one each round, so that no engine always runs behind the same other one.
             first = number % len(served)
             for turn in [*served[first:], *served[:first]]:

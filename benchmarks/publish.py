@@ -26,6 +26,11 @@ def child(script: Path, arguments: Sequence[str]) -> str:
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
+def tell(text: str) -> None:
+    """Say on standard error how far a measurement that takes long is; standard output has the results alone."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [head, ["---"] * len(head), *rows]

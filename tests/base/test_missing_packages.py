@@ -26,6 +26,7 @@ MEASUREMENTS = sorted(
 )
 ARGUMENTS = {
     "litert_operations": ["requirements.txt"],
+    "mutation": ["--output", "new"],
     "compare": ["a.json", "b.json"],
     "completion": ["bash"],
     "export": ["--to", "new"],
