@@ -36,8 +36,8 @@ with missing_packages.told(__name__):
     from ipu_utils.base.files import check_writable, write_atomically
     from ipu_utils.base.printable import file_stem, shown, shown_lines
     from ipu_utils.base.signals import telling
+    from ipu_utils.config.closeness import did_you_mean
     from ipu_utils.config.command_line import Parser
-    from ipu_utils.config.options import did_you_mean
     from ipu_utils.launch import benchmark_spec as specs
     from ipu_utils.launch.benchmark_checks import check_timeout
     from ipu_utils.launch.benchmark_failure import reason_of

@@ -13,7 +13,8 @@ from ipu_utils.base.console import leave_reason
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
-from ipu_utils.config.options import FORMER_NAMES, Rule, did_you_mean, flag_of, rules_of, whole_number
+from ipu_utils.config.closeness import option_meant
+from ipu_utils.config.options import FORMER_NAMES, Rule, flag_of, rules_of, whole_number
 from ipu_utils.config.other_tools import Answer, option_called
 from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
 
@@ -62,7 +63,7 @@ class StoreBoolean(StoreChecked):
             setattr(namespace, self.dest, self.rule.kind.convert(values))
         except ValueError:
             message = f"{option_string} must be {self.rule.kind.expected}, or have no value; got {values!r}."
-            raise argparse.ArgumentError(None, message) from None
+            raise argparse.ArgumentError(None, message + parser.about_word(values)) from None
 
 
 class Tell(argparse.Action):
@@ -133,7 +134,16 @@ class Parser(argparse.ArgumentParser):
     def _hint(self, left: Sequence[str]) -> str:
         """What to say of words that were left over: an option that does not exist, or a word without one."""
         unknown = left[0].split("=", 1)[0]
-        return did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else self.stray
+        return self._meant(unknown) if unknown.startswith("-") else self.about_word(unknown)
+
+    def about_word(self, word: str) -> str:
+        """What to say of a word that belongs to no option."""
+        return self.stray
+
+    def _meant(self, flag: str) -> str:
+        """What to say of an option that does not exist."""
+        meant = option_meant(flag, self._option_string_actions)
+        return f" Did you mean {meant!r}?" if meant else ""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse's, but `-hint` is no `-h`; `error` gets to know the words."""
@@ -158,32 +168,52 @@ class ScriptParser(Parser):
     """The parser of one of the two scripts, which knows the other's options."""
 
     def _hint(self, left: Sequence[str]) -> str:
-        unknown, is_joined, value = left[0].partition("=")
-        found = []
+        found = {}  # by what was typed, in its order: what is said of it
         for word, behind in zip(left, [*left[1:], "-"]):
             if word.startswith("-") or "=" in word:
-                found.append(option_called(word, None if behind.startswith("-") else behind))
-        answers = "".join(map(self._say, filter(None, found)))
-        if not unknown.startswith("-"):
-            if os.path.exists(left[0]):  # what a shell makes of photos/*.jpg
-                return " For several images name their folder, or quote a pattern: --image-path 'FOLDER/*.jpg'."
-            flag = flag_of(unknown)
-            if is_joined:
-                return f" Did you mean {flag} {value}?" if flag in self._option_string_actions else answers
-            if unknown.isdigit() and self._before(left[0], 2) == "--image-size":
-                return f" Did you mean --image-size {self._before(left[0], 1)}x{unknown}?"
-            names = unknown.split(",")
-            with contextlib.suppress(ConfigError):
-                named = [all_rules()["model_name"].check("model_name", name) for name in names]
-                return f" Did you mean --model-name {','.join(named)}?"
+                found.setdefault(word.partition("=")[0], self._of(word, None if behind.startswith("-") else behind))
+        flags = [flag for flag in found if flag.startswith("-")]
+        if len(flags) == 1 and left[0].startswith("-"):  # The message names it already.
+            found = {
+                flag: re.sub(r"^ \S+ is an option of ", " It is an option of ", said) for flag, said in found.items()
+            }
+        elif len(flags) > 1:
+            found = {flag: said.replace(" Did", f" For {flag}: did", 1) for flag, said in found.items()}
+        if left[0].startswith("-"):
+            return "".join(dict.fromkeys(found.values()))
+        return self.about_word(left[0]) or "".join(found.values())
+
+    def _of(self, word: str, following: Optional[str]) -> str:
+        """What to say of one option that this script does not have, or of a setting without dashes."""
+        flag = word.partition("=")[0]
+        others = [flag_of(name) for name in all_rules() if flag_of(name) not in self._option_string_actions]
+        if flag in others:
+            return f" {flag} is an option of {self._other}."
+        answer = option_called(word, following)
+        if answer is not None:
+            return self._say(answer)
+        if not flag.startswith("-"):
             return ""
-        if unknown in {flag_of(name) for name in all_rules()}:
-            return f" It is an option of {self._other}."
-        return answers if found[0] is not None else super()._hint(left) + answers
+        elsewhere = option_meant(flag, others)
+        return self._meant(flag) or (f" Did you mean {elsewhere!r} of {self._other}?" if elsewhere else "")
+
+    def about_word(self, word: str) -> str:
+        if os.path.exists(word):  # what a shell makes of photos/*.jpg
+            return " For several images name their folder, or quote a pattern: --image-path 'FOLDER/*.jpg'."
+        name, is_joined, value = word.partition("=")
+        flag = flag_of(name)
+        if is_joined:
+            return f" Did you mean {flag} {value}?" if flag in self._option_string_actions else ""
+        if name.isdigit() and self._before(word, 2) == "--image-size":
+            return f" Did you mean --image-size {self._before(word, 1)}x{name}?"
+        with contextlib.suppress(ConfigError):
+            named = [all_rules()["model_name"].check("model_name", one) for one in name.split(",")]
+            return f" Did you mean --model-name {','.join(named)}?"
+        return ""
 
     def _before(self, word: str, steps: int) -> str:
         """What was typed so many words before a word."""
-        at = self._words.index(word) - steps
+        at = self._words.index(word) - steps if word in self._words else -1
         return self._words[at] if at >= 0 else ""
 
     @property

@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Tuple
 
 from hparams_config import Config
 from ipu_utils.base.errors import ConfigError
-from ipu_utils.config.options import MAX_IMAGE_SIDE, MIN_IMAGE_SIDE, did_you_mean
+from ipu_utils.config.closeness import did_you_mean
+from ipu_utils.config.options import MAX_IMAGE_SIDE, MIN_IMAGE_SIDE
 from ipu_utils.nms.anchors import ANCHOR_KEYS, Anchors
 from ipu_utils.nms.nms_settings import nms_settings
 from tf2 import label_util

@@ -82,9 +82,9 @@ PRECISION_WORDS = {
 
 
 PRECISION_ALIASES = {
-    **dict.fromkeys(("fp32", "f32", "float32"), "float"),
+    **dict.fromkeys(("fp32", "f32", "float32", "single"), "float"),
     **dict.fromkeys(("fp16", "f16", "float16"), "half"),
-    **{"bf16": "bfloat16", "i8": "int8", "u8": "uint8"},  # OpenVINO's words, as f32 and f16
+    **{"bf16": "bfloat16", "bfloat": "bfloat16", "i8": "int8", "u8": "uint8"},  # OpenVINO's words, as f32 and f16
 }
 
 

@@ -5,7 +5,6 @@ The options themselves are in `model_options.py`, `device_options.py` and `run_o
 """
 
 import dataclasses
-import difflib
 import enum
 import math
 import os
@@ -13,16 +12,16 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 
 from ipu_utils.base.errors import ConfigError
+from ipu_utils.config.closeness import did_you_mean
 from ipu_utils.config.facets import Facets
 
 BOOLEAN_WORDS = {
     **dict.fromkeys(("true", "t", "1", "yes", "y"), True),
     **dict.fromkeys(("false", "f", "0", "no", "n"), False),
 }
-CLOSE, CLOSE_ELSEWHERE, LEAST_PART = 0.6, 0.85, 0.55
 MOST_QUOTED = 200  # characters of a value in a message
 MIN_IMAGE_SIDE = 8  # One cell of the finest level, whose stride is 8 pixels.
 MAX_IMAGE_SIDE = 8192
@@ -40,31 +39,6 @@ class Word(str, enum.Enum):
 def shortened(text: str) -> str:
     """A text for a message, of at most 60 letters."""
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` when a known word is close, else the empty string.
-
-    Close is what a slip of the finger makes of it, or a good part of it: never another word that shares some letters.
-    """
-    found = max(known, key=lambda one: _closeness(_folded(str(word)), _folded(one)), default="")
-    close = found and _closeness(_folded(str(word)), _folded(found)) >= CLOSE
-    return f" Did you mean {found!r}?" if close else ""
-
-
-def _closeness(typed: str, word: str) -> float:
-    """From 0 to 1; a word that begins with another letter, or of which a part was typed, has to be closer."""
-    ratio = difflib.SequenceMatcher(None, typed, word).ratio()
-    parts = word.split("-")
-    is_part = all(any(part.startswith(one) for part in parts) for one in typed.split("-"))
-    if typed and is_part and len(typed) > len(word) * LEAST_PART:
-        return max(ratio, CLOSE)
-    return ratio if typed[:1] == word[:1] or ratio >= CLOSE_ELSEWHERE else 0.0
-
-
-def _folded(word: str) -> str:
-    """A word without what people type in different ways: case, `_` or `-`, dashes in front."""
-    return word.strip().lower().replace("_", "-").lstrip("-")
 
 
 # Names that options had before, which commands and presets may still use.

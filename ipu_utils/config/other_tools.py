@@ -11,10 +11,12 @@ from typing import Dict, Iterable, NamedTuple, Optional
 # By the option here, the names elsewhere: without the dashes in front, `_` as `-`, in small letters. The value that was
 # typed comes in the place of the word in capitals; where there is none, the answer is to a switch.
 _OPTIONS = {
-    "--model-name NAME": "model m arch network",
-    "--model-dir PATH": "weights w checkpoint ckpt ckpt-path initial-checkpoint saved-model-dir",
+    "--model-name NAME": "model models m arch network",
+    "--model-dir PATH": "weights w checkpoint ckpt ckpt-path checkpoint-path checkpoint-dir initial-checkpoint "
+    "saved-model-dir model-path model-file weights-path weights-dir",
     "--image-path PATH": "source input inputs i images imgs input-image input-images input-video paths-to-input "
-    "path-to-images data-dir video",
+    "path-to-images data-dir data-path dataset dataset-path dataset-dir image-dir image-folder image-file images-dir "
+    "video",
     "--image-size SIZE": "imgsz img img-size input-size input-image-size size shape shapes resolution",
     "--micro-batch-size N": "batch b bs",
     "--num-repeats N": "niter number-iterations n iterations iters num-iterations runs num-runs bm-runs repeat repeats",
@@ -23,9 +25,10 @@ _OPTIONS = {
     "--num-streams N": "streams infstreams",
     "--requests-in-flight N": "nireq number-infer-requests concurrency",
     "--arrival-rate X": "max-irate maximum-inference-rate rate",
+    "--seed N": "random-seed rng-seed rand-seed",
     "--percentiles P": "percentile latency-percentile",
-    "--hparams nms_configs.score_thresh=X": "conf conf-thres conf-threshold confidence score-thresh score-threshold "
-    "min-score-thresh min-score threshold",
+    "--hparams nms_configs.score_thresh=X": "conf conf-thres conf-threshold confidence score-thr score-thresh "
+    "score-threshold min-score-thresh min-score threshold",
     "--hparams nms_configs.iou_thresh=X": "iou iou-thres iou-thresh iou-threshold nms-thres nms-threshold",
     "--hparams nms_configs.max_output_size=N": "max-det max-detections max-boxes-to-draw",
     "--hparams nms_configs.method=METHOD": "nms-method",
@@ -36,15 +39,16 @@ _OPTIONS = {
     "--device gpu": "gpu gpus cuda use-gpu",
     "--device cpu": "cpu no-cuda",
     "--engine ENGINE": "backend framework runtime provider",
-    "--model-precision PRECISION": "precision dtype data-type infer-precision",
+    "--model-precision PRECISION": "precision precisions dtype data-type infer-precision",
     "--model-precision half": "half fp16",
     "--model-precision bfloat16": "bf16",
     "--model-precision int8": "int8 quantize quantise",
     "--io-precision PRECISION": "input-precision ip",
     "--output-predictions": "save save-img show view-img draw output-video",
     "--output-dir FOLDER": "output o out outdir output-image-dir save-dir project",
-    "--results-json FILE": "json output-json export-json exporttimes results-file",
-    "--results-csv FILE": "csv export-csv",
+    "--report FILE": "html report-html results-html output-html",
+    "--results-json FILE": "json output-json report-json export-json exporttimes results-file",
+    "--results-csv FILE": "csv export-csv report-csv output-csv",
     "--log-level info": "verbose v",
     "--quiet": "q silent",
     "--executable-cache-dir FOLDER": "cache-dir cdir",

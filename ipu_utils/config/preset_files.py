@@ -6,8 +6,9 @@ from typing import Any, Dict, Mapping, NamedTuple
 
 from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.safe_yaml import load_yaml
+from ipu_utils.config.closeness import did_you_mean, option_meant
 from ipu_utils.config.model_options import MODEL_NAMES
-from ipu_utils.config.options import ADDRESS, FORMER_NAMES, Rule, did_you_mean, path_kind
+from ipu_utils.config.options import ADDRESS, FORMER_NAMES, Rule, path_kind
 from ipu_utils.config.sections import all_rules
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "ipu_configs"
@@ -110,7 +111,9 @@ def _check_keys(where: str, section: Mapping[Any, Any]) -> Dict[str, Any]:
         if name in known and name not in rules:
             raise ConfigError(f"{where}: {key!r} can only be given on the command line.")
         if name not in rules:
-            raise ConfigError(f"{where}: {key!r} is not an option.{did_you_mean(name, rules)}")
+            meant = option_meant(name, rules)
+            hint = f" Did you mean {meant!r}?" if meant else ""
+            raise ConfigError(f"{where}: {key!r} is not an option.{hint}")
         if isinstance(value, (dict, list)) or value is None:
             raise ConfigError(f"{where}: {key!r} needs one value, found {_kind_of(value)}.")
         try:

@@ -8,7 +8,8 @@ from typing import Any, Iterable
 
 from ipu_utils.base.bounded_search import compiled
 from ipu_utils.base.errors import UserError
-from ipu_utils.config.options import did_you_mean, path_kind
+from ipu_utils.config.closeness import did_you_mean
+from ipu_utils.config.options import path_kind
 
 KEYS = ("cmd", "parameters", "data", "derived", "env", "location", "timeout", "requirements_file", "generated",
         "synthetic", "description", "output", "reproducible")  # fmt: skip
