@@ -71,6 +71,7 @@ AREAS = (
         20,
         (
             "tests/model/test_weights_text.py",
+            "tests/model/test_object_graph.py",
             "tests/model/test_checkpoints_of_automl.py",
             "tests/model/test_checkpoint.py",
             "tests/model/test_checkpoint_forms.py",
