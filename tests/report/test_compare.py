@@ -182,6 +182,13 @@ def test_an_unstable_run_is_marked(files, capsys):
     assert "2026-11-24T10:00:00+00:00, UNSTABLE: tail: p99 is 9.0 times p50" in out
 
 
+def test_what_unstable_means_is_said_once(files, capsys):
+    steady, unstable = make(BASE), make([*BASE * 4, 0.9])
+    for pair in [(unstable, steady), (steady, unstable), (unstable, unstable)]:
+        assert run(capsys, *files(*pair))[1].count("\nUNSTABLE: One number does not stand for these times") == 1
+    assert "UNSTABLE" not in run(capsys, *files(steady, steady))[1]
+
+
 def test_the_interval_of_the_ratio_covers_the_truth_about_as_often_as_it_says():
     covered, median = 0, statistic_named("median")
     for seed in range(40):

@@ -140,6 +140,15 @@ def test_an_unstable_run_is_marked(tmp_path):
     assert "UNSTABLE: tail: p99 is 9.0 times p50" in page(tmp_path, make(Samples((0.1,) * 20 + (0.9,), 1, 1))).text
 
 
+def test_what_unstable_means_stands_once_on_each_kind_of_page(tmp_path):
+    steady, unstable = make(), make(Samples((0.1,) * 20 + (0.9,), 1, 1))
+    for found, compared in [([unstable], None), ([unstable, unstable], None), ([], (unstable, unstable))]:
+        text = page(tmp_path, *found, comparison=compared).text
+        assert text.count("measure again, longer") == 1 and text.index("tail: p99") < text.index("measure again")
+    for found, compared in [([steady], None), ([steady, steady], None), ([], (steady, steady))]:
+        assert "measure again" not in page(tmp_path, *found, comparison=compared).text
+
+
 def test_what_a_record_says_stays_text(tmp_path):
     record = make()
     record["command"] = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>']
