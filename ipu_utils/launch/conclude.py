@@ -4,7 +4,6 @@
 from typing import Optional
 
 from ipu_utils.base.console import status_of
-from ipu_utils.base.printable import report_line
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.data.sources import ImageSource
 from ipu_utils.executable.model_info import ModelInfo
@@ -30,7 +29,7 @@ def conclude(
     print(text.describe_objects(objects))
     print(start_up)
     if info.random:
-        print(report_line("weights", f"{info.weights}: {text.RANDOM}"))
+        print(text.describe_random_weights(info))
     if writer is not None:
         print(writer.report())
     # All have the same status, and none before the first one is done: mpirun may end all when one ends.

@@ -86,7 +86,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
         results.start_together()
         with writer or contextlib.nullcontext(), found or contextlib.nullcontext():
             with progress_bar(count, "requests", config.output.quiet) as bar:
-                so_far = results.expect(count, 1, info.batch_size, alone)
+                so_far = results.expect(count, 1, info.batch_size, alone, info)
                 times = measure_requests(
                     clients, count, arrivals, min_seconds=min_seconds, on_request=bar.update, into=so_far
                 )

@@ -19,14 +19,15 @@ from ipu_utils.config.options import flag_of
 from ipu_utils.config.run_config import OutputConfig, RunConfig
 from ipu_utils.config.sections import names_where
 from ipu_utils.data.sources import ImageSource
+from ipu_utils.executable.model_info import ModelInfo
 from ipu_utils.measure.throughput import Samples, format_distribution, format_report
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, check_run
 from ipu_utils.report import record as records
 from ipu_utils.report.html import check_packages, write_page
 from ipu_utils.report.instances import Instances, combine
-from ipu_utils.report.result import Outcome
+from ipu_utils.report.result import Outcome, latency_label
 from ipu_utils.report.sweep_table import SweepRow, table_row
-from ipu_utils.report.text import describe_instances, describe_stages
+from ipu_utils.report.text import describe_instances, describe_random_weights, describe_stages
 
 
 class Publisher:
@@ -38,7 +39,7 @@ class Publisher:
 
     def __init__(self, config: RunConfig, stdout: IO[str], instances: Instances):
         self._config, self._stdout, self.instances = config, stdout, instances
-        self._expected, self._so_far = (0, 1, 1, True), []
+        self._expected, self._so_far, self._info = (0, 1, 1, True), [], None
 
     def note(self, *notes: str) -> None:
         """Tell the user something on standard error, unless they want it quiet; the first instance alone does."""
@@ -49,12 +50,19 @@ class Publisher:
         """Wait until every instance is about to measure."""
         self.instances.gather([0.0])
 
-    def expect(self, calls: int, batches_per_call: int, batch_size: int, alone: bool = True) -> List[float]:
+    def expect(
+        self,
+        calls: int,
+        batches_per_call: int,
+        batch_size: int,
+        alone: bool = True,
+        info: Optional[ModelInfo] = None,
+    ) -> List[float]:
         """Return the list for the seconds of counted calls, which are told as partial when a signal ends the run.
 
-        `alone` when one follows the other, so that their seconds add up to those of the run.
+        `alone` when one follows the other, so that their seconds add up to those of the run; `info`: of what runs.
         """
-        self._expected, self._so_far = (calls, batches_per_call, batch_size, alone), []
+        self._expected, self._so_far, self._info = (calls, batches_per_call, batch_size, alone), [], info
         return self._so_far
 
     def partial(self) -> Optional[str]:
@@ -67,8 +75,12 @@ class Publisher:
             f"Benchmark interrupted: partial results of {len(seconds)} of {max(calls, len(seconds))} counted calls."
         )
         samples = Samples(seconds, batches_per_call, batch_size)
-        distribution = format_distribution(samples, self._config.benchmark.percentiles)
-        return f"{format_report(samples, headline) if alone else headline}\n{distribution}"
+        parts = [
+            format_report(samples, headline) if alone else headline,
+            format_distribution(samples, self._config.benchmark.percentiles, latency_label(self._config)),
+            None if self._info is None else describe_random_weights(self._info),
+        ]
+        return "\n".join(part for part in parts if part is not None)
 
     def publish(
         self,

@@ -83,6 +83,11 @@ def file_facts(compiled: Optional[Compiled]) -> Dict[str, Any]:
     return {"origin": compiled.origin.partition(" ")[0], "bytes": size, "compile_seconds": compiled.seconds}
 
 
+def latency_label(config: RunConfig) -> str:
+    """What a latency of the report is of."""
+    return "Per-batch" if config.embedded is None else "Request"
+
+
 def outcome_of(
     config: RunConfig,
     info: ModelInfo,
@@ -113,7 +118,7 @@ def outcome_of(
         warmup_seconds=warmup_seconds,
         objects=objects._asdict(),
         measured=measured,
-        label="Per-batch" if config.embedded is None else "Request",
+        label=latency_label(config),
         model={
             "name": info.name,
             "image_size": list(info.image_size),

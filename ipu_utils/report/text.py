@@ -24,6 +24,11 @@ RANDOM = "the speed is real, the detections mean nothing"  # of a run with rando
 NAMED_FILES = 100  # of those that could not be read; the rest is counted
 
 
+def describe_random_weights(info: ModelInfo) -> Optional[str]:
+    """The last line about weights; None where they are trained."""
+    return report_line("weights", f"{info.weights}: {RANDOM}") if info.random else None
+
+
 def describe_instances(samples: PooledSamples) -> str:
     """The report's line about instances."""
     rates = " + ".join(f"{part.images_per_second:.2f}" for part in samples.instances)

@@ -180,6 +180,26 @@ def test_random_weights_are_named_first_and_last(run, kept):
     assert lines[-1] == lines[0] + ": the speed is real, the detections mean nothing"
 
 
+def test_an_interrupted_run_calls_requests_by_their_name_and_ends_with_what_random_weights_mean(
+    run, kept, tmp_path, monkeypatch
+):
+    write = Outputs.write
+
+    def interrupted(self, ids, found):
+        if self.written == 2:
+            raise KeyboardInterrupt
+        write(self, ids, found)
+
+    monkeypatch.setattr(Outputs, "write", interrupted)
+    status, out, _ = run(
+        *MODEL, "--exec-output-dir", kept, "--image-path", PHOTOGRAPHS, "--output-predictions", "--output-dir", tmp_path
+    )
+    assert status == 130 and "partial results of" in out
+    assert "\tRequest latency p50 = " in out and "Per-batch latency p50" not in out
+    lines = out.splitlines()
+    assert lines[-1] == lines[0] + ": the speed is real, the detections mean nothing"
+
+
 def test_a_second_run_compiles_nothing(run, kept, monkeypatch):
     monkeypatch.setattr(openvino.Compiler, "build", None)  # would fail if called
     before = (kept / NAME).stat().st_mtime_ns

@@ -237,7 +237,8 @@ def test_what_was_found_before_an_interruption_stays(script, tmp_path, monkeypat
     monkeypatch.setattr(Outputs, "write", interrupted)
     status, output, errors = script(*ONCE, f"{PHOTOGRAPHS}/*.*g")
     assert status == 130 and errors.endswith("interrupted by SIGINT\n")
-    assert "partial results of 2 of 3 counted calls" in output
+    assert "partial results of 2 of 3 counted calls" in output and "\tPer-batch latency p50 = " in output
+    assert output.splitlines()[-1].endswith(": the speed is real, the detections mean nothing")
     assert field(output, "pictures") == "2 annotated images and detections.json in outputs"
     assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [
         "astronaut.jpg", "chelsea.jpg", "detections.json",
