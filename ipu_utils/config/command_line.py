@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import os
 import re
+import shlex
 import sys
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 
@@ -14,6 +15,7 @@ from ipu_utils.base.errors import ConfigError
 from ipu_utils.base.hardware import list_devices
 from ipu_utils.base.printable import shown
 from ipu_utils.config.closeness import option_meant
+from ipu_utils.config.images import is_named_as_images
 from ipu_utils.config.options import FORMER_NAMES, Rule, flag_of, rules_of, whole_number
 from ipu_utils.config.other_tools import Answer, option_called
 from ipu_utils.config.sections import SCRIPTS, all_rules, sections_of
@@ -136,8 +138,8 @@ class Parser(argparse.ArgumentParser):
         unknown = left[0].split("=", 1)[0]
         return self._meant(unknown) if unknown.startswith("-") else self.about_word(unknown)
 
-    def about_word(self, word: str) -> str:
-        """What to say of a word that belongs to no option."""
+    def about_word(self, word: str, alone: bool = True) -> str:
+        """What to say of a word that belongs to no option; `alone` where it is the only one."""
         return self.stray
 
     def _meant(self, flag: str) -> str:
@@ -181,7 +183,7 @@ class ScriptParser(Parser):
             found = {flag: said.replace(" Did", f" For {flag}: did", 1) for flag, said in found.items()}
         if left[0].startswith("-"):
             return "".join(dict.fromkeys(found.values()))
-        return self.about_word(left[0]) or "".join(found.values())
+        return self.about_word(left[0], len(left) == 1) or "".join(found.values())
 
     def _of(self, word: str, following: Optional[str]) -> str:
         """What to say of one option that this script does not have, or of a setting without dashes."""
@@ -197,8 +199,12 @@ class ScriptParser(Parser):
         elsewhere = option_meant(flag, others)
         return self._meant(flag) or (f" Did you mean {elsewhere!r} of {self._other}?" if elsewhere else "")
 
-    def about_word(self, word: str) -> str:
-        if os.path.exists(word):  # what a shell makes of photos/*.jpg
+    def about_word(self, word: str, alone: bool = True) -> str:
+        asked = "--image-path" not in self._words
+        if os.path.exists(word) or (asked and is_named_as_images(word)):
+            if asked and alone:
+                return f" Did you mean --image-path {shlex.quote(word)}? For several images name their folder."
+            # what a shell makes of photos/*.jpg
             return " For several images name their folder, or quote a pattern: --image-path 'FOLDER/*.jpg'."
         name, is_joined, value = word.partition("=")
         flag = flag_of(name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import FrozenSet, List
 
 from ipu_utils.base.errors import ConfigError
-from ipu_utils.base.image_folder import is_pattern, list_folder, photographs
+from ipu_utils.base.image_folder import EXTENSIONS, is_pattern, list_folder, photographs
 from ipu_utils.config.model_options import DataConfig
 from ipu_utils.config.options import path_kind
 
@@ -20,10 +20,15 @@ def _nothing_there(path: Path) -> str:
     return f"--image-path {path}: there is no such file or folder."
 
 
-def kind_of_images(path: Path) -> str:
+def kind_of_images(path: Path, flag: str = "--image-path") -> str:
     """As `path_kind`, but "video" for a file whose name ends as videos' do, and "pattern" for a pattern of names."""
-    kind = path_kind("--image-path", path) or ("pattern" if is_pattern(path) else "")
+    kind = path_kind(flag, path) or ("pattern" if is_pattern(path) else "")
     return "video" if kind == "file" and path.suffix.lower() in VIDEOS else kind
+
+
+def is_named_as_images(name: str) -> bool:
+    """Does a name, of whatever is there or not, end as those of images or videos do?"""
+    return name.lower().endswith((*EXTENSIONS, *VIDEOS))
 
 
 def check_images(data: DataConfig, typed: FrozenSet[str], notes: List[str]) -> DataConfig:

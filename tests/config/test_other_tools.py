@@ -120,9 +120,18 @@ def test_a_slip_of_the_finger_still_is_one(capsys):
     ("--image-size 640 480", "Did you mean --image-size 640x480?"), ("-V", "-V is --version here."),
     ("d0,lite0", "Did you mean --model-name efficientdet-d0,efficientdet-lite0?"),
     ("image_path=x.jpg", "Did you mean --image-path x.jpg?"),
+    ("photo.jpg", "Did you mean --image-path photo.jpg? For several images name their folder."),
+    ("CLIP.MP4", "Did you mean --image-path CLIP.MP4? For several images name their folder."),
+    ("a.jpg b.jpg", "For several images name their folder, or quote a pattern: --image-path 'FOLDER/*.jpg'."),
 ])  # fmt: skip
 def test_what_argparse_says_of_dashes_and_stray_words_says_what_to_type(typed, said, capsys):
     assert error_of(capsys, *typed.split()).endswith(said)
+
+
+def test_a_path_that_is_there_may_be_one_image_or_a_folder_of_several(tmp_path, capsys):
+    (tmp_path / "my photo").write_bytes(b"")
+    assert f"Did you mean --image-path '{tmp_path}/my photo'?" in error_of(capsys, str(tmp_path / "my photo"))
+    assert f"Did you mean --image-path {tmp_path}? For several" in error_of(capsys, str(tmp_path))
 
 
 @pytest.mark.parametrize("option", ["--image-path", "--model-dir", "--results-json", "--calibration-images"])
