@@ -16,7 +16,7 @@ from ipu_utils.config.run_hparams import hparams_of_run
 from ipu_utils.data.sources import ImageSource, describe_left_out
 from ipu_utils.outputs import writers
 from ipu_utils.outputs.claims import written_by
-from ipu_utils.report.text import describe_nms, describe_pass
+from ipu_utils.report.text import describe_nms, describe_pass, describe_skipped
 
 
 def describe_config(config: RunConfig) -> str:
@@ -105,7 +105,7 @@ def _described(config: RunConfig, found: Preview, source: ImageSource, annotatio
         f"work:      {work}",
         *(f"note:      {note}" for note in config.notes),
         *annotations,
-        *source.left_out.describe().expandtabs(4).splitlines(),
+        *(describe_skipped(source.skipped) + source.left_out.describe()).expandtabs(4).splitlines(),
         "options:",
         *describe_sources(config),
     ]

@@ -88,6 +88,16 @@ def test_as_many_calls_are_told_as_are_made(repeats, warmup, calls):
     assert f"work:      {calls} calls of 3 batches, {warmup} not counted" in said
 
 
+def test_images_that_cannot_be_read_are_counted_and_named_and_the_others_are_the_data(tmp_path):
+    (tmp_path / "bad.jpg").write_text("no picture")
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).write_bytes((ROOT / "tests" / "data" / "images" / "rocket.jpg").read_bytes())
+    said = before_options(dry_run(*LITE, "--random-weights", "--engine", "tensorflow", "--image-path", tmp_path))
+    assert f"data:      2 images of {tmp_path}, batches of 1" in said
+    place = said.index("skipped:   1 files that could not be read")
+    assert said[place + 1].startswith("    bad.jpg: ") and "is not an image" in said[place + 1]
+
+
 def test_a_value_that_follows_from_others_says_so():
     image = ("--dataset-type", "single-image", "--image-path", str(ROOT / "tests" / "data" / "images" / "rocket.jpg"))
     said = dry_run(*LITE, "--random-weights", "--engine", "tensorflow", *image, "--micro-batch-size", "4")
