@@ -60,6 +60,14 @@ def leads_to_stream(path: PathLike) -> bool:
     return isinstance(target, int) or (status is not None and not is_file(status) and not stat.S_ISDIR(status.st_mode))
 
 
+def is_named_pipe(path: PathLike) -> bool:
+    """Is it a pipe of the file system, which would be waited for? One that the shell opened has somebody who writes."""
+    try:
+        return isinstance(target_of(path), Path) and stat.S_ISFIFO(os.stat(str(path)).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def is_file(status: os.stat_result) -> bool:
     """Is it a plain file?"""
     return stat.S_ISREG(status.st_mode)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.paths import is_named_pipe
 
 GZIP = b"\x1f\x8b"
 MOST_SHOWN = 60  # characters of a value in a message
@@ -45,6 +46,8 @@ def read_json(path: Path, called: str, expected: str, constants: bool = False) -
     Raises:
       UserError: it cannot be read, or is not JSON.
     """
+    if is_named_pipe(path):
+        raise UserError(f"{called} cannot be read (it is a pipe): write its content to a file first.")
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name

@@ -7,6 +7,7 @@ from typing import Any, Tuple, Union
 import yaml
 
 from ipu_utils.base.errors import ConfigError
+from ipu_utils.base.paths import is_named_pipe
 
 MAX_FILE_BYTES = 65536
 MAX_ALIASES = 200
@@ -43,6 +44,8 @@ def load_yaml(path: Union[str, Path]) -> Any:
     Raises:
       ConfigError: it cannot be read, is not YAML, or is too large once its aliases are resolved.
     """
+    if is_named_pipe(path):
+        raise ConfigError(f"{path} is a pipe: expected a file.")
     try:
         with open(str(path), "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)

@@ -230,17 +230,20 @@ def image_size() -> Kind:
 
 
 def path_kind(flag: str, given: Path) -> str:
-    """What an option's path leads to: "file" (devices and pipes too), "folder", or the empty string for nothing.
+    """What an option's path leads to: "file", "folder", or the empty string for nothing.
 
     Raises:
-      ConfigError: the system does not let us look.
+      ConfigError: a pipe, which would be waited for, or a device; or the system does not let us look.
     """
     try:
-        return "folder" if stat.S_ISDIR(os.stat(str(given)).st_mode) else "file"
+        mode = os.stat(str(given)).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of a null character
         return ""
     except OSError as error:
         raise ConfigError(f"{flag} {given} cannot be looked at ({error.strerror}): check the path.") from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise ConfigError(f"{flag} {given} is a pipe or a device: expected a file.")
+    return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 @dataclass(frozen=True)

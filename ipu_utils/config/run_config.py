@@ -184,7 +184,7 @@ def _check(config: RunConfig, notes: List[str]) -> RunConfig:
     results_dir = config.output.output_dir if config.output.output_predictions else None
     data = check_images(dataclasses.replace(config.data, results_dir=results_dir), config.typed, notes)
     device, calibration = config.device.device, config.model.calibration_images
-    if isinstance(calibration, Path) and not kind_of_images(calibration):
+    if isinstance(calibration, Path) and not kind_of_images(calibration, "--calibration-images"):
         raise ConfigError(
             f"--calibration-images must be a number, or a folder or image that is there; got {str(calibration)!r}."
         )

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 import hparams_config
 from ipu_utils.base.console import REASON_VARIABLE
 from ipu_utils.base.errors import ConfigError, UserError
+from ipu_utils.base.safe_yaml import load_yaml
 from ipu_utils.config.model_options import MODEL_NAMES, NmsMode
 from ipu_utils.config.preset_files import CONFIG_DIR
 from ipu_utils.config.run_config import (
@@ -201,6 +203,32 @@ def test_image_datasets_need_a_path_that_is_there(kind, tmp_path, capsys):
     assert "add --image-path" in refused(capsys, "--dataset-type", kind)
     missing = tmp_path / "missing"
     assert "no such file or folder" in refused(capsys, "--dataset-type", kind, "--image-path", missing)
+
+
+@pytest.mark.parametrize("option, name", [
+    ("--image-path", "x.jpg"), ("--image-path", "x.mp4"), ("--calibration-images", "x.jpg"), ("--config", "x.yml"),
+    ("--exec-file", "x.effdet"),
+])  # fmt: skip
+def test_a_pipe_is_refused_and_not_waited_for(option, name, tmp_path, capsys):
+    os.mkfifo(str(tmp_path / name))
+    script = "embedded" if option == "--exec-file" else "throughput"
+    message = refused(capsys, option, tmp_path / name, script=script)
+    assert f"{option} {tmp_path / name} is a pipe or a device: expected a file" in message
+
+
+def test_a_pipe_of_the_file_system_is_no_file_of_settings_and_is_not_waited_for(tmp_path):
+    os.mkfifo(str(tmp_path / "x.yaml"))
+    with pytest.raises(ConfigError, match="is a pipe: expected a file"):
+        load_yaml(tmp_path / "x.yaml")
+
+
+def test_what_the_shell_opened_is_read_where_a_file_of_settings_is(tmp_path):
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    os.write(writer, b"seed: 5")
+    os.close(writer)
+    assert load_yaml(f"/dev/fd/{reader}") == {"seed": 5}
+    os.close(reader)
 
 
 def test_image_datasets_need_a_path_of_their_type(image, tmp_path, capsys):

@@ -199,6 +199,16 @@ CASES = [
         _nothing,
         needs=["executable"],
     ),
+    Case(
+        "a pipe for a single image, into which nobody writes",
+        [*RUN, "--image-path", "{folder}/a.jpg"],
+        2,
+        ["a.jpg is a pipe or a device: expected a file"],
+        "embedded",
+        lambda folder: os.mkfifo(str(folder / "a.jpg")),
+        needs=["executable"],
+        own_process=True,
+    ),
     _skipped("a text named .jpg among others", _files(a__jpg=b"text", b__jpg=_jpeg()), "a.jpg: "),
     _skipped(
         "the same with --skip-bad-images",

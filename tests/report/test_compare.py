@@ -182,6 +182,12 @@ def test_an_unstable_run_is_marked(files, capsys):
     assert "2026-11-24T10:00:00+00:00, UNSTABLE: tail: p99 is 9.0 times p50" in out
 
 
+def test_a_pipe_of_the_file_system_is_no_record_and_is_not_waited_for(files, capsys, tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    status, out, err = run(capsys, *files(make(BASE)), str(tmp_path / "pipe"))
+    assert (status, out) == (2, "") and "(it is a pipe): write its content to a file first." in err
+
+
 def test_what_unstable_means_is_said_once(files, capsys):
     steady, unstable = make(BASE), make([*BASE * 4, 0.9])
     for pair in [(unstable, steady), (steady, unstable), (unstable, unstable)]:
