@@ -166,7 +166,7 @@ def check_gpu() -> Finding:
     if found.available:
         return Finding(True, found.detail)
     no_driver = "driver" in found.detail
-    mend = "install its driver, where there is a GPU" if no_driver else pip_install("'tensorflow[and-cuda]'")
+    mend = "if the machine has a GPU, install its driver" if no_driver else pip_install("'tensorflow[and-cuda]'")
     return Finding(False, found.detail, mend)
 
 
@@ -179,7 +179,7 @@ def check_cpu() -> Finding:
     size = "" if memory is None else f", {memory / 1024:.0f} GiB"
     what = "; ".join(good) or "no vector instructions that the kernel tells of"
     return Finding(
-        True, f"{hardware.cpu_name()}, {hardware.usable_cores()} cores{size}; {what}; runs in {own} by itself"
+        True, f"{hardware.cpu_name()}, {hardware.usable_cores()} cores{size}; {what}; default precision: {own}"
     )
 
 

@@ -45,8 +45,9 @@ class BenchmarkConfig(Checked):
     num_repeats: int = option(
         20,
         whole_number(1, MAX_COUNT),
-        "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests. Photographs that "
-        "something is written about are run once each, unless this, --benchmark-repeats or --min-seconds is given",
+        "calls, --warmup of which are not counted; ipu_embedded_inference.py: counted requests. With pictures, "
+        "detections or accuracy asked for, each photograph is run once, unless this, --benchmark-repeats or "
+        "--min-seconds is given",
         "20; the presets have others",
         facets=LENGTH._replace(repeats=True),
         first=9,
