@@ -201,7 +201,7 @@ class ScriptParser(Parser):
 
     def about_word(self, word: str, alone: bool = True) -> str:
         asked = "--image-path" not in self._words
-        if os.path.exists(word) or (asked and is_named_as_images(word)):
+        if os.path.exists(word) or (asked and "=" not in word and is_named_as_images(word)):
             if asked and alone:
                 return f" Did you mean --image-path {shlex.quote(word)}? For several images name their folder."
             # what a shell makes of photos/*.jpg
