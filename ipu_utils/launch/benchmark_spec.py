@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a benchmarks.yml says, as Graphcore's examples-utils reads it: variants, commands, numbers in their output."""
 
+import contextlib
 import itertools
 import math
 import os
@@ -13,6 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from ipu_utils.base.bounded_search import find_all
 from ipu_utils.base.errors import UserError
 from ipu_utils.base.safe_yaml import load_yaml
+from ipu_utils.config.sections import all_rules
 from ipu_utils.launch.arithmetic import evaluate, fill, parse
 from ipu_utils.launch.benchmark_checks import (
     INTERPRETERS,
@@ -164,7 +166,8 @@ def words_of(benchmark: Benchmark, command: str, expand: bool = True) -> List[st
 def hardware_of(words: Sequence[str]) -> Optional[str]:
     """Which accelerator a command is for, "ipu" or "gpu"; None where it is for none, or takes what there is.
 
-    `--device ipu` and `--device gpu` say so, the last of them; else the launcher: poprun starts instances on IPUs.
+    `--device ipu` and `--device gpu` say so, the last of them, in every spelling that the scripts take; else the
+    launcher: poprun starts instances on IPUs.
     """
     start = next((number for number, word in enumerate(words) if word in INTERPRETERS), len(words))
     launcher, program = words[:start], words[start:]
@@ -173,9 +176,12 @@ def hardware_of(words: Sequence[str]) -> Optional[str]:
         for word, after in zip(program, [*program[1:], ""])
         if word.partition("=")[0] == "--device"
     ]
-    if given:
-        return given[-1] if given[-1] in ("ipu", "gpu") else None
-    return "ipu" if "poprun" in launcher else None
+    if not given:
+        return "ipu" if "poprun" in launcher else None
+    device = None
+    with contextlib.suppress(UserError):  # which the command itself will tell
+        device = all_rules()["device"].check("device", given[-1])
+    return device if device in ("ipu", "gpu") else None
 
 
 def instances_counted_by_the_reader(command: str) -> int:

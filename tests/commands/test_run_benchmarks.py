@@ -340,6 +340,11 @@ def test_a_benchmark_without_its_option_is_told_which_it_is(capsys):
         ("poprun --num-instances 4 python3 x.py --device cpu", None),
         ("mpirun --device ipu -np 2 python3 x.py", None),
         ("python x.py --note poprun", None),
+        ("python x.py --device GPU", "gpu"),
+        ("python x.py --device=cuda", "gpu"),
+        ("python x.py --device=IPU", "ipu"),
+        ("python x.py --device toaster", None),
+        ("python x.py --device", None),
     ],
 )
 def test_a_command_says_what_hardware_it_is_for(command, hardware):
@@ -400,6 +405,14 @@ def test_what_is_for_other_hardware_is_skipped_and_said_to_be(capsys, tmp_path, 
     assert [result["skipped"] is None for result in results] == [True, False, False, True, False, False]
     assert "no ipu found" in results[-1]["skipped"] and results[-1]["exitcode"] == 0
     assert not (tmp_path / "logs" / "for_ipu_n_1").exists()
+
+
+def test_other_words_for_a_device_are_skipped_as_well(capsys, tmp_path, no_accelerators):
+    spec = write(tmp_path, HARDWARE.replace("'cpu,gpu,ipu'", "'CPU,GPU,cuda'"))
+    logs = str(tmp_path / "logs")
+    assert run_script(lambda: run_benchmarks.main(["--spec", str(spec), "--log-dir", logs])) == 0
+    remarks = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert remarks == ["5.000", "skipped", "skipped"]
 
 
 def test_what_is_asked_for_by_name_is_refused_instead(capsys, tmp_path, no_accelerators):
