@@ -40,7 +40,7 @@ with missing_packages.told(__name__):
     from ipu_utils.config.command_line import Parser
     from ipu_utils.launch import benchmark_spec as specs
     from ipu_utils.launch.benchmark_checks import check_timeout
-    from ipu_utils.launch.benchmark_failure import reason_of
+    from ipu_utils.launch.benchmark_failure import SAID_NOTHING, ended, reason_of
     from ipu_utils.launch.benchmark_hardware import describe_absent, find_absent
     from ipu_utils.outputs.claims import Claim, check_apart
 
@@ -109,15 +109,10 @@ def run_variant(
     result = empty_result(benchmark, variant)
     done = run_command(command, benchmark.folder, benchmark.env, timeout or benchmark.timeout)
     result.update(test_duration=done.seconds, exitcode=done.status)
-    problems = []
-    try:
-        for name, content in zip(LOGS, (done.stdout, done.stderr)):
-            write_atomically(folder / name, (content.encode("utf-8", "backslashreplace"),), "--log-dir")
-    except UserError as error:
-        problems.append(str(error))
+    problems = _keep(done, folder)
+    where = [] if problems else _where(done, folder)
     if done.status:
-        problems.append(f"status {done.status}: {reason_of(done.stderr)}")
-        problems.append(f"What it wrote is in {folder}.")
+        problems.append(f"{ended(done.status)}: {reason_of(done.stderr, done.stdout) or SAID_NOTHING}")
     else:
         try:
             found = specs.extract(benchmark, done.stdout + done.stderr, specs.instances_counted_by_the_reader(text))
@@ -126,8 +121,25 @@ def run_variant(
         except TimeoutError as error:
             problems.append(str(error))
     if problems:
-        result.update(exitcode=done.status or EXIT_FAILED, error="\n".join(problems))
+        result.update(exitcode=done.status or EXIT_FAILED, error="\n".join([*problems, *where]))
     return result
+
+
+def _keep(done: Finished, folder: Path) -> List[str]:
+    """Write what a command wrote into a folder; returns the problem with that, if there is one."""
+    try:
+        for name, content in zip(LOGS, (done.stdout, done.stderr)):
+            write_atomically(folder / name, (content.encode("utf-8", "backslashreplace"),), "--log-dir")
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _where(done: Finished, folder: Path) -> List[str]:
+    """What to say below a problem of the command: where its output is, or that there is none."""
+    if done.stdout.strip() or done.stderr.strip():
+        return [f"What it wrote is in {folder}."]
+    return [] if done.status else [f"{SAID_NOTHING}."]  # a status is told with it
 
 
 def empty_result(benchmark: specs.Benchmark, variant: specs.Variant) -> Dict[str, Any]:
@@ -163,7 +175,7 @@ def format_results(results: Sequence[Mapping[str, Any]]) -> str:
     for result in results:
         values = [result["results"].get(name) for name in names]
         cells = " ".join(f"{'-' if value is None else _cell(value):>20}" for value in values)
-        remark = "" if result["exitcode"] == 0 else f"  FAILED (status {result['exitcode']})"
+        remark = "" if result["exitcode"] == 0 else f"  FAILED ({ended(result['exitcode'])})"
         remark = remark if result["skipped"] is None else "  skipped"
         lines.append(f"{result['variant_name']:{width}} {cells}{remark}")
     return "\n".join(map(shown, lines))

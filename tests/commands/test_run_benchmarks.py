@@ -474,6 +474,52 @@ def test_the_reason_of_a_failure_is_its_error_and_not_a_log(written, reason):
     assert reason_of("\n".join(written) + "\n").splitlines() == [line for line in reason if line]
 
 
+@pytest.mark.parametrize(
+    "stderr, stdout, reason",
+    [
+        (["bad"], ["good"], ["bad"]),
+        ([], ["[1,0]<stdout>: at work", "[1,0]<stdout>: error: bad"], ["error: bad"]),
+        (LOG, ["no such engine"], ["no such engine"]),
+        ([], [str(number) for number in range(30)], [str(number) for number in range(20, 30)]),
+        (LOG[:1], [" "], LOG[:1]),
+    ],
+)
+def test_where_standard_error_says_nothing_standard_output_does(stderr, stdout, reason):
+    assert reason_of("\n".join(stderr), "\n".join(stdout)).splitlines() == reason
+
+
+def failed(capsys, tmp_path, code):
+    """Standard output, standard error and the logs' folder of running Python code that fails, or lacks its number."""
+    (tmp_path / "fails.py").write_text(code)
+    spec = write(
+        tmp_path, f"a: {{generated: true, cmd: python {tmp_path}/fails.py, data: {{t: {{regexp: 't=(.*)'}}}}}}"
+    )
+    logs = tmp_path / "logs"
+    assert run_script(lambda: run_benchmarks.main(["--spec", str(spec), "--log-dir", str(logs)])) == 1
+    captured = capsys.readouterr()
+    return captured.out, captured.err, logs / "a"
+
+
+@pytest.mark.parametrize(
+    "code, said, remark",
+    [
+        ("raise SystemExit(7)", "status 7: it said nothing\n", "FAILED (status 7)"),
+        ("print('no disk'); raise SystemExit(7)", "status 7: no disk\nWhat it wrote is in {}.\n", "FAILED (status 7)"),
+        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL: it said nothing\n", "FAILED (killed by SIGKILL)"),
+        (
+            "print(1)",
+            "not found in the output: t (finite numbers are read)\nWhat it wrote is in {}.\n",
+            "FAILED (status 1)",
+        ),
+        ("", "not found in the output: t (finite numbers are read)\nit said nothing.\n", "FAILED (status 1)"),
+    ],
+    ids=["silent", "on standard output", "killed", "no number", "no output"],
+)
+def test_every_failure_says_why_and_where_its_output_is(capsys, tmp_path, code, said, remark):
+    out, err, folder = failed(capsys, tmp_path, code)
+    assert err.endswith(f"a FAILED: {said.format(folder)}") and out.endswith(f"  {remark}\n")
+
+
 def test_a_failure_shows_its_reason_and_where_the_rest_is(capsys, tmp_path):
     code = f"import sys; sys.stderr.write({chr(10).join([*LOG, 'error: no such thing', *LOG])!r}); sys.exit(2)"
     script = tmp_path / "fails.py"
