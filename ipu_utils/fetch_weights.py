@@ -27,6 +27,7 @@ from ipu_utils.base import transport
 from ipu_utils.base.archives import unpack
 from ipu_utils.base.console import progress_bar, run_script
 from ipu_utils.base.errors import UserError
+from ipu_utils.base.paths import without_new_folders
 from ipu_utils.base.printable import shown
 from ipu_utils.base.transport import Broken, number_in
 from ipu_utils.config.command_line import Parser, StoreChecked
@@ -97,22 +98,23 @@ def fetch(source: Source, folder: Path, progress: Progress = lambda done, total:
         raise UserError(f"{folder} exists and holds no checkpoint: move it away, or name another place with --output.")
     folder = Path(os.path.realpath(str(folder)))  # of a link that leads nowhere yet, where it leads
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # The partial file is named after the address: another mirror's or collection's is never continued.
-        # Not after the folder, whose name may have as many bytes as a name can.
-        named = f"{source.url}\n{folder.name}".encode("utf-8", "surrogateescape")
-        partial = folder.with_name(f".{hashlib.sha256(named).hexdigest()[:24]}.part")
-        download(source, partial, progress)
-        with tempfile.TemporaryDirectory(dir=str(folder.parent), prefix=".") as room:
-            try:
-                unpack(partial, room)
-                inside = _checkpoint_folder(Path(room), source.url)
-            except UserError:
-                partial.unlink()  # Whole, and not an archive that can be used: to continue it would lead here again.
-                raise
-            os.chmod(str(inside), 0o755)
-            os.rename(str(inside), str(folder))
-        partial.unlink()
+        with without_new_folders([folder]):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            # The partial file is named after the address: another mirror's or collection's is never continued.
+            # Not after the folder, whose name may have as many bytes as a name can.
+            named = f"{source.url}\n{folder.name}".encode("utf-8", "surrogateescape")
+            partial = folder.with_name(f".{hashlib.sha256(named).hexdigest()[:24]}.part")
+            download(source, partial, progress)
+            with tempfile.TemporaryDirectory(dir=str(folder.parent), prefix=".") as room:
+                try:
+                    unpack(partial, room)
+                    inside = _checkpoint_folder(Path(room), source.url)
+                except UserError:
+                    partial.unlink()  # whole, and not an archive that can be used: to continue it would lead here again
+                    raise
+                os.chmod(str(inside), 0o755)
+                os.rename(str(inside), str(folder))
+            partial.unlink()
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror or error}).") from error
     return True
@@ -177,10 +179,11 @@ def elsewhere(url: str) -> Tuple[str, ...]:
     if address.scheme not in ("http", "https") or not PurePosixPath(address.path).name:
         return ()
     path = PurePosixPath(address.path)
-    # AdvProp's inputs are known by the name of a folder.
-    name = f"advprop/{path.name}" if path.parent.name == "advprop" else path.name
+    is_advprop = path.parent.name == "advprop"  # whose inputs are known by the name of a folder
+    name = f"advprop/{path.name}" if is_advprop else path.name
+    first = "`mkdir -p advprop` and " if is_advprop else ""
     return (
-        f"Or fetch it on a machine that reaches the server, with a browser or `curl -L -o {shlex.quote(name)} "
+        f"Or fetch it on a machine that reaches the server, with a browser or {first}`curl -L -o {shlex.quote(name)} "
         f"{shlex.quote(url)}`, copy the file here, and load it as it is: --model-dir {shlex.quote(name)}.",
     )
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where paths lead: through links, to devices and pipes, and to the descriptors that the shell opened for a program."""
 
+import contextlib
 import errno
 import os
 import re
 import stat
 from pathlib import Path
-from typing import Optional, Union
+from typing import Iterable, Iterator, Optional, Union
 
 PathLike = Union[str, Path]
 Target = Union[int, Path]  # a descriptor of this process, or a path without links
@@ -71,3 +72,15 @@ def is_named_pipe(path: PathLike) -> bool:
 def is_file(status: os.stat_result) -> bool:
     """Is it a plain file?"""
     return stat.S_ISREG(status.st_mode)
+
+
+@contextlib.contextmanager
+def without_new_folders(places: Iterable[Path]) -> Iterator[None]:
+    """Remove at the end the empty folders above some places that were not there at the beginning."""
+    new = {parent for place in places for parent in place.absolute().parents if not os.path.exists(str(parent))}
+    try:
+        yield
+    finally:
+        for folder in sorted(new, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()

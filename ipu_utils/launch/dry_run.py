@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs that measure nothing: print the resolved configuration, or say what would run after all checks of the run."""
 
-import contextlib
-import os
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, ContextManager, Dict, List, Sequence
 
 import yaml
 
 from ipu_utils.backends.contract import Preview
+from ipu_utils.base import paths
 from ipu_utils.base.files import check_writable
 from ipu_utils.base.printable import shown, shown_lines
 from ipu_utils.config.options import flag_of
@@ -47,19 +46,11 @@ def options(config: RunConfig) -> Dict[str, Any]:
     return found
 
 
-@contextlib.contextmanager
-def without_new_folders(config: RunConfig) -> Iterator[None]:
+def without_new_folders(config: RunConfig) -> ContextManager[None]:
     """Remove the empty folders that trying outputs has made."""
     places = [claim.path for claim in written_by(config)]
     folders = [config.device.executable_cache_dir, config.embedded and config.embedded.exec_output_dir]
-    places += [folder / "executable" for folder in folders if folder is not None]
-    new = {parent for place in places for parent in place.absolute().parents if not os.path.exists(str(parent))}
-    try:
-        yield
-    finally:
-        for folder in sorted(new, key=lambda path: len(path.parts), reverse=True):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    return paths.without_new_folders([*places, *(folder / "executable" for folder in folders if folder is not None)])
 
 
 def conclude(config: RunConfig, preview: Callable[[], Preview], source: ImageSource) -> None:

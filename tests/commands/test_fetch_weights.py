@@ -310,6 +310,34 @@ def test_without_a_way_to_the_server_another_one_is_told(server, tmp_path, path,
     assert "--model-dir" not in str(error.value)
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_commands_that_are_told_work_in_an_empty_folder(server, tmp_path):
+    server.faults = [("status", 403)]
+    with pytest.raises(UserError) as error:
+        fetch(Source(f"{server.url}/advprop/efficientdet-d0.tar.gz"), tmp_path / "d0")
+    commands = error.value.lines[-1].split("`")[1::2]
+    assert subprocess.run(["sh", "-ec", "\n".join(commands)], cwd=str(tmp_path), capture_output=True).returncode == 0
+    assert (tmp_path / "advprop" / "efficientdet-d0.tar.gz").read_bytes() == PUBLISHED
+
+
+@pytest.mark.parametrize("collection", ["advprop", "coco640"])
+def test_a_fetch_without_result_leaves_no_folders_of_its_own(server, tmp_path, monkeypatch, collection):
+    monkeypatch.chdir(tmp_path)
+    command = ["--model-name", "d0", "--collection", collection, "--base-url", server.url]
+    (tmp_path / "tmp").mkdir()  # not its own
+    server.faults = [("stop", 0)] * 20
+    with pytest.raises(UserError, match="Nothing has arrived"):
+        fetch_weights.main(command)
+    assert names(tmp_path) == ["tmp"] and names(tmp_path / "tmp") == []
+    server.faults = [("stop", 1000), *[("stop", 0)] * 20]
+    with pytest.raises(UserError, match="What has arrived is kept"):
+        fetch_weights.main(command)
+    assert names(tmp_path / "tmp") == [collection]
+    server.faults.clear()
+    fetch_weights.main(command)
+    assert names(tmp_path / "tmp" / collection) == ["efficientdet-d0"]
+
+
 def test_an_archive_that_was_fetched_elsewhere_is_found_by_its_path(server, tmp_path, monkeypatch):
     server.faults = [("status", 503)] * 20
     with pytest.raises(UserError) as error:
