@@ -96,6 +96,7 @@ def properties(precision: str, num_threads: Optional[int], num_streams: Optional
 def check_precision(precision: str) -> None:
     """Raise NotSupportedError when OpenVINO cannot compute in a precision on this CPU."""
     words = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8"}
+    typed = {"float32": " (float)", "float16": " (half)"}  # behind names that the option shows other words for
     offered = core_of(import_openvino()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     limit = instruction_sets.limit()
     if precision == "bfloat16" and limit is not None and not limit.kept & BFLOAT16_SETS:
@@ -104,7 +105,7 @@ def check_precision(precision: str) -> None:
             "float."
         )
     if words[precision] not in offered:
-        can = ", ".join(name for name, word in words.items() if word in offered)
+        can = ", ".join(name + typed.get(name, "") for name, word in words.items() if word in offered)
         raise NotSupportedError(
             f"OpenVINO cannot compute in {precision} on this CPU, only in {can}: use --model-precision float."
         )

@@ -147,8 +147,9 @@ def test_a_precision_that_the_cpu_lacks_is_the_users_error(monkeypatch):
 
     monkeypatch.setattr(openvino_api, "import_openvino", lambda: OpenVino)
     monkeypatch.setattr(openvino_api, "engine_name", lambda openvino: "OpenVINO")
-    with pytest.raises(UserError, match="cannot compute in float16 on this CPU, only in float32"):
+    with pytest.raises(UserError, match="cannot compute in float16 on this CPU, only in float32") as refused:
         openvino_api.check_precision("float16")
+    assert "only in float32 (float): use --model-precision float" in str(refused.value)  # as the option is typed
 
 
 @pytest.fixture(scope="module")
