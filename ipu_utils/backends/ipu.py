@@ -160,7 +160,7 @@ class IpuDevice:
 
     def default_precision(self) -> str:
         """Type name of the precision that suits the device: the IPU computes half at four times the rate of float."""
-        return "float16"
+        return ipu_options.OWN_PRECISION
 
     def check_precision(self, precision: str) -> None:
         """Raise UserError when the IPU cannot compute in `precision`."""

@@ -34,6 +34,7 @@ STREAM_OPTIONS = {
     "streamCallbacks.multiThreadMode": "collaborative",
     "streamCallbacks.maxLookahead": "unlimited",
 }
+OWN_PRECISION = Precision.HALF.value  # where none is asked for
 LONE_REQUEST_TIMEOUT_US = 50  # nobody else will push the request through: do not wait for it
 POPC_SECONDS = 20  # to say its version
 SHARED_TIMEOUT_US = 5000  # the runtime's own: another request is about to come

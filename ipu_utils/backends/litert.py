@@ -6,6 +6,7 @@ from ipu_utils.base.errors import NotSupportedError
 from ipu_utils.base.litert_api import engine_name
 from ipu_utils.config.run_config import Precision, RunConfig
 from ipu_utils.executable import cache, fingerprint
+from ipu_utils.executable.engines import ENGINES
 from ipu_utils.executable.file import Header
 
 
@@ -18,7 +19,7 @@ class Compiler(Converted):
 
     def wanted(self) -> Header:
         chosen = self._config.model.model_precision
-        precision = "float32" if chosen is None else chosen.value
+        precision = ENGINES["litert"].own_precision(self._config.device.device) if chosen is None else chosen.value
         if precision not in ("float32", "int8"):
             raise NotSupportedError(
                 f"--engine litert computes in float and int8, not in {chosen.word}: use --model-precision float, or "

@@ -10,6 +10,7 @@ from ipu_utils.base.errors import NotSupportedError
 from ipu_utils.base.onnx_api import check_converter, converter_versions, engine_name
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
+from ipu_utils.executable.engines import ENGINES
 from ipu_utils.executable.file import Header
 
 
@@ -22,7 +23,7 @@ class Compiler(Converted):
 
     def wanted(self) -> Header:
         chosen = self._config.model.model_precision
-        precision = "float32" if chosen is None else chosen.value
+        precision = ENGINES["onnxruntime"].own_precision(self._config.device.device) if chosen is None else chosen.value
         if precision != "float32":
             raise NotSupportedError(
                 f"--engine onnxruntime computes in float, not in {chosen.word}: use --model-precision float, or "

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Optional
 
+from ipu_utils.backends import ipu_options
 from ipu_utils.backends.host import HostBackend
 from ipu_utils.base import onnx_api
 from ipu_utils.base.errors import NotSupportedError, UserError
@@ -65,6 +66,22 @@ def missing(engine: str) -> Optional[str]:
     except UserError as error:
         return str(error).rstrip(".")
     return None if engine == "tensorflow" else libraries.libdetect_missing()  # it has operators of its own
+
+
+def own_precision(config: RunConfig) -> Optional[str]:
+    """The type name that a run computes in where no precision is asked for; None where its executable cannot tell.
+
+    The engine need not be resolved: those that `auto` may take agree on it.
+    """
+    device, given = config.device, None if config.embedded is None else config.embedded.exec_file
+    if given is not None:
+        try:
+            return None if device.device == "ipu" else read_header(given).precision
+        except ExecutableError:
+            return None
+    if device.device == "ipu":
+        return ipu_options.OWN_PRECISION
+    return ENGINES["tensorflow" if device.engine == "auto" else device.engine].own_precision(device.device)
 
 
 def _engine_of(path: Path, asked: str) -> str:

@@ -5,12 +5,13 @@ import functools
 from typing import Tuple
 
 from ipu_utils.backends.host import Make
-from ipu_utils.base import hardware, machine
+from ipu_utils.base import machine
 from ipu_utils.base.openvino_api import check_precision, engine_name, import_openvino
 from ipu_utils.config.run_config import RunConfig
 from ipu_utils.executable import cache, fingerprint
 from ipu_utils.executable.build_process import build, compile_into, preview_weights
 from ipu_utils.executable.calibration import calibration_of
+from ipu_utils.executable.engines import ENGINES
 from ipu_utils.executable.file import Header
 from ipu_utils.executable.quantise_openvino import import_nncf
 
@@ -18,7 +19,7 @@ from ipu_utils.executable.quantise_openvino import import_nncf
 def wanted(config: RunConfig) -> Header:
     """Describe the executable that a run asks for."""
     chosen = config.model.model_precision
-    precision = hardware.default_precision() if chosen is None else chosen.value
+    precision = ENGINES["openvino"].own_precision("cpu") if chosen is None else chosen.value
     # The network writes bfloat16 and libdetect reads it; float32 would be a conversion of every output.
     output_type = precision if precision == "bfloat16" else "float32"
     engine, features = engine_name(import_openvino()), fingerprint.cpu_features()

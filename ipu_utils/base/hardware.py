@@ -55,9 +55,10 @@ def _lines_of(root: Union[str, Path], name: str) -> List[str]:
         return []
 
 
-def default_precision() -> str:
-    """Type name of the precision that suits this CPU: bfloat16 is the default only with matrix units for it."""
-    return "bfloat16" if "amx_bf16" in instruction_sets.effective(cpu_flags()) else "float32"
+def default_precision(kind: str = "cpu") -> str:
+    """Type name of the precision that suits a "cpu" or "gpu": bfloat16 only with matrix units of this CPU for it."""
+    has_units = kind == "cpu" and "amx_bf16" in instruction_sets.effective(cpu_flags())
+    return "bfloat16" if has_units else "float32"
 
 
 def usable_cores(root: Union[str, Path] = cgroups.ROOT) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol
 
 import numpy as np
 
+from ipu_utils.base import hardware
 from ipu_utils.base.quantisation import HeadQuantisation
 from ipu_utils.executable.file import Executable, ExecutableError, Header
 
@@ -63,13 +64,18 @@ class Entry(NamedTuple):
 
     title: str  # `engine_name` without the version
     module: Callable[[], Any]  # imports the engine, which may not be installed
+    own_precision: Callable[[str], str]  # "cpu" or "gpu" -> type name it computes in where none is asked for
+
+
+def _module(name: str) -> Callable[[], Any]:
+    return lambda: importlib.import_module(f"ipu_utils.executable.{name}")
 
 
 ENGINES: Dict[str, Entry] = {  # by the word of --engine
-    "openvino": Entry("OpenVINO", lambda: importlib.import_module("ipu_utils.executable.openvino")),
-    "litert": Entry("LiteRT", lambda: importlib.import_module("ipu_utils.executable.litert")),
-    "onnxruntime": Entry("ONNX Runtime", lambda: importlib.import_module("ipu_utils.executable.onnxruntime")),
-    "tensorflow": Entry("TensorFlow", lambda: importlib.import_module("ipu_utils.executable.tensorflow")),
+    "openvino": Entry("OpenVINO", _module("openvino"), hardware.default_precision),
+    "litert": Entry("LiteRT", _module("litert"), lambda kind: "float32"),
+    "onnxruntime": Entry("ONNX Runtime", _module("onnxruntime"), lambda kind: "float32"),
+    "tensorflow": Entry("TensorFlow", _module("tensorflow"), hardware.default_precision),
 }
 
 

@@ -25,13 +25,13 @@ from ipu_utils.config.sections import SCRIPTS, names_where
 from ipu_utils.launch.agreement_pass import DETECTIONS_VARIABLE, compare, read_kept
 from ipu_utils.launch.installed import missing_engines
 from ipu_utils.launch.sweep_cells import RECORDS, Cell
+from ipu_utils.launch.sweep_plan import row_of_plan
 from ipu_utils.outputs.claims import STANDARD_OUTPUT, Claim, check_apart, read_by, written_files
 from ipu_utils.report import publish, record_rules
 from ipu_utils.report.record import read_record
 from ipu_utils.report.sweep_table import SweepRow, format_table
 
 EXIT_CELL_FAILED = 1
-NOT_RUN = "not run to its end: the sweep was interrupted"
 CELL_GRACE_SECONDS = 0.5  # for an interrupted cell, before the sweep reports, which has little more than a second
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,7 +44,7 @@ class Done(NamedTuple):
     record: Optional[Dict[str, Any]]  # None when it did not get that far
     reason: str = ""  # the error that has ended it
     kept: Mapping[int, Any] = {}  # what it found in the first images, see `agreement_pass.Kept`
-    expected: Mapping[str, str] = {}  # see `SweepRow`
+    plan: SweepRow = SweepRow({})  # what it was to run
 
 
 def run_all(found: Sequence[Cell], argv: Sequence[str], script: str) -> int:
@@ -55,14 +55,18 @@ def run_all(found: Sequence[Cell], argv: Sequence[str], script: str) -> int:
       UserError: the sweep cannot be run.
     """
     configs: List[Optional[RunConfig]] = []
+    plans: List[SweepRow] = []
     for cell in found:
         typed = vars(build_parser(script).parse_args(cell.arguments))
         for name, value in _given(typed, REFUSED).items():
             raise UserError(f"every combination would write {_typed(name, value)} anew: leave it out here.")
-        configs.append(_config_of(typed, script, cell.by_all))
+        device = _device_of(typed)
+        configs.append(_config_of(typed, script, device, cell.by_all))
+        plans.append(row_of_plan(cell.values, configs[-1], typed, script, device))
     absent = missing_engines(list(dict.fromkeys(cell.values["engine"] for cell in found if cell.by_all)))
     left_out = [f"--engine all leaves out {word}: {why.rstrip('.')}." for word, why in absent.items()]
-    chosen = [pair for pair in zip(found, configs) if not pair[0].by_all or pair[0].values["engine"] not in absent]
+    cells = zip(found, configs, plans)
+    chosen = [one for one in cells if not one[0].by_all or one[0].values["engine"] not in absent]
     if not chosen:
         raise UserError("--engine all: no engine can be used here.", *left_out)
     parser = build_parser(script, lists=True)
@@ -82,16 +86,20 @@ def _typed(name: str, value: Any) -> str:
     return flag_of(name) if value is True else f"{flag_of(name)} {value}"
 
 
-def _config_of(typed: Mapping[str, Any], script: str, by_all: bool) -> Optional[RunConfig]:
+def _device_of(typed: Mapping[str, Any]) -> str:
+    device = typed.get("device", "auto")
+    if device == "auto":  # a GPU has the settings of a CPU
+        device = "ipu" if hardware.PROBES["ipu"]().available else "cpu"
+    return device
+
+
+def _config_of(typed: Mapping[str, Any], script: str, device: str, by_all: bool) -> Optional[RunConfig]:
     """The configuration of a cell; None where it cannot be made, which the cell itself will tell.
 
     Raises:
       UserError: its preset has an output that every cell would write anew, or `all` its engine and a device that has
         one alone.
     """
-    device = typed.get("device", "auto")
-    if device == "auto":  # a GPU has the settings of a CPU
-        device = "ipu" if hardware.PROBES["ipu"]().available else "cpu"
     if by_all and device == "ipu":
         raise UserError("--engine all compares engines of a CPU or GPU: add --device cpu, or leave --engine out.")
     try:
@@ -112,6 +120,7 @@ class Runs:
     script: str
     cells: Sequence[Cell]
     configs: Sequence[Optional[RunConfig]]  # of the cells; None where one cannot be made
+    plans: Sequence[SweepRow]  # of the cells
     typed: Mapping[str, Any]  # the options of the sweep
     notes: Sequence[str]  # for below the table
     interrupted: Optional[subprocess.Popen] = None
@@ -127,10 +136,10 @@ class Runs:
         report = sys.stderr if to_stderr else sys.stdout
         done: List[Done] = []
         try:
-            for number, (cell, config) in enumerate(zip(self.cells, self.configs), 1):
+            for number, (cell, plan) in enumerate(zip(self.cells, self.plans), 1):
                 values = " ".join(f"{flag_of(name)} {value}" for name, value in cell.values.items())
                 print(f"== {number} of {len(self.cells)}: {values}", file=report, flush=True)
-                done.append(self._run(cell, report)._replace(expected=_expected(config)))
+                done.append(self._run(cell, report)._replace(plan=plan))
         finally:  # an interrupted sweep has results, too; and where they cannot be written they can be read
             if done:
                 compare([(one.record, one.kept) for one in done if one.record is not None])
@@ -142,20 +151,22 @@ class Runs:
             return EXIT_CELL_FAILED
         return next((one.status for one in done if one.status and one.record is not None), 0)
 
+    @property
+    def _measures(self) -> bool:
+        return not (self.typed.get("dry_run") or self.typed.get("print_config"))
+
     def _tell(self, done: Sequence[Done], output: OutputConfig, percentiles: Sequence[float], report: Any) -> None:
         """Print the table, and write what the options ask for."""
-        measures = not (self.typed.get("dry_run") or self.typed.get("print_config"))
-        table = format_table(list(map(row_of, done)), len(self.cells) if measures else None)
+        table = format_table(list(map(row_of, done)), len(self.cells) if self._measures else None)
         print("\n".join([table, *(f"note: {note}" for note in self.notes)]), file=report, flush=True)
         numbers = [number for number, one in enumerate(done) if one.record is not None]
-        if measures:
+        if self._measures:
             records, files = [done[number].record for number in numbers], _numbered(output.results_json, numbers)
             publish.write_records(output, percentiles, records, sys.stdout, files, self._rows(done))
 
     def _rows(self, done: Sequence[Done]) -> List[SweepRow]:
         """Every combination for the page, those that did not run or not to their end too."""
-        missing = zip(self.cells[len(done) :], self.configs[len(done) :])
-        return [*map(row_of, done), *(SweepRow(cell.values, None, NOT_RUN, _expected(one)) for cell, one in missing)]
+        return [*map(row_of, done), *self.plans[len(done) :]]
 
     def _check_files(self, output: OutputConfig) -> None:
         """Compare what the sweep writes with what its cells read; `publisher` does it for what they write themselves.
@@ -202,15 +213,6 @@ class Runs:
             return Done(cell, status, read_record(file) if file.exists() else None, told, read_kept(kept))
 
 
-def _expected(config: Optional[RunConfig]) -> Dict[str, str]:
-    """What a cell would run, by column."""
-    if config is None:
-        return {}
-    found = {"model": config.model.model_name, "batch": str(config.data.micro_batch_size)}
-    precision = config.model.model_precision
-    return {**found, "engine": config.device.engine, **({} if precision is None else {"precision": precision.word})}
-
-
 def row_of(done: Done) -> SweepRow:
     """The row of a cell that has run."""
     remark = _ended(done.status) if done.status else ""
@@ -219,7 +221,7 @@ def row_of(done: Done) -> SweepRow:
     elif done.record is None:
         remark = f"FAILED ({remark})" if done.status else "ok, nothing was measured"
         remark += f": {done.reason}" if done.reason else ""
-    return SweepRow(done.cell.values, done.record, remark, done.expected)
+    return done.plan._replace(swept=done.cell.values, record=done.record, remark=remark)
 
 
 def _not_supported(done: Done) -> bool:

@@ -40,7 +40,7 @@ class Host:
 
     def default_precision(self) -> str:
         """Type name of the precision that suits the device: bfloat16 pays only where matrix units compute it."""
-        return hardware.default_precision() if self.kind == "cpu" else "float32"
+        return hardware.default_precision(self.kind)
 
     def check_precision(self, precision: str) -> None:
         """Raise NotSupportedError where TensorFlow has no such convolutions for the device (2.6 none in bfloat16)."""

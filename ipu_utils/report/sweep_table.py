@@ -30,7 +30,8 @@ class SweepRow(NamedTuple):
     swept: Mapping[str, str]  # option -> value as typed, of the options with a list
     record: Optional[Record] = None  # None where it has no numbers
     remark: str = ""  # why it has none, or what is to be said of its end
-    expected: Mapping[str, str] = {}  # column -> what a combination without numbers would have run
+    expected: Mapping[str, str] = {}  # column -> what a combination without numbers would have run, as far as asked for
+    own_precision: str = ""  # the word of that which it takes by itself, where none is asked for
 
 
 # Columns of every row, whether they were swept or not. A swept option whose name has such a word is that column.
@@ -64,13 +65,19 @@ def cell_text(row: SweepRow, head: str) -> str:
     """What a row says in a column: what ran, else what would have run."""
     if row.record is not None and head in ALWAYS:
         return ALWAYS[head](row.record)
+    asked = _asked(row, head)
+    return row.own_precision if head == "precision" and asked == "-" and row.own_precision else asked
+
+
+def _asked(row: SweepRow, head: str) -> str:
     typed = next((text for option, text in row.swept.items() if head_of(option) == head), "-")
     return row.expected.get(head, typed)
 
 
 def label(row: SweepRow, columns: Sequence[str]) -> str:
-    """A row in one line, such as "d0 batch 4 float openvino"."""
-    parts = [f"batch {cell_text(row, head)}" if head == "batch" else cell_text(row, head) for head in columns]
+    """A row in one line, such as "d0 batch 4 float openvino"; of one without numbers what was asked for."""
+    text_of = _asked if row.record is None else cell_text
+    parts = [f"batch {text_of(row, head)}" if head == "batch" else text_of(row, head) for head in columns]
     return " ".join(parts).replace("efficientdet-", "")
 
 

@@ -7,8 +7,8 @@ import types
 
 import pytest
 
-from ipu_utils.backends import litert, onnxruntime
-from ipu_utils.backends.open import choose_engine
+from ipu_utils.backends import litert, onnxruntime, openvino
+from ipu_utils.backends.open import choose_engine, own_precision
 from ipu_utils.backends.streams import MOST_PIXELS, choose_streams
 from ipu_utils.base import hardware, onnx_api
 from ipu_utils.base.errors import UserError
@@ -171,6 +171,26 @@ def test_what_an_engine_cannot_do_with_an_option_is_noted(with_openvino):
 def test_there_is_a_stream_for_each_core_as_far_as_images_fit(threads, pixels, streams):
     assert choose_streams(threads, pixels) == streams
     assert streams == 1 or streams * pixels <= MOST_PIXELS
+
+
+@pytest.mark.parametrize("engine", ["auto", "openvino", "litert", "onnxruntime", "tensorflow"])
+@pytest.mark.parametrize("flag, precision", [("amx_bf16", "bfloat16"), ("avx2", "float32")])
+def test_the_precision_of_an_engine_is_known_before_it_is_imported(monkeypatch, engine, flag, precision):
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({flag}))
+    config = load_config(["--engine", engine], choose_device=lambda requested: "cpu")
+    assert own_precision(config) == ("float32" if engine in ("litert", "onnxruntime") else precision)
+    for device, own in (("gpu", "float32"), ("ipu", "float16")):
+        config = load_config([], choose_device=lambda requested, device=device: device)
+        assert own_precision(config) == own
+
+
+@pytest.mark.parametrize("engine, module", [("litert", litert), ("openvino", openvino)])
+def test_the_precision_that_is_known_is_the_one_it_is_compiled_in(with_openvino, monkeypatch, engine, module):
+    pytest.importorskip("openvino" if engine == "openvino" else "ai_edge_litert")
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"amx_bf16"}))
+    config = load_config(["--engine", engine], choose_device=lambda requested: "cpu")
+    wanted = module.wanted(config) if engine == "openvino" else module.Compiler(config).wanted()
+    assert wanted.precision == own_precision(config)
 
 
 def test_bfloat16_is_the_default_only_with_matrix_units(monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ipu_utils.base import hardware
 from ipu_utils.base.console import run_script
 from ipu_utils.base.errors import UserError
 from ipu_utils.executable.engines import ENGINES
@@ -203,6 +204,35 @@ def test_an_interrupted_sweep_tells_which_combinations_did_not_run(project, capf
     text = (tmp_path / "r.html").read_text()
     assert text.count("not run to its end: the sweep was interrupted</td>") == 2
     assert "d0 batch 3 - auto: not run to its end" in text
+    assert re.search(r"<td>3</td><td>efficientdet-d0</td><td>3</td><td>b?float(16)?</td><td>auto</td>", text)
+
+
+def planned(capfd, tmp_path, *argv):
+    """Model, batch, precision and engine of each row of a sweep in which every combination fails."""
+    (tmp_path / "project" / "ipu_inference.py").write_text("raise SystemExit(2)")
+    _, out, _ = run(capfd, *argv)
+    return [tuple(line.split()[1:5]) for line in out.splitlines() if re.match(r" +\d  \w", line)]
+
+
+@pytest.mark.parametrize("flags, word", [({"amx_bf16"}, "bfloat16"), ({"avx2"}, "float")])
+def test_rows_without_numbers_say_the_precision_that_an_engine_takes_by_itself(
+    project, capfd, tmp_path, monkeypatch, flags, word
+):
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+    found = planned(capfd, tmp_path, "--model-name", "d0,d1", "--engine", "litert,openvino", "--micro-batch-size", "3")
+    assert found == [(name, "3", *more) for name in ("d0", "d1")
+                     for more in (("float", "litert"), (word, "openvino"))]  # fmt: skip
+    assert planned(capfd, tmp_path, "--model-precision", "float,half") == [
+        ("d0", "1", "float", "auto"), ("d0", "1", "half", "auto")
+    ]  # fmt: skip
+    mixed = ("--hparams", "mixed_precision=true", "--engine", "tensorflow,litert")
+    assert planned(capfd, tmp_path, *mixed) == [("d0", "1", "half", "tensorflow"), ("d0", "1", "float", "litert")]
+    missing = ("--image-path", "none", "--micro-batch-size", "2,3", "--engine", "openvino")  # cannot be run
+    assert planned(capfd, tmp_path, *missing) == [("d0", "2", word, "openvino"), ("d0", "3", word, "openvino")]
+    # of a preset that is not there, what was typed
+    assert planned(capfd, tmp_path, "--engine", "litert,openvino", "--config", "none", "--micro-batch-size", "2") == [
+        ("d0", "2", "-", "litert"), ("d0", "2", "-", "openvino")
+    ]  # fmt: skip
 
 
 def test_records_on_standard_output_are_a_line_each(project, capfd):
