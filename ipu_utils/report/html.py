@@ -183,7 +183,7 @@ def _sweep(rows: Sequence[SweepRow]) -> Dict[str, Any]:
     return {
         "charts": found, "rows": table, "heading": heading, "numbers": len(chosen), "missing": missing,
         "explained": sweep_table.explained(rows), "runs": list(zip(labels, records)),
-        "any_random": any(record["weights"]["random"] for record in records),
+        "random_rows": sweep_table.random_rows(rows),
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@
 That table has a line of at most 120 letters for each, and below them what its columns mean.
 """
 
+import itertools
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ipu_utils.base.printable import one_line, report_line
@@ -18,10 +19,6 @@ Record = Mapping[str, Any]
 MIB, MB = 2**20, 1e6  # bytes
 WIDTH = 120
 ONLY_ON_THE_PAGE = ("mean", "p99")  # for which there is no room
-NOTES = {
-    "UNSTABLE": f"UNSTABLE: {WHAT_TO_DO}",
-    "FAILED": "FAILED: what a combination said is above; the others are complete.",
-}
 
 
 class SweepRow(NamedTuple):
@@ -165,6 +162,31 @@ def explained(rows: Sequence[SweepRow]) -> List[Tuple[str, str]]:
     ]
 
 
+def random_rows(rows: Sequence[SweepRow]) -> Optional[str]:
+    """What to put before a remark on random weights: nothing where all numbers are of them, else the rows, "row 2: ".
+
+    None where there are none.
+    """
+    numbers = [at for at, row in enumerate(rows, 1) if row.record and row.record["weights"]["random"]]
+    if not numbers:
+        return None
+    if len(numbers) == sum(row.record is not None for row in rows):
+        return ""
+    runs = [[*group] for _, group in itertools.groupby(numbers, lambda at: at - numbers.index(at))]
+    spans = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    return f"row{'' if len(numbers) == 1 else 's'} {', '.join(spans)}: "
+
+
+def _of_the_others(rows: Sequence[SweepRow], total: Optional[int]) -> str:
+    """What is true of combinations beside those that failed; `total` as in `format_table`."""
+    complete = sum(row.record is not None or row.remark.startswith("ok") for row in rows)
+    failed = sum(status(row).startswith("FAILED") for row in rows)
+    expected = max(len(rows), total or 0)
+    if complete == expected - failed and (complete or expected == 1):
+        return "the others are complete"
+    return f"{complete or 'none'} of {expected} combinations {'is' if complete < 2 else 'are'} complete"
+
+
 def format_table(rows: Sequence[SweepRow], total: Optional[int] = None) -> str:
     """All combinations with their most important numbers, in ASCII, and what they mean below them.
 
@@ -192,10 +214,14 @@ def format_table(rows: Sequence[SweepRow], total: Optional[int] = None) -> str:
             text = text[: WIDTH - 3] + "..."
             reasons.append(f"{at + 1:>3}: {state}")
         lines.append(text)
-    notes = [note for word, note in NOTES.items() if any(f" {word}" in text for text in lines)]
-    lines += [*reasons, *(report_line(*told) for told in explained(rows)), *notes]
-    if any(row.record["weights"]["random"] for row in rows if row.record):
-        lines.append(f"random weights: {RANDOM}")
+    lines += [*reasons, *(report_line(*told) for told in explained(rows))]
+    if any(state.startswith("UNSTABLE") for state in states):
+        lines.append(f"UNSTABLE: {WHAT_TO_DO}")
+    if any(state.startswith("FAILED") for state in states):
+        lines.append(f"FAILED: what a combination said is above; {_of_the_others(rows, total)}.")
+    random = random_rows(rows)
+    if random is not None:
+        lines.append(f"{random}random weights: {RANDOM}")
     if total is not None and len(numbers) < total:
         lines.append(f"{total - len(numbers)} of {total} combinations have no numbers")
     return "\n".join(lines)

@@ -213,6 +213,15 @@ def test_every_row_of_a_sweep_says_what_it_is_and_why_it_has_no_numbers(tmp_path
     assert read.text.index(banner) < read.text.index("All combinations")
 
 
+def test_a_page_names_the_rows_with_random_weights_where_not_all_have_them(tmp_path):
+    trained, random = make(noisy(20)), make(noisy(20))
+    trained["weights"]["random"] = False
+    write_page(tmp_path / "page.html", [trained, random], rows=[SweepRow({}, trained), SweepRow({}, random)])
+    text = Page((tmp_path / "page.html").read_text()).text
+    assert text.count("random weights: the speed is real") == 2  # with its own configuration, too
+    assert text.index("row 2: random weights: the speed") < text.index("All combinations")
+
+
 def test_a_sweep_without_any_numbers_has_a_page_that_says_why(tmp_path):
     write_page(tmp_path / "page.html", [], rows=failed_sweep()[1:])
     read = Page((tmp_path / "page.html").read_text())

@@ -89,6 +89,56 @@ def test_a_table_without_numbers_says_why():
     ]
 
 
+OK, NO_NUMBERS = SweepRow({}, make()), SweepRow({}, None, "ok, nothing was measured")
+FAILED = SweepRow({}, None, "FAILED (status 2): no")
+OTHER = SweepRow({}, None, "not supported: no")
+
+
+@pytest.mark.parametrize(
+    "rows, total, said",
+    [
+        ([OK, FAILED], 2, "the others are complete"),
+        ([NO_NUMBERS, FAILED], None, "the others are complete"),
+        ([FAILED, FAILED], 2, "none of 2 combinations is complete"),
+        ([FAILED, FAILED], None, "none of 2 combinations is complete"),
+        ([OK, FAILED, OTHER], 3, "1 of 3 combinations is complete"),
+        ([OK, OK, FAILED], 5, "2 of 5 combinations are complete"),
+        ([FAILED], 3, "none of 3 combinations is complete"),
+    ],
+)
+def test_of_combinations_beside_those_that_failed_the_truth_is_told(rows, total, said):
+    assert f"FAILED: what a combination said is above; {said}." in format_table(rows, total).splitlines()
+
+
+def with_weights(random):
+    record = make()
+    return SweepRow({}, {**record, "weights": {**record["weights"], "random": random}})
+
+
+@pytest.mark.parametrize(
+    "random, told",
+    [
+        ((True, True), "random weights: "),
+        ((True, None, True), "random weights: "),
+        ((False, True), "row 2: random weights: "),
+        ((True, True, None, True, False, True, True, True), "rows 1 to 2, 4, 6 to 8: random weights: "),
+        ((False, False), None),
+    ],
+)
+def test_random_weights_are_told_of_the_rows_that_have_them(random, told):
+    rows = [FAILED if one is None else with_weights(one) for one in random]
+    found = [line for line in format_table(rows).splitlines() if "random weights" in line]
+    assert found == ([] if told is None else [f"{told}the speed is real, the detections mean nothing"])
+
+
+def test_a_precision_that_nobody_asked_for_stands_in_its_row():
+    row = SweepRow({}, None, "FAILED (status 2): no", {"model": "efficientdet-d0", "batch": "4"}, "bfloat16")
+    assert format_table([row], 1).splitlines()[2].split()[:4] == ["1", "d0", "4", "bfloat16"]
+    assert table_row(row)["precision"] == "bfloat16"
+    assert table_row(row._replace(own_precision="float"))["precision"] == "float32"
+    assert table_row(row._replace(swept={"model_precision": "half"}))["precision"] == "float16"
+
+
 def test_a_row_of_the_csv_has_the_numbers_as_they_were_measured():
     row = table_row(SweepRow({}, make(agreement=(False, 8, 6), accuracy=ACCURACY, **COMPILED)))
     wanted = {"status": "ok", "executable_origin": "compiled", "compile_seconds": 12.94, "agreement": 0.75,
