@@ -196,7 +196,8 @@ class Runs:
         with temporary_folder("efficientdet-sweep-") as folder:
             file = Path(folder) / "record.json"
             reason = file.with_name("reason")
-            command = command_of(self.script, [*cell.arguments, "--results-json", str(file)])
+            wanted = ["--results-json", str(file)] if self._measures else []  # else it would be told as an option
+            command = command_of(self.script, [*cell.arguments, *wanted])
             kept = file.with_name("detections.npz")
             environ = {**os.environ, REASON_VARIABLE: str(reason), DETECTIONS_VARIABLE: str(kept)}
             stdout = report.fileno() if report is sys.stderr else None

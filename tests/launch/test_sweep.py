@@ -361,6 +361,13 @@ def test_a_rehearsal_writes_nothing(project, capfd, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["project"]
 
 
+def test_a_rehearsal_shows_no_option_that_nobody_typed(project, capfd, tmp_path):
+    script = tmp_path / "project" / "ipu_inference.py"
+    script.write_text("import sys; print(sys.argv[1:])")
+    status, out, _ = run(capfd, "--micro-batch-size", "1,2", "--dry-run")
+    assert status == 0 and "--micro-batch-size=2" in out and "--results-json" not in out and "sweep-" not in out
+
+
 def test_instances_of_a_launcher_do_not_sweep(project, capfd, monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     status, _, err = run(capfd, "--micro-batch-size", "1,2")
