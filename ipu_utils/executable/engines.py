@@ -67,15 +67,17 @@ class Entry(NamedTuple):
     own_precision: Callable[[str], str]  # "cpu" or "gpu" -> type name it computes in where none is asked for
 
 
-def _module(name: str) -> Callable[[], Any]:
-    return lambda: importlib.import_module(f"ipu_utils.executable.{name}")
-
-
 ENGINES: Dict[str, Entry] = {  # by the word of --engine
-    "openvino": Entry("OpenVINO", _module("openvino"), hardware.default_precision),
-    "litert": Entry("LiteRT", _module("litert"), lambda kind: "float32"),
-    "onnxruntime": Entry("ONNX Runtime", _module("onnxruntime"), lambda kind: "float32"),
-    "tensorflow": Entry("TensorFlow", _module("tensorflow"), hardware.default_precision),
+    "openvino": Entry(
+        "OpenVINO", lambda: importlib.import_module("ipu_utils.executable.openvino"), hardware.default_precision
+    ),
+    "litert": Entry("LiteRT", lambda: importlib.import_module("ipu_utils.executable.litert"), lambda kind: "float32"),
+    "onnxruntime": Entry(
+        "ONNX Runtime", lambda: importlib.import_module("ipu_utils.executable.onnxruntime"), lambda kind: "float32"
+    ),
+    "tensorflow": Entry(
+        "TensorFlow", lambda: importlib.import_module("ipu_utils.executable.tensorflow"), hardware.default_precision
+    ),
 }
 
 

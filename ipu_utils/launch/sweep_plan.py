@@ -9,11 +9,11 @@ from ipu_utils.base.errors import UserError
 from ipu_utils.config.model_options import ModelConfig, Precision
 from ipu_utils.config.run_config import DeviceConfig, RunConfig, resolve
 from ipu_utils.config.run_hparams import follow_hparams
-from ipu_utils.report.sweep_table import SweepRow
+from ipu_utils.config.sections import sweep_axes
+from ipu_utils.report.sweep_table import SweepRow, head_of
 
 NOT_RUN = "not run to its end: the sweep was interrupted"
-# Options that say what a row is; the file of --config has some of them.
-NAMING = ("config", "model_name", "micro_batch_size", "model_precision", "engine", "exec_file")
+GIVEN = ("config", "exec_file")  # options whose files may say what a row is
 
 
 def row_of_plan(
@@ -28,11 +28,11 @@ def row_of_plan(
     """
     if config is None:
         with contextlib.suppress(UserError):
-            config = resolve({name: typed[name] for name in NAMING if name in typed}, script, device, {})
+            named = [name for name in (*sweep_axes(), *GIVEN) if name in typed]
+            config = resolve({name: typed[name] for name in named}, script, device, {})
     if config is None:  # these cannot be used either
         known = {"model": ModelConfig.model_name, "engine": DeviceConfig.engine}
-        names = {"model_name": "model", "micro_batch_size": "batch", "model_precision": "precision", "engine": "engine"}
-        told = {head: _text(typed[name]) for name, head in names.items() if name in typed}
+        told = {head_of(name): _text(typed[name]) for name in sweep_axes() if name in typed}
         return SweepRow(swept, None, NOT_RUN, {**known, **told})
     with contextlib.suppress(UserError):  # which the combination itself will tell
         config = follow_hparams(config)
