@@ -73,7 +73,7 @@ def run(config: RunConfig, results: Publisher, folder: Path) -> int:
                 on_warm=begin,
                 on_result=found.take,
                 span=loop.span,
-                into=results.expect(calls, benchmark.benchmark_repeats, config.data.micro_batch_size, info=info),
+                into=results.expect(calls, benchmark.benchmark_repeats, config.data.micro_batch_size, True, info),
             )
         stages = loop.stages.seconds()
         found.end(timing.outputs[-1])

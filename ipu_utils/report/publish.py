@@ -51,12 +51,7 @@ class Publisher:
         self.instances.gather([0.0])
 
     def expect(
-        self,
-        calls: int,
-        batches_per_call: int,
-        batch_size: int,
-        alone: bool = True,
-        info: Optional[ModelInfo] = None,
+        self, calls: int, batches_per_call: int, batch_size: int, alone: bool = True, info: Optional[ModelInfo] = None
     ) -> List[float]:
         """Return the list for the seconds of counted calls, which are told as partial when a signal ends the run.
 
