@@ -15,16 +15,19 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
     import numpy as np
+    from publish import markdown, replace_section
 
     from ipu_utils.base.console import run_script
+    from ipu_utils.base.hardware import cpu_name, usable_cores
     from ipu_utils.config.command_line import count
 
 IMAGE_SIZE = 512
@@ -34,7 +37,6 @@ FUSED = "ours, fused operator"
 IN_A_ROW = 10
 IN_GRAPH = f"ours, fused operator, one of {IN_A_ROW} in a graph"
 READ = "reading the logits once (NumPy maximum)"
-MARKS = "<!-- measured by benchmarks/nms.py -->", "<!-- end -->"
 
 
 class Timing(NamedTuple):
@@ -43,6 +45,7 @@ class Timing(NamedTuple):
     median: float
     low: float  # first quartile
     high: float  # third quartile
+    calls: int  # that were timed
 
 
 class Problem(NamedTuple):
@@ -176,24 +179,23 @@ def measure(calls: Dict[str, Callable[[], Any]], rounds: int) -> Dict[str, Timin
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
-    return {name: Timing(*(1e3 * np.percentile(values, [50, 25, 75]))) for name, values in seconds.items()}
+    return {name: Timing(*(1e3 * np.percentile(values, [50, 25, 75])), len(values)) for name, values in seconds.items()}
 
 
 def compare(rounds: int) -> List[str]:
     """The table of contenders at 300 candidates."""
     timings = measure(contenders(make_problem(IMAGE_SIZE, 300)), rounds)
-    timings[IN_GRAPH] = Timing(*(time / IN_A_ROW for time in timings[IN_GRAPH]))
+    ten = timings[IN_GRAPH]
+    timings[IN_GRAPH] = Timing(*(time / IN_A_ROW for time in ten[:3]), ten.calls)
     fused = timings[FUSED].median
-    lines = [
-        "| 300 candidates, batch 1 | median, ms | quartiles | times the fused operator |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = []
     for name, timing in timings.items():
-        ratio = f"{timing.median / fused:.1f}"
-        lines.append(f"| {name} | {timing.median:.2f} | {timing.low:.2f} - {timing.high:.2f} | {ratio} |")
+        quartiles = f"{timing.low:.2f} - {timing.high:.2f}"
+        rows.append([name, f"{timing.median:.2f}", quartiles, str(timing.calls), f"{timing.median / fused:.1f}"])
+    head = ["300 candidates, batch 1", "median, ms", "quartiles", "calls", "times the fused operator"]
     excess = timings[IN_GRAPH].median - timings[READ].median
     more = f"{abs(excess):.2f} ms {'less' if excess < 0 else 'more'}"
-    return [*lines, "", f"In a graph the fused operator takes {more} than reading the logits once."]
+    return [markdown(head, rows), "", f"In a graph the fused operator takes {more} than reading the logits once."]
 
 
 def scale(rounds: int) -> List[str]:
@@ -207,47 +209,36 @@ def scale(rounds: int) -> List[str]:
         calls[case] = lambda d=detector, p=problem: d.run(p.class_outputs, p.box_outputs)
         calls[(*case, READ)] = lambda p=problem: [x.max() for x in p.class_outputs]
     timings = measure(calls, rounds)
-    lines = ["| anchors | candidates | rows K | reading, ms | detecting, ms |", "| --- " * 5 + "|"]
+    rows = []
     for case in cases:
-        _, count, rows = case
+        _, count, most = case
         anchors = sum(x.size // 4 for x in problems[case].box_outputs)
-        read, detect = timings[(*case, READ)].median, timings[case].median
-        lines.append(f"| {anchors} | {count} | {rows} | {read:.2f} | {detect:.2f} |")
-    return lines
+        read, detect = timings[(*case, READ)], timings[case]
+        rows.append([str(anchors), str(count), str(most), f"{read.median:.2f}", f"{detect.median:.2f}"])
+    return [markdown(["anchors", "candidates", "rows K", "reading, ms", "detecting, ms"], rows)]
 
 
 def machine() -> str:
     """Where and with what this was measured, in one line."""
     from ipu_utils.base.keras2 import tf
 
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        model = names[0] if names else model
     return (
-        f"{model}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, NumPy {np.__version__}, Python "
-        f"{platform.python_version()}; load average at the start {os.getloadavg()[0]:.1f}."
+        f"{cpu_name()}, {usable_cores()} cores, float32 outputs, TensorFlow {tf.__version__}, NumPy {np.__version__}, "
+        f"Python {platform.python_version()}; load average at the start {os.getloadavg()[0]:.1f}."
     )
-
-
-def write_between_marks(path: Path, lines: Sequence[str]) -> None:
-    """Replace what stands between the marks in a document."""
-    before, rest = path.read_text().split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    path.write_text(before + "\n".join([MARKS[0], *lines, MARKS[1]]) + after)
 
 
 def main() -> None:
     """Measure and print, in Markdown."""
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=count, default=100, help="turns of every contender (default: %(default)s)")
-    parser.add_argument("--write", type=Path, help="a document to put the tables into, between its marks")
+    parser.add_argument("--write", type=Path, help="a document to put the tables into, between its markers")
     options = parser.parse_args()
-    lines = [machine(), "", *compare(options.rounds), "", "libdetect on one thread:", "", *scale(options.rounds)]
+    one_thread = f"libdetect on one thread, medians of {options.rounds} calls:"
+    lines = [machine(), "", *compare(options.rounds), "", one_thread, "", *scale(options.rounds)]
     print("\n".join(lines))
     if options.write:
-        write_between_marks(options.write, lines)
+        replace_section(options.write, "nms", "\n".join(lines))
 
 
 if __name__ == "__main__":
