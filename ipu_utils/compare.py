@@ -25,7 +25,6 @@ with missing_packages.told(__name__):
     from ipu_utils.base.files import check_writable
     from ipu_utils.base.printable import shown
     from ipu_utils.config.command_line import Parser
-    from ipu_utils.measure.throughput import WHAT_TO_DO
     from ipu_utils.outputs.claims import Claim, check_apart
     from ipu_utils.report import record as records
     from ipu_utils.report.comparison import compare, line, statistic_named, why_no_interval
@@ -80,8 +79,7 @@ def format_comparison(first: Mapping[str, Any], second: Mapping[str, Any], names
         marks = "".join(f", UNSTABLE: {shown(reason)}" for reason in record["unstable"])
         model, device, started = map(shown, (record["model"]["name"], record["device"]["name"], record["started"]))
         lines.append(f"{letter}: {shown(name)}: {model}, {device}, {started}{marks}")
-    if first["unstable"] or second["unstable"]:
-        lines.append(f"UNSTABLE: {WHAT_TO_DO}")
+    lines += records.unstable_explained([first, second])
     lines += [f"differs: {text}" for text in differences(first, second, TOLD)]
     lines.append(f"{'':16} {'A':>12} {'B':>12} {'B/A':>8}  95% interval of B/A")
     numbers = compare(first, second)

@@ -5,6 +5,7 @@ The report's `throughput:` and `Per-batch latency avg:` lines are an interface: 
 """
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass
 from typing import Callable, ContextManager, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
@@ -14,10 +15,17 @@ from ipu_utils.measure.statistics import FEWEST_FOR_INTERVAL, Statistics, descri
 Outputs = TypeVar("Outputs")
 
 
-# What UNSTABLE means, behind the lines that begin with it.
-WHAT_TO_DO = (
-    "One number does not stand for these times: measure again, longer (--min-seconds 30) or with less beside it."
-)
+def what_to_do(seconds: float) -> str:
+    """What UNSTABLE means and what to do, behind the lines that begin with it.
+
+    Args:
+      seconds: for how long was measured; of several runs the longest.
+    """
+    longer = max(30, 10 * math.ceil(seconds / 5))  # at least twice as long
+    return (
+        f"One number does not stand for these times: measure again, longer (--min-seconds {longer}) or with less "
+        "beside it."
+    )
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,11 @@ class Samples:
     def images_per_second_range(self) -> Tuple[float, float]:
         """Rate of the slowest and of the fastest call."""
         return self.images_per_call / max(self.seconds), self.images_per_call / min(self.seconds)
+
+    @property
+    def measured_seconds(self) -> float:
+        """How long was measured: of calls or instances that overlapped, the time they took together."""
+        return self.images_per_call * len(self.seconds) / self.images_per_second
 
     @property
     def batch_latency_ms(self) -> Tuple[float, ...]:
@@ -201,7 +214,7 @@ def format_distribution(samples: Samples, percentiles: Sequence[float], label: s
         f"\t{label} latency {format_percentiles(found)}",
         f"\t{label} latency median {found.median:.2f} ms, {interval}{deviation}",
         *(f"\tUNSTABLE: {reason}" for reason in unstable),
-        *([f"\t{WHAT_TO_DO}"] if unstable else []),
+        *([f"\t{what_to_do(samples.measured_seconds)}"] if unstable else []),
     ]
     return "\n".join(lines)
 

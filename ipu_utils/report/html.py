@@ -11,11 +11,10 @@ from ipu_utils.base import missing_packages
 from ipu_utils.base.files import write_atomically
 from ipu_utils.base.printable import shown
 from ipu_utils.measure.statistics import FEWEST_FOR_INTERVAL
-from ipu_utils.measure.throughput import WHAT_TO_DO
 from ipu_utils.report import charts, sweep_table, work
 from ipu_utils.report.charts import Series, number
 from ipu_utils.report.comparison import compare, why_no_interval
-from ipu_utils.report.record import instances_of_record, latencies_ms, latency_unit
+from ipu_utils.report.record import instances_of_record, latencies_ms, latency_unit, unstable_explained
 from ipu_utils.report.sweep_table import NUMBERS, SweepRow, cell_text, label
 from ipu_utils.report.text import RANDOM
 
@@ -75,7 +74,7 @@ def write_page(
     )  # fmt: skip
     environment.globals.update(
         facts=facts, options=_options, statistics=_statistics, stage_rows=_stages, number=number, unit=latency_unit,
-        random=RANDOM, fewest=FEWEST_FOR_INTERVAL, what_to_do=WHAT_TO_DO,
+        random=RANDOM, fewest=FEWEST_FOR_INTERVAL, unstable_explained=unstable_explained,
     )  # fmt: skip
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8"), view)
     page = text.render(kind=kind, title=title, records=records).strip() + "\n"

@@ -21,7 +21,7 @@ from ipu_utils.base.safe_json import quoted, read_json
 from ipu_utils.config.run_config import RunConfig, options_dict
 from ipu_utils.measure.requests import RequestSamples
 from ipu_utils.measure.statistics import describe
-from ipu_utils.measure.throughput import PooledSamples
+from ipu_utils.measure.throughput import PooledSamples, what_to_do
 from ipu_utils.report import record_rules
 from ipu_utils.report.result import Outcome
 
@@ -136,6 +136,17 @@ def lookup(record: Mapping[str, Any], path: str) -> Any:
 def latencies_ms(record: Mapping[str, Any]) -> List[float]:
     """Per-batch or request latencies of all instances, from the raw samples."""
     return [latency for instance in instances_of_record(record) for latency in instance]
+
+
+def unstable_explained(records: Sequence[Mapping[str, Any]]) -> List[str]:
+    """If one of these runs is UNSTABLE, the line that says what this means and what to do."""
+    measured = [
+        max(part["finished_seconds"] or [sum(part["seconds"])])
+        for record in records
+        if record["unstable"]
+        for part in record["samples"]["instances"]
+    ]
+    return [f"UNSTABLE: {what_to_do(max(measured))}"] if measured else []
 
 
 def latency_unit(*records: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 from ipu_utils.base.printable import one_line, report_line
 from ipu_utils.config.model_options import PRECISION_WORDS, Precision
 from ipu_utils.measure.statistics import percentile
-from ipu_utils.measure.throughput import WHAT_TO_DO
 from ipu_utils.report import record as records
 from ipu_utils.report.record import lookup
 from ipu_utils.report.text import RANDOM
@@ -215,8 +214,7 @@ def format_table(rows: Sequence[SweepRow], total: Optional[int] = None) -> str:
             reasons.append(f"{at + 1:>3}: {state}")
         lines.append(text)
     lines += [*reasons, *(report_line(*told) for told in explained(rows))]
-    if any(state.startswith("UNSTABLE") for state in states):
-        lines.append(f"UNSTABLE: {WHAT_TO_DO}")
+    lines += records.unstable_explained([row.record for row, state in zip(rows, states) if state == "UNSTABLE"])
     if any(state.startswith("FAILED") for state in states):
         lines.append(f"FAILED: what a combination said is above; {_of_the_others(rows, total)}.")
     random = random_rows(rows)

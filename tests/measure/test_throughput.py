@@ -159,6 +159,14 @@ def test_an_unstable_run_is_marked_and_its_numbers_are_still_printed():
     assert meaning.startswith("\tOne number does not stand for these times: measure again")
 
 
+@pytest.mark.parametrize("second, asked", [(0.1, 30), (0.5, 30), (0.6, 40), (2.0, 120)])
+def test_an_unstable_run_is_to_be_measured_at_least_twice_as_long(second, asked):
+    samples = Samples((second,) * 20 + (9 * second,), 1, 1)  # 29 times `second`
+    assert f"longer (--min-seconds {asked})" in format_distribution(samples, (50.0,))
+    side_by_side = format_distribution(pool([samples, samples]), (50.0,))  # not longer for being two
+    assert f"longer (--min-seconds {asked})" in side_by_side
+
+
 def test_instances_add_their_rates_and_pool_their_latencies():
     first, second = Samples((1.0, 1.0), 2, 4), Samples((2.0, 4.0), 2, 4)
     pooled = pool([first, second])

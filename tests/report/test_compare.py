@@ -195,6 +195,12 @@ def test_what_unstable_means_is_said_once(files, capsys):
     assert "UNSTABLE" not in run(capsys, *files(steady, steady))[1]
 
 
+def test_the_longer_of_two_unstable_runs_says_how_long_to_measure(files, capsys):
+    short, long = make([0.1] * 20 + [0.9]), make([2.0] * 20 + [18.0])
+    for pair, seconds in [((short, short), 30), ((short, long), 120), ((long, short), 120)]:
+        assert f"longer (--min-seconds {seconds})" in run(capsys, *files(*pair))[1]
+
+
 def test_the_interval_of_the_ratio_covers_the_truth_about_as_often_as_it_says():
     covered, median = 0, statistic_named("median")
     for seed in range(40):

@@ -358,3 +358,11 @@ def test_a_record_cannot_be_read_without_jsonschema_and_a_sweep_does_not_begin(t
         assert run_script(main) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and "error: the Python package jsonschema " in err, err
+
+
+def test_of_requests_in_flight_together_the_time_of_the_run_counts_for_what_to_do_about_unstable_ones():
+    seconds = (8.0,) * 20 + (80.0,)  # 240 s, which four in flight at a time took in 60 s
+    times = RequestTimes(seconds, tuple(np.linspace(2, 60, 21).tolist()))
+    unstable = records.make_record(run_config(), outcome(samples_of(times, 1, alone=False)))
+    assert "--min-seconds 120)" in records.unstable_explained([unstable])[0]
+    assert records.unstable_explained([records.make_record(run_config(), outcome())]) == []
