@@ -23,8 +23,10 @@ from ipu_utils.base import missing_packages
 
 with missing_packages.told(__name__):
     from ipu_utils.base.console import run_script
+    from ipu_utils.base.errors import UserError
     from ipu_utils.base.hardware import cpu_name, usable_cores
     from ipu_utils.base.litert_api import engine_name, import_litert
+    from ipu_utils.base.start_notices import held_back
     from ipu_utils.config.command_line import count
 
 CPU = 1  # of its bits for accelerators
@@ -69,13 +71,13 @@ class Library:
         _, _, by_kind = summary.partition("Summary by node type")
         rows = ROW.findall(by_kind.partition("Delegate Statistics")[0])
         if not rows:
-            raise SystemExit(f"{engine_name()} gives no profile that this script can read.")
+            raise UserError(f"{engine_name()} gives no profile that this script can read.")
         return [(kind, int(calls) // requests, float(each) * int(calls) / requests) for kind, each, calls in rows]
 
     def _call(self, name: str, *arguments: object) -> None:
         status = getattr(self._library, f"LiteRt{name}")(*arguments)
         if status:
-            raise SystemExit(f"LiteRt{name} gave status {status}: is the file a network of LiteRT's?")
+            raise UserError(f"LiteRt{name} gave status {status}: is the file a network of LiteRT's?")
 
     def _made(self, name: str, *arguments: object) -> c_void_p:
         handle = c_void_p()
@@ -115,7 +117,9 @@ def main() -> None:
     options = parser.parse_args()
     if not options.file.is_file():
         parser.error(f"{options.file} is not a file: make one with the first command above")
-    rows = Library(options.file.read_bytes(), options.threads).profile(options.requests)
+    with held_back():
+        library = Library(options.file.read_bytes(), options.threads)
+    rows = library.profile(options.requests)
     total = sum(ms for _, _, ms in rows)
     print(f"{options.file.name}, {engine_name()}, {cpu_name()}, {options.threads} threads, {options.requests} runs\n")
     print("| operation | number | ms | share |\n| --- | --- | --- | --- |")

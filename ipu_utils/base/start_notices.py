@@ -19,7 +19,8 @@ GOOD, BAD = b"\0good\n", b"\0bad\n"  # no log has such lines
 FILTER = r"""
 import os, re
 notice = re.compile(
-    rb"WARNING: All log messages before absl|INFO: Created TensorFlow Lite|fully_quantize: |"
+    rb"WARNING: All log messages before absl|INFO: Created TensorFlow Lite|(INFO|WARNING): \[\w+\.cc:\d+\] |"
+    rb"fully_quantize: |"
     rb"[IWEF]\d{4} \d\d:\d\d|\d{4}-\d\d-\d\d [\d:.]+: [IWEF] "
 )
 held = rest = b""

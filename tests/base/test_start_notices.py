@@ -88,6 +88,7 @@ def test_only_logs_are_held_back(tmp_path):
         f"    os.write(2, b'{LOGS[0]}\\nWARNING: All log messages before absl::InitializeLog() is called\\n')\n"
         "    print('of another thread', file=sys.stderr)\n"
         "    os.write(2, b'2026-01-01 00:00:00.123456: W tensorflow/x.cc:1] old form\\n')\n"
+        "    os.write(2, b'INFO: [environment.cc:36] LiteRT\\nWARNING: [npu_registry.cc:34] LiteRT, too\\n')\n"
         f"os.write(2, b'{LOGS[1]}\\n')\n"
     )
     assert call(["-c", code]).stderr.splitlines() == ["before", "of another thread", LOGS[1]]
