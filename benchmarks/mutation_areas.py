@@ -73,6 +73,7 @@ AREAS = (
             "tests/model/test_weights_text.py",
             "tests/model/test_object_graph.py",
             "tests/model/test_checkpoints_of_automl.py",
+            "tests/model/test_hdf5.py",
             "tests/model/test_checkpoint.py",
             "tests/model/test_checkpoint_forms.py",
         ),

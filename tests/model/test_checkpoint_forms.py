@@ -2,6 +2,7 @@
 """Every model in every published form: what was saved is what is loaded, and what is changed is named."""
 
 import json
+import re
 from pathlib import Path
 
 import checkpoints
@@ -165,3 +166,10 @@ def test_the_model_that_a_checkpoint_is_of_is_told(name, form):
     assert text.startswith("It looks like ") and name in text.replace(":", "").split()
     if form == "names" and name not in ("efficientdet-d6", "efficientdet-d7"):  # Those two have the same variables.
         assert text == f"It looks like {name}: check --model-name."
+
+
+@pytest.mark.parametrize("part", ["fpn_cells/", r"class_net/class-\d+/", "class_net/class-0-bn-", "class-predict"])
+def test_a_checkpoint_without_one_of_the_parts_that_tell_its_model_is_told_by_its_backbone(part):
+    shapes = {key: shape for key, shape in shapes_of("efficientdet-d0", "names").items() if not re.search(part, key)}
+    text = guess(hparams_config.get_efficientdet_config("efficientdet-d3"), shapes, Misfit(["a", "b"], ["a"], []))
+    assert text.startswith("It was saved with the backbone efficientnet-b0, not efficientnet-b3")

@@ -219,6 +219,7 @@ def test_fusion_weights_become_factors(method, expected):
         ("min_level=2", "class_net/class-0-bn-2/gamma", [16]),
         ("max_level=5", "box_net/box-1-bn-5/gamma", [16]),
         ("max_level=9", "box_net/box-1-bn-9/gamma", [16]),
+        ("min_level=5,max_level=5", "box_net/box-1-bn-5/gamma", [16]),  # a pyramid of one level, which no node feeds
         ("num_scales=2,aspect_ratios=[1.0]", "box_net/box-predict/bias", [8]),
         ("conv_bn_act_pattern=true", "fpn_cells/cell_0/fnode0/op_after_combine5/conv/pointwise_kernel", [1, 1, 16, 16]),
         ("conv_after_downsample=true", "resample_p6/conv2d/kernel", [1, 1, 32, 16]),
